@@ -1,0 +1,46 @@
+# Needs Python 3.11 or newer, and make. `make demo` shows the main job, `make test` tests it.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := charlm corpora tests benchmarks
+
+.PHONY: demo test check fmt bench corpora clean
+
+demo: .venv/run-time
+	$(BIN)/charlm train corpora/sentences.txt --lines --minutes 3 --out runs/demo --force
+	$(BIN)/charlm score --format table "the apple and pear salad" "the apple and pair salad"
+	$(BIN)/charlm sample --prime "Cats" -n 5 --seed 1
+	$(BIN)/python corpora/report.py runs/demo
+
+test: .venv/development
+	$(BIN)/python -m pytest
+
+check: .venv/development
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+fmt: .venv/development
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: .venv/run-time
+	$(BIN)/python benchmarks/speed.py
+
+corpora: .venv/run-time
+	$(BIN)/python corpora/generate.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# torch is pinned here, so that a machine without a GPU gets the build for CPUs where there is one.
+.venv/run-time: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "charlm needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/development: .venv/run-time
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,77 @@
+"""`charlm evaluate`: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from charlm.cli.common import (
+    EncodingOption,
+    ModelOption,
+    choose_format,
+    load_named,
+    note,
+    tsv_row,
+    write,
+    write_table,
+)
+
+FORMATS = ("table", "tsv", "json")
+
+
+def evaluate(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Texts; - is standard input.")
+    ],
+    model: ModelOption = None,
+    reset_lines: Annotated[
+        bool, typer.Option("--reset-lines", help="Start every line from the zero state.")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
+    ] = None,
+    encoding: EncodingOption = "utf-8",
+) -> None:
+    """Measure perplexity and bits per character and byte of whole texts."""
+    chosen = choose_format(format, FORMATS)
+    from charlm.corpus.reading import RAW, Corpus
+
+    loaded = load_named(model)
+    encoding = RAW if loaded.tokenizer.level == "byte" else encoding
+    rows = []
+    for file in files:
+        text = Corpus([file], loaded.card.unit, encoding).blocks()
+        score = loaded.evaluate(text, reset_lines=reset_lines or None)
+        values = {"file": file, **score.to_json()}
+        values["nats_per_token"] = -score.logprob / max(score.tokens, 1)
+        del values["text"]
+        rows.append(values)
+        if score.unknown:
+            note(
+                f"warning: {file}: {score.unknown:,} of {score.tokens:,} tokens are unknown to the model"
+            )
+    if chosen == "json":
+        for values in rows:
+            write(json.dumps(values, ensure_ascii=False))
+    elif chosen == "tsv":
+        write(tsv_row(rows[0]))
+        for values in rows:
+            write(tsv_row(values.values()))
+    else:
+        _table(rows)
+
+
+def _table(rows: list[dict[str, float]]) -> None:
+    columns = [("file", "left"), ("tokens", "right"), ("unknown", "right"), ("perplexity", "right"),
+               ("nats/token", "right"), ("bits/char", "right"), ("bits/byte", "right")]  # fmt: skip
+    write_table(
+        columns,
+        (
+            (str(v["file"]), f"{v['tokens']:,}", f"{v['unknown']:,}", f"{v['perplexity']:.2f}",
+             f"{v['nats_per_token']:.4f}", f"{v['bits_per_char']:.4f}", f"{v['bits_per_byte']:.4f}")
+            for v in rows
+        ),
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""`charlm info`: what a model is."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlm.cli.common import write
+
+
+def info(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A model file or its folder; else as --model elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Show a model's card, its configuration and its training curve."""
+    import dataclasses
+
+    from charlm.language_model import load
+
+    loaded = load(model)
+    card, config = loaded.card, loaded.config
+    weights = sum(math.prod(shape) for shape in config.shapes().values())
+    curve = _curve(loaded.path.parent / "metrics.jsonl")
+    if as_json:
+        about = {
+            "path": str(loaded.path), "weights": weights, "level": loaded.tokenizer.level,
+            "model": dataclasses.asdict(config), "card": dataclasses.asdict(card), "curve": curve,
+        }  # fmt: skip
+        write(json.dumps(about, ensure_ascii=False))
+        return
+    from charlm.training.reporter import sparkline
+
+    rows = {
+        "model": str(loaded.path),
+        "network": f"{config.layers} × {config.hidden} {config.cell}, {weights:,} weights",
+        "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
+        "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {'independent lines' if card.lines else 'one document'})",
+        "validation": _validation(
+            card.valid_carried, card.valid_bits_per_char, card.valid_is_held_out
+        ),
+        "each line alone": "" if card.valid_lines is None else f"{card.valid_lines:.4f} nats/token",
+        "trained": f"{card.trained}; {card.seconds:.0f} s",
+        "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
+        if curve
+        else "",
+        "charlm": card.charlm_version,
+    }
+    for name, value in rows.items():
+        if value:
+            write(f"{name:<16}{value}")
+
+
+def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
+    where = "" if held_out else " (on the training text: the corpus was too small to hold any out)"
+    return (
+        f"{nats:.4f} nats/token, perplexity {math.exp(min(nats, 700)):.2f}, "
+        f"{bits_per_char:.4f} bits/char{where}"
+    )
+
+
+def _curve(path: Path) -> list[float]:
+    """The validation losses that were written as training went; none if the file is not there."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["valid_nats_per_token"] for line in lines if line.strip()]

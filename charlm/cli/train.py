@@ -1,0 +1,124 @@
+"""`charlm train`: from a text to a model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charlm.cli.common import STARTED, note, printable, write
+
+
+def train(
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS...", help="Text files, .gz .xz .bz2 too; - is standard input."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; else runs/CORPUS.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace --out, once training is complete.")
+    ] = False,
+    level: Annotated[
+        str, typer.Option(metavar="char|word|subword|byte", help="What a token is.")
+    ] = "char",
+    vocab_size: Annotated[
+        int | None, typer.Option(help="At most so many tokens.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="lossless|whitespace", help="How words are told apart.")
+    ] = "lossless",
+    normalize: Annotated[
+        str, typer.Option(metavar="nfc|none", help="Unicode normalisation of characters and words.")
+    ] = "nfc",
+    lines: Annotated[
+        bool, typer.Option("--lines", help="The lines are independent: shuffle them.")
+    ] = False,
+    unit: Annotated[
+        str,
+        typer.Option(
+            metavar="line|paragraph", help="Paragraph joins hard-wrapped lines up to a blank one."
+        ),
+    ] = "line",
+    encoding: Annotated[
+        str, typer.Option(help="Of the files, such as latin-1 or cp1252.")
+    ] = "utf-8",
+    cell: Annotated[
+        str, typer.Option(metavar="lstm|gru|gru-simple|rnn", help="The recurrent cell.")
+    ] = "lstm",
+    layers: Annotated[
+        int | None, typer.Option(help="Recurrent layers, 1 to 4.", show_default=False)
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Features of each layer.", show_default=False)
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Probability, 0 to 0.9.", show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Budget: wall time.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Budget: times through the text.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Budget: updates of the weights.", show_default=False)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Streams side by side.", show_default=False)
+    ] = None,
+    bptt: Annotated[
+        int | None, typer.Option(help="Tokens that a gradient reaches back.", show_default=False)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="The highest learning rate.", show_default=False)
+    ] = None,
+    valid: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Validate on this text.", show_default=False)
+    ] = None,
+    valid_fraction: Annotated[float, typer.Option(help="Else hold out this part.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="Auto takes bf16 where it is faster.")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Of the CPU; else all cores.", show_default=False)
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")
+    ] = False,
+) -> None:
+    """Train a model of a text. With nothing but the text it chooses everything itself."""
+    from charlm.training.train import train as train_model
+
+    model = train_model(
+        corpus, out=out, resume=resume, force=force, quiet=quiet, started=STARTED,
+        level=level, vocab_size=vocab_size, split=split, normalize=normalize, lines=lines,
+        unit=unit, encoding=encoding, cell=cell, layers=layers, hidden=hidden, dropout=dropout,
+        minutes=minutes, epochs=epochs, steps=steps, batch=batch, bptt=bptt, lr=lr, valid=valid,
+        valid_fraction=valid_fraction, seed=seed, device=device, precision=precision,
+        threads=threads,
+    )  # fmt: skip
+    write(str(model.path))
+    if quiet:
+        return
+    card = model.card
+    note(
+        f"validation: {card.valid_carried:.4f} nats/token, perplexity "
+        f"{math.exp(min(card.valid_carried, 700)):.2f}, {card.valid_bits_per_char:.4f} bits/char, "
+        f"after {card.seconds:.0f} s"
+    )
+    note("a sample:\n")
+    note(printable(model.sample(length=200, temperature=0.8, seed=1)))
+    note(
+        f'\nnext: charlm sample --model {model.path.parent}\n      charlm score "a sentence" --model {model.path.parent}'
+    )

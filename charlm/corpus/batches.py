@@ -1,0 +1,129 @@
+"""Cutting a token file into batches of fixed shape for truncated back-propagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.corpus.encoding import TokenFile
+from charlm.tokenizer import UNK, as_inputs
+
+# The chance that a stream, at the edge of a chunk, goes back to the start of its line with the
+# zero state, so that the model also knows how a text begins; and how far back, in chunks.
+RESTART_DOCUMENT, RESTART_LINES = 0.02, 0.1
+RESTART_WITHIN_CHUNKS = 2
+# The chance that a token seen only once is read as <UNK>, so that <UNK> is learnt and not noise.
+UNKNOWN_RATE = 0.1
+
+
+class Batch(NamedTuple):
+    """A chunk of every stream.
+
+    inputs, targets:  (T, B) int64; targets[t] is what follows inputs[t]
+    restarted:        (B,) bool; these streams start from the zero state
+    """
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    restarted: NDArray[np.bool_]
+
+
+@dataclass
+class Place:
+    """Where in the data training is: enough to go on exactly there."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    positions: list[int] | None = None  # of each stream
+
+
+class Batches:
+    """B streams through a token file, in chunks of T tokens, for ever.
+
+    Each epoch the streams start evenly spaced from a random line start with the zero state, and
+    the state is carried from chunk to chunk. With `lines`, each epoch puts the lines in a new
+    order first. Everything random is a function of (seed, epoch, step), so that a `Place` is all
+    there is to remember.
+    """
+
+    def __init__(
+        self, tokens: TokenFile, vocab: int, batch: int, length: int, *, lines: bool, seed: int
+    ) -> None:
+        self.tokens, self.batch, self.length = tokens, batch, length
+        self.lines, self.seed = lines, seed
+        self.rare = tokens.counts(vocab) == 1
+        self.steps_per_epoch = max(1, len(tokens.ids) // (batch * length))
+
+    def iterate(self, place: Place) -> Iterator[Batch]:
+        """The batches from `place` on, which is moved along."""
+        while True:
+            text = _Shuffled(self.tokens, self._rng(place)) if self.lines else _InOrder(self.tokens)
+            if place.positions is None:
+                place.positions = self._spread(text, self._rng(place))
+            while place.step < self.steps_per_epoch:
+                yield self._chunk(text, place)
+            place.epoch, place.step, place.positions = place.epoch + 1, 0, None
+
+    def _rng(self, place: Place, *more: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, place.epoch, *more])
+
+    def _spread(self, text: _InOrder, rng: np.random.Generator) -> list[int]:
+        size = len(self.tokens.ids)
+        positions = (rng.integers(size) + np.arange(self.batch) * size // self.batch) % size
+        return self._line_starts(text, positions).tolist()
+
+    def _line_starts(self, text: _InOrder, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The starts of the lines at these positions, where they are near enough."""
+        starts = text.line_starts(positions)
+        near = positions - starts <= RESTART_WITHIN_CHUNKS * self.length
+        return np.where(near, starts, positions)
+
+    def _chunk(self, text: _InOrder, place: Place) -> Batch:
+        rng = self._rng(place, place.step + 1)
+        positions = np.array(place.positions)
+        restarted = np.full(self.batch, place.step == 0)
+        if place.step:
+            rate = RESTART_LINES if self.lines else RESTART_DOCUMENT
+            back = self._line_starts(text, positions)
+            restarted = (rng.random(self.batch) < rate) & (text.line_starts(positions) == back)
+            positions = np.where(restarted, back, positions)
+        reach = np.arange(-1, self.length)[:, None]  # one before: the first input
+        chunk = text.take((positions + reach) % len(self.tokens.ids))
+        chunk[self.rare[chunk] & (rng.random(chunk.shape) < UNKNOWN_RATE)] = UNK
+        place.positions = ((positions + self.length) % len(self.tokens.ids)).tolist()
+        place.step += 1
+        return Batch(as_inputs(chunk[:-1]), chunk[1:], restarted)
+
+
+class _InOrder:
+    """A token file read as it stands."""
+
+    def __init__(self, tokens: TokenFile) -> None:
+        self.ids, self.bounds = tokens.ids, tokens.bounds
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.ids[positions].astype(np.int64)
+
+    def line_starts(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the lines that hold these positions start."""
+        return self.bounds[np.searchsorted(self.bounds, positions, side="right") - 1]
+
+
+class _Shuffled(_InOrder):
+    """A token file read with its lines in another order."""
+
+    def __init__(self, tokens: TokenFile, rng: np.random.Generator) -> None:
+        lengths = np.diff(tokens.bounds)
+        order = rng.permutation(len(lengths))
+        self.ids = tokens.ids
+        self.bounds = np.concatenate([[0], np.cumsum(lengths[order])])
+        # What is added to a position in the new order to find it in the file.
+        self.moved = tokens.bounds[:-1][order] - self.bounds[:-1]
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        line = np.searchsorted(self.bounds, positions, side="right") - 1
+        return self.ids[positions + self.moved[line]].astype(np.int64)

@@ -1,0 +1,178 @@
+"""A trained model: scores text, writes text. What `charlm.load` and `charlm.train` give."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charlm import runs
+from charlm.model.config import multiplied_weights
+from charlm.model.file import ModelFile
+from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
+from charlm.model.stepper import Stepper
+from charlm.sampling import SampleOptions, generate, limited, random_stream
+from charlm.scoring import SentenceScore, TextScore, byte_length, score_sentences
+from charlm.tokenizer import EOS, UNK
+
+# Loading torch takes as long as NumPy needs for some 10 GFLOP; past that torch is the faster.
+TORCH_PAYS_FROM = 1e10
+PEEKED_CHARS = 1_000_000
+
+
+class LanguageModel:
+    """A language model in one file: its weights, its tokenizer and its card.
+
+    path:       where it was loaded from
+    config:     the network's shape
+    tokenizer:  text to ids and back
+    card:       where it comes from and how good it is
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load a model file. Raises ModelError if it is none."""
+        self.path = path
+        self._file = ModelFile.load(path)
+        self.config, self.tokenizer = self._file.config, self._file.tokenizer
+        self.card = self._file.card
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({str(self.path)!r})"
+
+    def score(self, texts: str | Iterable[str], *, context: str = "", eos: bool = True) -> Any:
+        """How probable sentences are: log P(sentence) = Σ log p(token | `<START>`, before).
+
+        texts:    one sentence, which gives one SentenceScore, or several, which give a list
+        context:  text that stands before each, and is not scored
+        eos:      whether the end of the line is scored, as a token of its own
+
+        A score depends on its sentence and context alone, not on what else is scored.
+
+        >>> model.score("the cat").tokens
+        8
+        >>> [s.logprob < 0 for s in model.score(["a cat", "the dog"])]
+        [True, True]
+        """
+        if isinstance(texts, str):
+            return self.score([texts], context=context, eos=eos)[0]
+        return list(self.iter_scores(texts, context=context, eos=eos))
+
+    def iter_scores(
+        self, texts: Iterable[str], *, context: str = "", eos: bool = True
+    ) -> Iterator[SentenceScore]:
+        """The same for any number of sentences, in bounded memory and in their order."""
+        texts = iter(texts)
+        first = []
+        chars = 0
+        for text in texts:
+            first.append(text)
+            chars += len(text) + len(context) + 1
+            if chars > PEEKED_CHARS:
+                break
+        return score_sentences(
+            self._backend(chars), self.tokenizer, chain(first, texts), context=context, eos=eos
+        )
+
+    def evaluate(self, text: Iterable[str] | str, *, reset_lines: bool | None = None) -> TextScore:
+        """How probable a whole text is, the state carried from line to line.
+
+        text:         a string, or blocks of whole lines; the last line's end counts, whether it
+                      is there or not
+        reset_lines:  every line from the zero state, so that the result is the sum of `score`
+                      over the lines; None: for a model of independent lines
+
+        >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
+        True
+        """
+        blocks = [text] if isinstance(text, str) else text
+        encoded, chars, size, last = [np.zeros(0, np.int32)], 0, 0, "\n"
+        for block in blocks:
+            encoded.append(self.tokenizer.encode_ids(block))
+            chars, size = chars + len(block), size + byte_length(block)
+            last = block[-1:] or last
+        if last != "\n":
+            encoded.append(np.array([EOS]))
+            chars, size = chars + 1, size + 1
+        ids = np.concatenate(encoded)
+        backend = self._backend(len(ids))
+        if self.card.lines if reset_lines is None else reset_lines:
+            lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
+            found = sequence_logprobs(backend, lines)
+            logprob = float(sum(line.sum(dtype=np.float64) for line in found))
+        else:
+            logprob = text_logprob(backend, ids) if len(ids) else 0.0
+        return TextScore("", logprob, len(ids), chars, size, int((ids == UNK).sum()))
+
+    def stream(self, prime: str = "", *, sample: int = 0, **options: Any) -> Iterator[str]:
+        """Pieces of one text that follows the prime, as they are drawn; the prime is not repeated.
+
+        sample:   the number of the text: each has its own random numbers
+        options:  of `charlm.sampling.SampleOptions`
+
+        >>> "".join(model.stream("the ", length=5, seed=1)) == model.sample("the ", length=5, seed=1)[4:]
+        True
+        """
+        return self._stream(prime, SampleOptions(**options), sample)
+
+    def sample(self, prime: str = "", *, n: int | None = None, **options: Any) -> Any:
+        """Text like what the model learnt from, beginning with the prime.
+
+        n:        how many texts, which gives a list; None for one, a string
+        options:  of `charlm.sampling.SampleOptions`: length, max_lines, temperature, top_k,
+                  top_p, min_p, seed, stop
+
+        >>> model.sample("the cat", length=10, seed=3).startswith("the cat")
+        True
+        >>> model.sample(n=2, length=4, seed=3)[0] == model.sample(length=4, seed=3)
+        True
+        """
+        chosen = SampleOptions(**options)
+        if chosen.seed is None:
+            chosen = SampleOptions(**{**options, "seed": secrets.randbits(32)})
+        texts = [prime + "".join(self._stream(prime, chosen, k)) for k in range(n or 1)]
+        return texts[0] if n is None else texts
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The pieces of the text that the model has never seen, each once, in their order."""
+        ids, spans = self.tokenizer.encode(text)
+        found = [text[start:end] for start, end in spans[ids == UNK].tolist()]
+        return list(dict.fromkeys(found))
+
+    def _stream(self, prime: str, options: SampleOptions, sample: int) -> Iterator[str]:
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        pieces = generate(self.stepper, self.tokenizer, prime, options, random_stream(seed, sample))
+        return limited(pieces, options, lines=self.card.lines)
+
+    @cached_property
+    def stepper(self) -> Stepper:
+        """The network in NumPy."""
+        return Stepper(self.config, self._file.weights)
+
+    @cached_property
+    def network(self) -> Any:
+        """The network in torch (`charlm.model.network.Network`), which this imports."""
+        from charlm.model.network import network_from
+
+        return network_from(self.config, self._file.weights)
+
+    def _backend(self, tokens: int) -> Backend:
+        """NumPy for little work, torch for much."""
+        flop = 2 * multiplied_weights(self.config) * tokens
+        backend: Backend = self.stepper if flop < TORCH_PAYS_FROM else self.network
+        return backend
+
+
+def load(path: str | Path | None = None) -> LanguageModel:
+    """Load a model.
+
+    path:  a model file or its run folder; None: $CHARLM_MODEL, else the run that was trained
+           last from this directory
+
+    Raises ModelError when there is none, or it is damaged or foreign.
+    """
+    return LanguageModel(runs.find_model(path))

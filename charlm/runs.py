@@ -1,0 +1,64 @@
+"""Run folders: where models are written, and which one is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from charlm.errors import ModelError
+from charlm.files import write_text
+from charlm.model.file import MODEL_FILE
+
+RUNS = Path("runs")
+LAST = RUNS / ".last"
+VARIABLE = "CHARLM_MODEL"
+
+
+def find_model(named: str | Path | None = None) -> Path:
+    """The model file that is meant.
+
+    `named` is the file or its run folder; without it $CHARLM_MODEL, else the run that was
+    trained last from this directory. Raises ModelError, saying what was looked for and where.
+    """
+    if named is None:
+        named = os.environ.get(VARIABLE) or _last_run()
+    path = Path(named)
+    if path.is_dir():
+        if not (path / MODEL_FILE).is_file():
+            raise ModelError(
+                f"{path}: no {MODEL_FILE} in this folder; train a model, or name another"
+            )
+        return path / MODEL_FILE
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model; name a {MODEL_FILE} or its folder with --model")
+    return path
+
+
+def _last_run() -> Path:
+    if LAST.is_file():
+        folder = Path(LAST.read_text(encoding="utf-8").strip())
+        if (folder / MODEL_FILE).is_file():
+            return folder
+    raise ModelError(
+        f"no model found: looked for --model, ${VARIABLE} and the last run in "
+        f"{RUNS.resolve()}; train one with `charlm train CORPUS`"
+    )
+
+
+def remember(folder: Path) -> None:
+    """Make this the run that was trained last from this directory."""
+    RUNS.mkdir(exist_ok=True)
+    write_text(LAST, f"{folder}\n")
+
+
+def free_folder(name: str) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3, … that does not exist."""
+    candidates = (RUNS / (name if k == 1 else f"{name}-{k}") for k in range(1, 1_000_000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def runs_of(name: str) -> Iterator[Path]:
+    """The run folders that bear this corpus's name, newest first."""
+    folders = [p for p in RUNS.glob(f"{name}*") if p.is_dir()] if RUNS.is_dir() else []
+    yield from sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)

@@ -1,0 +1,171 @@
+"""A prime -> text like what the model was trained on, as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import OptionError
+from charlm.model.stepper import Floats, Stepper
+from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs
+
+DEFAULT_LENGTH = 500
+LONGEST_LINE = 10_000  # characters of one sample of a lines model that never ends
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How text is drawn.
+
+    length:       characters to write after the prime; None: 500, and for a model of independent
+                  lines to the end of the line
+    max_lines:    stop after so many line ends; None: no limit, 1 for a model of independent lines
+    temperature:  divides the logits; 0 always takes the most probable token
+    top_k:        only the k most probable tokens are drawn
+    top_p:        only the most probable tokens that together have probability p
+                  (Holtzman et al. 2020)
+    min_p:        only tokens at least p times as probable as the most probable one
+    seed:         the same seed gives the same text
+    stop:         end where this text appears; it is not written
+
+    Raises OptionError, naming the option and the value.
+    """
+
+    length: int | None = None
+    max_lines: int | None = None
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("length", "max_lines", "top_k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise OptionError(f"--{name.replace('_', '-')} {value}: must be above 0, at most 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise OptionError(f"--temperature {self.temperature}: must be 0 or more")
+        if self.seed is not None and self.seed < 0:
+            raise OptionError(f"--seed {self.seed}: must be 0 or more")
+        if self.stop == "":
+            raise OptionError("--stop: give the text to stop at")
+
+
+def random_stream(seed: int, sample: int) -> np.random.Generator:
+    """The random numbers of one sample: a counter-based stream, whatever else is drawn.
+
+    Philox (Salmon et al. 2011), its key the seed and the number of the sample.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, sample]))
+
+
+def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
+    """The probabilities that a token is drawn with: logits (K,) -> (K,), which sum to 1.
+
+    Tokens whose logit is −inf are never drawn. First temperature, then top-k, top-p, min-p.
+    """
+    scaled = logits.astype(np.float64) - logits.max()
+    if options.temperature == 0:
+        scaled[scaled < 0] = -np.inf
+    else:
+        scaled /= options.temperature
+    p = np.exp(scaled)
+    p /= p.sum()
+    keep = np.ones(len(p), bool)
+    if options.top_k is not None and options.top_k < len(p):
+        keep &= p >= np.partition(p, -options.top_k)[-options.top_k]
+    if options.top_p is not None:
+        order = np.argsort(-p, kind="stable")
+        before = np.cumsum(p[order]) - p[order]
+        keep[order[before >= options.top_p]] = False
+    if options.min_p is not None:
+        keep &= p >= options.min_p * p.max()
+    p = np.where(keep, p, 0.0)
+    return p / p.sum()
+
+
+def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:
+    """An index drawn with these probabilities, by one uniform number."""
+    cumulative = np.cumsum(p)
+    index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+    return min(index, int(np.flatnonzero(p)[-1]))
+
+
+def generate(
+    stepper: Stepper,
+    tokenizer: Tokenizer,
+    prime: str,
+    options: SampleOptions,
+    random: np.random.Generator,
+) -> Iterator[str]:
+    """Pieces of the text that follows the prime, without end; a line end is "\\n".
+
+    `<UNK>` is drawn again until it is another token: it is masked and the rest renormalised.
+    """
+    primed, decoder = tokenizer.prime(prime)
+    state = stepper.initial_state(1)
+    for id in as_inputs(np.concatenate([[START], primed])):
+        logits, state = stepper.step(np.array([id]), state)
+    while True:
+        allowed = logits[0].copy()
+        allowed[UNK - 1] = -np.inf
+        mask = decoder.mask()
+        if mask is not None:
+            allowed[~mask[1:]] = -np.inf
+        id = draw(distribution(allowed, options), random) + 1
+        yield decoder.push(id)
+        logits, state = stepper.step(np.array([START if id == EOS else id]), state)
+
+
+def limited(pieces: Iterator[str], options: SampleOptions, *, lines: bool) -> Iterator[str]:
+    """The pieces up to the first limit: length, number of lines, or the stop text.
+
+    A model of independent lines writes one line, unless it is told otherwise; the line end that
+    stops it is not written.
+    """
+    length, max_lines = options.length, options.max_lines
+    if lines:
+        max_lines = max_lines or 1
+        length = length or LONGEST_LINE
+    return _until_stop(_cut(pieces, length or DEFAULT_LENGTH, max_lines), options.stop)
+
+
+def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[str]:
+    for piece in pieces:
+        if max_lines is not None and "\n" in piece:
+            max_lines -= piece.count("\n")
+            if max_lines <= 0:
+                yield piece[: piece.rindex("\n")]
+                return
+        yield piece[:length]
+        length -= len(piece)
+        if length <= 0:
+            return
+
+
+def _until_stop(pieces: Iterator[str], stop: str | None) -> Iterator[str]:
+    """The pieces up to the stop text, of which a beginning is held back until it is clear."""
+    if stop is None:
+        yield from pieces
+        return
+    held = ""
+    for piece in pieces:
+        held += piece
+        if stop in held:
+            yield held[: held.index(stop)]
+            return
+        kept = next(
+            k for k in range(min(len(stop) - 1, len(held)), -1, -1) if held.endswith(stop[:k])
+        )
+        yield held[: len(held) - kept]
+        held = held[len(held) - kept :]
+    yield held

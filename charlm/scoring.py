@@ -1,0 +1,184 @@
+"""Sentences -> log-probabilities, token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.model.likelihood import Backend, sequence_logprobs
+from charlm.tokenizer import EOS, UNK, Tokenizer
+
+# Sentences that are read before the first is scored: enough to fill batches of similar length.
+SENTENCES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One token of a scored text.
+
+    token:    its printable form, such as "a" or "<EOS>"
+    logprob:  log p(token | what stands before it), nats
+    start, end:  the characters [start, end) of the text that it stands for
+    """
+
+    token: str
+    logprob: float
+    start: int
+    end: int
+
+    @property
+    def bits(self) -> float:
+        """The surprisal, −log₂ p."""
+        return -self.logprob / math.log(2)
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How probable a text is. Every measure is of the text as a whole unless it says per what.
+
+    text:     as it was given
+    logprob:  log P, nats
+    tokens:   predicted tokens, `<EOS>` counted
+    chars, bytes:  of the text, one more for each line end that is scored
+    unknown:  how many tokens were unknown to the model and scored as `<UNK>`
+    """
+
+    text: str
+    logprob: float
+    tokens: int
+    chars: int
+    bytes: int
+    unknown: int
+
+    @property
+    def log10prob(self) -> float:
+        return self.logprob / math.log(10)
+
+    @property
+    def bits(self) -> float:
+        """The surprisal, −log₂ P."""
+        return -self.logprob / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Per token, `<EOS>` counted: P^(−1/tokens); 1 for no tokens at all."""
+        nats = -self.logprob / max(self.tokens, 1)
+        return math.exp(nats) if nats < 700 else math.inf
+
+    @property
+    def bits_per_char(self) -> float:
+        return self.bits / max(self.chars, 1)
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.bits / max(self.bytes, 1)
+
+    @property
+    def probability(self) -> str:
+        """P in three digits, also where it is too small for a float: "3.2e-1313"."""
+        return scientific(self.log10prob)
+
+    def to_json(self) -> dict[str, Any]:
+        """The measures by the names that they have in JSON output."""
+        return {
+            "text": self.text, "logprob": self.logprob, "log10prob": self.log10prob,
+            "bits": self.bits, "tokens": self.tokens, "chars": self.chars, "bytes": self.bytes,
+            "unknown": self.unknown, "perplexity": self.perplexity,
+            "bits_per_char": self.bits_per_char, "bits_per_byte": self.bits_per_byte,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SentenceScore(TextScore):
+    """A scored sentence, and its tokens in order."""
+
+    token_scores: tuple[TokenScore, ...] = ()
+
+
+def scientific(log10: float) -> str:
+    """10^log10 with two significant digits, for any exponent.
+
+    >>> scientific(-1312.495)
+    '3.2e-1313'
+    >>> scientific(0.0)
+    '1.0e+00'
+    """
+    exponent = math.floor(log10)
+    digits = f"{10 ** (log10 - exponent):.1f}"
+    if digits == "10.0":
+        digits, exponent = "1.0", exponent + 1
+    return f"{digits}e{exponent:+03d}"
+
+
+def byte_length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def score_sentences(
+    backend: Backend,
+    tokenizer: Tokenizer,
+    sentences: Iterable[str],
+    *,
+    context: str = "",
+    eos: bool = True,
+) -> Iterator[SentenceScore]:
+    """Score each sentence from the zero state, in the order given.
+
+    context:  text before the sentence that is not scored; a token that reaches from it into
+              the sentence is
+    eos:      whether the line end after the sentence is scored
+    """
+    remaining = iter(sentences)
+    while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
+        encoded = [_encode(tokenizer, context, sentence, eos) for sentence in batch]
+        found = sequence_logprobs(backend, [ids for ids, _ in encoded])
+        for sentence, (ids, spans), logprobs in zip(batch, encoded, found, strict=True):
+            scored = spans[:, 1] > len(context) if context else np.ones(len(ids), bool)
+            scored[len(ids) - eos :] = True
+            yield _sentence_score(
+                tokenizer,
+                sentence,
+                ids[scored],
+                spans[scored] - len(context),
+                logprobs[scored],
+                eos,
+            )
+
+
+def _encode(
+    tokenizer: Tokenizer, context: str, sentence: str, eos: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ids, spans = tokenizer.encode(context + sentence)
+    if eos:
+        end = len(context) + len(sentence)
+        ids, spans = np.append(ids, EOS), np.vstack([spans.reshape(-1, 2), [[end, end]]])
+    return ids, spans.reshape(-1, 2)
+
+
+def _sentence_score(
+    tokenizer: Tokenizer,
+    sentence: str,
+    ids: NDArray[np.int64],
+    spans: NDArray[np.int64],
+    logprobs: NDArray[np.float32],
+    eos: bool,
+) -> SentenceScore:
+    rows = zip(ids.tolist(), spans.clip(min=0).tolist(), logprobs.tolist(), strict=True)
+    return SentenceScore(
+        text=sentence,
+        logprob=float(logprobs.sum(dtype=np.float64)),
+        tokens=len(ids),
+        chars=len(sentence) + eos,
+        bytes=byte_length(sentence) + eos,
+        unknown=int((ids == UNK).sum()),
+        token_scores=tuple(
+            TokenScore(tokenizer.token(id), logprob, start, end)
+            for id, (start, end), logprob in rows
+        ),
+    )

@@ -1,0 +1,221 @@
+"""What is trained, and how: sizes and schedule from the corpus, the budget and the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from charlm.errors import OptionError
+from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.tokenizer import LEVELS
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What may be asked of training; None leaves the choice to `choose`.
+
+    level:           "char", "byte", "word" or "subword"
+    vocab_size:      at most so many token ids, the three special ones included
+    split:           of the word level: "lossless" or "whitespace"
+    normalize:       "nfc" or "none": of characters and words
+    lines:           the lines are independent, and are shuffled each epoch
+    unit:            "line", or "paragraph": lines are joined up to a blank one
+    encoding:        of the files
+    cell:            a cell of `charlm.model.equations.CELLS`
+    layers, hidden:  recurrent layers, and features of each
+    dropout:         probability, 0 to 0.9
+    minutes, epochs, steps:  the budget, one of them; minutes count from the command's start
+    batch, bptt:     streams side by side, and tokens a chunk
+    lr:              the highest learning rate
+    valid:           a file to validate on; else valid_fraction of the corpus is held out
+    seed:            of everything random
+    device, precision, threads:  where and how to compute
+
+    Raises OptionError, naming the option and the value.
+    """
+
+    level: str = "char"
+    vocab_size: int | None = None
+    split: str = "lossless"
+    normalize: str = "nfc"
+    lines: bool = False
+    unit: str = "line"
+    encoding: str = "utf-8"
+    cell: str = "lstm"
+    layers: int | None = None
+    hidden: int | None = None
+    dropout: float | None = None
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    batch: int | None = None
+    bptt: int | None = None
+    lr: float | None = None
+    valid: str | None = None
+    valid_fraction: float = 0.1
+    seed: int = 1
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("level", self.level, LEVELS)
+        _one_of("split", self.split, ("lossless", "whitespace"))
+        _one_of("normalize", self.normalize, ("nfc", "none"))
+        _one_of("device", self.device, DEVICES)
+        _one_of("precision", self.precision, PRECISIONS)
+        for name in ("vocab_size", "layers", "hidden", "minutes", "epochs", "steps", "batch",
+                     "bptt", "lr", "threads"):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise OptionError(f"--{name.replace('_', '-')} {value}: must be more than 0")
+        budgets = [name for name in ("minutes", "epochs", "steps") if getattr(self, name)]
+        if len(budgets) > 1:
+            raise OptionError(f"--{budgets[0]} and --{budgets[1]}: give only one budget")
+        if self.dropout is not None and not 0 <= self.dropout <= 0.9:
+            raise OptionError(f"--dropout {self.dropout}: must be from 0 to 0.9")
+        if not 0 < self.valid_fraction < 1:
+            raise OptionError(f"--valid-fraction {self.valid_fraction}: must be between 0 and 1")
+        if self.lines and self.unit == "paragraph":
+            raise OptionError("--lines and --unit paragraph: give only one of them")
+        # Cell, layers and hidden size are checked where they are used.
+        ModelConfig(4, self.cell, self.layers or 1, self.hidden or 1)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"--{name} {value}: choose {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that training needs to know, chosen: see `TrainOptions` for the meanings.
+
+    Exactly one of minutes, epochs and steps is not None.
+    """
+
+    model: ModelConfig
+    dropout: float
+    minutes: float | None
+    epochs: float | None
+    steps: int | None
+    batch: int
+    bptt: int
+    lr: float
+    lines: bool
+    seed: int
+    device: str
+    precision: str
+    threads: int
+    tokens: int  # that the budget is expected to train on
+
+    @property
+    def budget(self) -> str:
+        if self.minutes:
+            return f"{self.minutes:g} minutes"
+        return f"{self.epochs:g} epochs" if self.epochs else f"{self.steps} steps"
+
+    def described(self) -> str:
+        """The choice in one line."""
+        m = self.model
+        size = f"{m.layers} × {m.hidden} {m.cell}" if m.layers > 1 else f"{m.cell} of {m.hidden}"
+        return (
+            f"{size}, dropout {self.dropout:g}, {self.batch} streams × {self.bptt} tokens, "
+            f"learning rate {self.lr:g}, {self.precision} on {self.device}, {self.budget}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        return cls(**{**values, "model": ModelConfig(**values["model"])})
+
+
+HIDDEN_SIZES = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
+DEFAULT_MINUTES = (0.5, 3.0, 4.5)  # at the least, for a million characters, at the most
+USEFUL = 0.85  # of a budget in minutes: the rest starts, evaluates and finishes
+
+
+def choose(
+    options: TrainOptions,
+    *,
+    vocab: int,
+    chars: int,
+    train_tokens: int,
+    rate: float,
+    device: str,
+    precision: str,
+    threads: int,
+) -> Recipe:
+    """Choose all that the options leave open.
+
+    vocab, chars, train_tokens:  of the corpus
+    rate:                        FLOP/s that this machine trains at
+    """
+    minutes = options.minutes
+    if not (minutes or options.epochs or options.steps):
+        least, typical, most = DEFAULT_MINUTES
+        minutes = round(min(max(typical * (chars / 1e6) ** 0.5, least), most), 1)
+    batch, bptt = _shape(options, train_tokens)
+
+    def tokens_within_budget(model: ModelConfig) -> float:
+        if minutes:
+            return USEFUL * 60 * minutes * rate / (6 * multiplied_weights(model))
+        if options.epochs:
+            return options.epochs * train_tokens
+        return (options.steps or 0) * batch * bptt
+
+    models = [_model(options, vocab, hidden) for hidden in HIDDEN_SIZES]
+    if options.hidden:
+        model = _model(options, vocab, options.hidden)
+    else:
+        fitting = [m for m in models if _fits(m, tokens_within_budget(m), train_tokens)]
+        model = fitting[-1] if fitting else models[0]
+    tokens = int(tokens_within_budget(model))
+    dropout = _dropout(tokens / train_tokens) if options.dropout is None else options.dropout
+    return Recipe(
+        model=model, dropout=dropout, minutes=minutes, epochs=options.epochs, steps=options.steps,
+        batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model), lines=options.lines,
+        seed=options.seed, device=device, precision=precision, threads=threads, tokens=tokens,
+    )  # fmt: skip
+
+
+def _shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
+    """Streams and tokens a chunk: many small steps beat few large ones."""
+    bptt = options.bptt or 48
+    batch = options.batch or min(max(train_tokens // (8 * bptt), 1), 32)
+    return batch, bptt
+
+
+def _model(options: TrainOptions, vocab: int, hidden: int) -> ModelConfig:
+    """Large vocabularies tie the softmax to the embedding, which halves the weights."""
+    tied = options.level in ("word", "subword")
+    embedding = hidden if tied else min(128, hidden)
+    return ModelConfig(vocab, options.cell, options.layers or 1, hidden, embedding, tied)
+
+
+# How many tokens should be trained on for each weight, and how many weights a token of the
+# corpus can teach.
+TOKENS_PER_WEIGHT = 6.0
+WEIGHTS_PER_TOKEN = 1.2
+
+
+def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
+    recurrent = multiplied_weights(model) - (model.vocab - 1) * model.hidden
+    return tokens >= TOKENS_PER_WEIGHT * recurrent and recurrent <= WEIGHTS_PER_TOKEN * train_tokens
+
+
+def _dropout(epochs: float) -> float:
+    """More the oftener the text is seen."""
+    return 0.0 if epochs < 3 else min(round(0.05 * epochs, 1), 0.5)
+
+
+def _learning_rate(model: ModelConfig) -> float:
+    if model.tied:
+        return 2e-3
+    return round(min(5e-3 * (320 / model.hidden) ** 0.5, 6e-3), 4)

@@ -1,0 +1,179 @@
+"""A training run and its folder: metrics, checkpoint and model are written as it goes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlm import __version__
+from charlm.corpus.batches import Batches
+from charlm.errors import Stopped
+from charlm.model.file import MODEL_FILE, Card, ModelFile
+from charlm.model.likelihood import STEPS_AT_ONCE, sequence_logprobs, text_logprob, text_streams
+from charlm.model.network import Network, weights_of
+from charlm.tokenizer import load_tokenizer
+from charlm.training import machine
+from charlm.training.checkpoint import Checkpoint, below, under
+from charlm.training.data import Data, Facts, reopen
+from charlm.training.recipe import Recipe, TrainOptions
+from charlm.training.reporter import Reporter
+from charlm.training.stopping import StopSignals
+from charlm.training.trainer import EVALUATION_SHARE, Clock, Progress, Trainer
+
+CHECKPOINT = Path("checkpoint") / "state.safetensors"
+METRICS = "metrics.jsonl"
+SECONDS_BETWEEN_CHECKPOINTS = 30.0
+LINE_TOKENS = 20_000  # of the validation text that are also measured line by line
+FEWEST_VALIDATED = 100_000  # tokens, however short the training
+SECONDS_TO_WRITE = 0.3
+
+
+class Run:
+    """One training run.
+
+    folder:   where everything is written
+    options:  as they were asked for
+    recipe:   as it was chosen
+    data:     the encoded corpus
+    """
+
+    def __init__(self, folder: Path, options: TrainOptions, recipe: Recipe, data: Data) -> None:
+        self.folder, self.options, self.recipe, self.data = folder, options, recipe, data
+        self.device = torch.device(recipe.device)
+        machine.set_up_cpu(recipe.threads)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.network = Network(recipe.model, recipe.dropout, generator).to(self.device)
+        if self.device.type != "cpu":
+            self.network.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        batches = Batches(
+            data.training, data.tokenizer.size, recipe.batch, recipe.bptt,
+            lines=recipe.lines, seed=recipe.seed,
+        )  # fmt: skip
+        most = max(int(3 * EVALUATION_SHARE * recipe.tokens), FEWEST_VALIDATED)
+        self.validation: NDArray[np.integer[Any]] = np.asarray(data.validation.ids[:most])
+        self.trainer = Trainer(recipe, self.network, batches, self.validation)
+        self._written = -math.inf
+
+    @classmethod
+    def resumed(cls, folder: Path, checkpoint: Checkpoint, recipe: Recipe) -> Run:
+        """The run that this checkpoint was written by; the recipe's budget may be another."""
+        values = checkpoint.values
+        arrays = {n: t.numpy() for n, t in below("tokenizer", checkpoint.tensors).items()}
+        tokenizer = load_tokenizer(values["tokenizer"], arrays)
+        data = reopen(folder, tokenizer, Facts(**values["facts"]))
+        run = cls(folder, TrainOptions(**values["options"]), recipe, data)
+        run.trainer.restore(checkpoint)
+        return run
+
+    def train(self, started: float, reporter: Reporter, signals: StopSignals) -> None:
+        """Train until the budget is used up, and write the model.
+
+        Raises Stopped when a signal has come, once everything is saved.
+        """
+        trainer = self.trainer
+        clock = Clock(self.recipe, trainer.batches.steps_per_epoch, started, trainer.seconds)
+        clock.reserve = self._seconds_to_finish() if self.recipe.minutes else 0.0
+        signals.deferred = True
+        for progress in trainer.run(clock):
+            reporter.progress(progress)
+            if progress.valid_loss is not None:
+                self._write_metrics(progress)
+            if signals.received:
+                self._save_unfinished()
+                raise Stopped(f"stopped; what was learnt is in {self.folder}", signals.received)
+            if progress.valid_loss is not None and self._checkpoint_is_due():
+                self._save_unfinished()
+        self._finish(clock)
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() > self._written + SECONDS_BETWEEN_CHECKPOINTS
+
+    def _save_unfinished(self) -> None:
+        """The checkpoint, and a model of the best weights so far."""
+        if not self.trainer.best:
+            self.trainer.evaluate()
+        self._checkpoint(finished=False)
+        self._write_model(self.trainer.best_loss, None, self.trainer.seconds)
+        self._written = time.monotonic()
+
+    def _finish(self, clock: Clock) -> None:
+        """Measure the best weights in float32 on the whole validation part, and write the model."""
+        self._checkpoint(finished=True)
+        best = Network(self.recipe.model).to(self.device).eval()
+        best.load_state_dict(self.trainer.best)
+        ids = self.validation
+        carried = -text_logprob(best, ids) / len(ids)
+        lines = _whole_lines(self.data.validation.bounds, LINE_TOKENS)
+        found = sequence_logprobs(best, [np.asarray(ids[a:b]) for a, b in lines if b <= len(ids)])
+        tokens = sum(map(len, found))
+        from_zero = -sum(float(f.sum(dtype=np.float64)) for f in found) / max(tokens, 1)
+        self._write_model(carried, from_zero if tokens else None, clock.seconds)
+
+    def _seconds_to_finish(self) -> float:
+        """What `_finish` and the last evaluation will take, by one timed call of the network."""
+        streams, length = text_streams(len(self.validation))
+        ids = np.ones((streams, STEPS_AT_ONCE), np.int64)
+        self.network.eval()
+        took = 0.0
+        for _ in range(2):  # the first call makes the kernel
+            before = time.perf_counter()
+            self.network.logprobs(ids, ids, self.network.initial_state(streams))
+            took = time.perf_counter() - before
+        calls = -(-length // STEPS_AT_ONCE)
+        lines = min(LINE_TOKENS, len(self.validation)) / (streams * STEPS_AT_ONCE)
+        return SECONDS_TO_WRITE + took * (1.5 * calls + 2 * lines)
+
+    def _write_metrics(self, progress: Progress) -> None:
+        line = {
+            "step": progress.step, "epoch": progress.epoch, "seconds": progress.seconds,
+            "train_nats_per_token": progress.train_loss,
+            "valid_nats_per_token": progress.valid_loss,
+            "learning_rate": progress.learning_rate,
+            "tokens_per_second": progress.tokens_per_second,
+        }  # fmt: skip
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _checkpoint(self, finished: bool) -> None:
+        state = self.trainer.checkpoint()
+        settings, arrays = self.data.tokenizer.state()
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        values = {
+            "finished": finished, "options": asdict(self.options), "tokenizer": settings,
+            "facts": asdict(self.data.facts),
+        }  # fmt: skip
+        Checkpoint(
+            {**state.tensors, **under("tokenizer", tensors)}, {**state.values, **values}
+        ).save(self.folder / CHECKPOINT)
+
+    def _write_model(self, carried: float, from_zero: float | None, seconds: float) -> None:
+        facts, ids = self.data.facts, self.validation
+        chars = facts.valid_chars * len(ids) / len(self.data.validation.ids)
+        card = Card(
+            corpus=facts.name, corpus_sha256=facts.sha256, lines=self.options.lines,
+            unit=self.options.unit, train_tokens=len(self.data.training.ids),
+            valid_tokens=len(ids), valid_carried=carried, valid_lines=from_zero,
+            valid_bits_per_char=carried * len(ids) / max(chars, 1) / math.log(2),
+            valid_is_held_out=facts.held_out, trained=self.recipe.described(),
+            seconds=round(seconds, 1), charlm_version=__version__,
+        )  # fmt: skip
+        best = Network(self.recipe.model)
+        best.load_state_dict(self.trainer.best)
+        ModelFile(self.recipe.model, weights_of(best), self.data.tokenizer, card).save(
+            self.folder / MODEL_FILE
+        )
+
+
+def _whole_lines(bounds: NDArray[np.int64], tokens: int) -> list[tuple[int, int]]:
+    """The first lines, as (start, end), that together have at most so many tokens."""
+    bounds = np.asarray(bounds[: tokens + 1])
+    bounds = bounds[bounds <= tokens]
+    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))

@@ -1,0 +1,271 @@
+"""The training loop: truncated back-propagation through time under a budget."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.corpus.batches import Batch, Batches, Place
+from charlm.errors import CharlmError
+from charlm.model.likelihood import text_logprob
+from charlm.model.network import Network
+from charlm.training.checkpoint import Checkpoint, below, under
+from charlm.training.machine import autocast
+from charlm.training.recipe import Recipe
+
+WEIGHT_DECAY = 0.05
+BETAS = (0.9, 0.99)
+CLIP = 1.0
+WARM_UP = 0.05  # of the budget
+AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
+AVERAGE_DECAY = 0.98  # a step
+EVALUATIONS = 12  # on the way; together they may take this part of the training time:
+EVALUATION_SHARE = 0.05
+FEWEST_EVALUATED = 4096  # tokens
+SMOOTHING = 0.02  # of the running training loss
+MOST_SKIPPED = 50
+
+
+def schedule(fraction: float) -> float:
+    """The learning rate, as a part of the highest, after this fraction of the budget.
+
+    Linear warm-up, then half a cosine down to 0 (Loshchilov and Hutter 2017).
+    """
+    if fraction < WARM_UP:
+        return (fraction + 1e-3) / (WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
+
+
+class Clock:
+    """How much of the budget is used.
+
+    started:  the time on the monotonic clock from which it counts
+    earlier:  seconds used up before, in runs that this one resumes
+    reserve:  seconds that are to be left of a budget in minutes, for finishing
+    """
+
+    def __init__(
+        self, recipe: Recipe, steps_per_epoch: int, started: float, earlier: float
+    ) -> None:
+        self.recipe, self.steps_per_epoch = recipe, steps_per_epoch
+        self.started, self.reserve = started - earlier, 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def fraction(self, step: int) -> float:
+        """0 at the start, 1 when the budget is used up."""
+        if self.recipe.minutes:
+            usable = 60 * self.recipe.minutes - self.reserve
+            return min(self.seconds / usable, 1.0) if usable > 0 else 1.0
+        steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
+        return min(step / steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How training stands after a step. Losses are nats per token."""
+
+    fraction: float  # of the budget
+    step: int
+    epoch: float
+    seconds: float
+    tokens_per_second: float
+    learning_rate: float
+    train_loss: float  # a running mean
+    valid_loss: float | None  # None between two evaluations
+
+
+class Trainer:
+    """Trains a network in place on batches, and keeps the weights that validate best.
+
+    validation:  (n,) ids of the validation text, of which the evaluations on the way see the
+                 first part
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: Network,
+        batches: Batches,
+        validation: NDArray[np.integer[Any]],
+    ) -> None:
+        self.recipe, self.network, self.batches = recipe, network, batches
+        affordable = int(3 * EVALUATION_SHARE * recipe.tokens / EVALUATIONS)
+        self.validation = validation[: max(affordable, FEWEST_EVALUATED)]
+        self.device = network.embedding.device
+        self.parameters = dict(network.named_parameters())
+        self.optimizer = _optimizer(self.parameters)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.state = network.initial_state(recipe.batch)
+        self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.best_loss = self.train_loss = math.inf
+        self.place = Place()
+        self.step = self.evaluations = self.skipped = 0
+        self.seconds = 0.0
+
+    def run(self, clock: Clock) -> Iterator[Progress]:
+        """Train until the budget is used up; how it stands after every step."""
+        self.network.train()
+        fraction = clock.fraction(self.step)
+        self.evaluations = int(fraction * EVALUATIONS)
+        for batch in self.batches.iterate(self.place):
+            before = time.perf_counter()
+            rate = self.recipe.lr * schedule(fraction)
+            self._update(batch, rate)
+            speed = batch.targets.size / (time.perf_counter() - before)
+            fraction = clock.fraction(self.step)
+            if fraction >= AVERAGE_FROM:
+                self._average()
+            valid_loss = self.evaluate() if self._evaluation_is_due(fraction) else None
+            self.seconds = clock.seconds
+            epoch = self.place.epoch + self.place.step / self.batches.steps_per_epoch
+            yield Progress(
+                fraction, self.step, epoch, self.seconds, speed, rate, self.train_loss, valid_loss
+            )
+            if fraction >= 1:
+                return
+
+    def evaluate(self) -> float:
+        """The validation loss, nats per token, in the training precision; best weights are kept."""
+        with self._averaged(), autocast(self.recipe.precision, self.device):
+            self.network.eval()
+            loss = -text_logprob(self.network, self.validation) / len(self.validation)
+            self.network.train()
+            if loss < self.best_loss or not self.best:
+                self.best_loss = loss
+                self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+        return loss
+
+    def _evaluation_is_due(self, fraction: float) -> bool:
+        due, self.evaluations = self.evaluations, int(fraction * EVALUATIONS)
+        return self.evaluations > due
+
+    def _update(self, batch: Batch, rate: float) -> None:
+        inputs = torch.from_numpy(batch.inputs).to(self.device)
+        targets = torch.from_numpy(batch.targets).to(self.device)
+        keep = torch.from_numpy(~batch.restarted).to(self.device, torch.float32)[:, None]
+        state = [tuple(s * keep for s in layer) for layer in self.state]
+        with autocast(self.recipe.precision, self.device):
+            total, state = self.network.loss(inputs, targets, state)
+            loss = total / targets.numel()
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP)
+        self.step += 1
+        if not self._is_finite(norm):
+            self.state = self.network.initial_state(self.recipe.batch)
+            self.scaler.update()
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.state = [tuple(s.detach() for s in layer) for layer in state]
+        value = float(loss.detach())
+        older = value if math.isinf(self.train_loss) else self.train_loss
+        self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
+
+    def _is_finite(self, norm: Tensor) -> bool:
+        """A step whose gradient is not finite is left out; many in a row are an error."""
+        finite = bool(norm.isfinite())
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped > MOST_SKIPPED:
+            raise CharlmError(
+                f"training diverged at step {self.step}: no finite gradient for "
+                f"{MOST_SKIPPED} steps; give a lower --lr than {self.recipe.lr:g}"
+            )
+        return finite
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the exponential average of the weights (Polyak and Juditsky 1992) along."""
+        if not self.average:
+            self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        torch._foreach_lerp_(
+            list(self.average.values()), list(self.parameters.values()), 1 - AVERAGE_DECAY
+        )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights, once there are such, in place of the network's own."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, averaged in self.average.items():
+            own = self.parameters[name]
+            own.data, self.average[name] = averaged, own.data
+
+    # --- to go on later, exactly ---
+
+    def checkpoint(self) -> Checkpoint:
+        states = {f"{k}.{j}": s for k, layer in enumerate(self.state) for j, s in enumerate(layer)}
+        moments = {
+            f"{kind}.{name}": value
+            for name, p in self.parameters.items()
+            for kind, value in self.optimizer.state[p].items()
+        }
+        tensors = (
+            under("weights", self.parameters) | under("average", self.average)
+            | under("best", self.best) | under("state", states) | under("optimizer", moments)
+            | {"generator": self.network.generator.get_state()}
+        )  # fmt: skip
+        values = {
+            "recipe": self.recipe.to_json(), "place": asdict(self.place), "step": self.step,
+            "seconds": self.seconds, "best_loss": self.best_loss, "train_loss": self.train_loss,
+            "scaler": self.scaler.state_dict(),
+        }  # fmt: skip
+        return Checkpoint(tensors, values)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        tensors = {name: t.to(self.device) for name, t in checkpoint.tensors.items()}
+        values = checkpoint.values
+        self.network.load_state_dict(below("weights", tensors))
+        self.average, self.best = below("average", tensors), below("best", tensors)
+        states = below("state", tensors)
+        self.state = [
+            tuple(states[f"{k}.{j}"] for j in range(len(layer)))
+            for k, layer in enumerate(self.state)
+        ]
+        for kind, moments in _grouped(below("optimizer", tensors)).items():
+            for name, value in moments.items():
+                self.optimizer.state[self.parameters[name]][kind] = value
+        self.network.generator.set_state(checkpoint.tensors["generator"])
+        self.scaler.load_state_dict(values["scaler"])
+        self.place, self.step = Place(**values["place"]), values["step"]
+        self.seconds = values["seconds"]
+        self.best_loss, self.train_loss = values["best_loss"], values["train_loss"]
+
+
+def _grouped(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by the first part of their names."""
+    return {kind: below(kind, tensors) for kind in {name.split(".")[0] for name in tensors}}
+
+
+def _optimizer(parameters: dict[str, Tensor]) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); only matrices decay."""
+    matrices = [p for p in parameters.values() if p.ndim > 1]
+    vectors = [p for p in parameters.values() if p.ndim == 1]
+    groups = [
+        {"params": matrices, "weight_decay": WEIGHT_DECAY},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=BETAS, fused=True)

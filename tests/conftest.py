@@ -1,0 +1,47 @@
+"""What several tests share: a small trained model, and where data to measure on may lie."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+import charlm
+from charlm.language_model import LanguageModel
+
+TEXT = "".join(
+    f"{who} {what} {where}\n"
+    for who in ("the cat", "the dog", "a bird", "my aunt")
+    for what in ("sat", "slept", "sang", "waited")
+    for where in ("on the mat", "in the sun", "by the door", "at home", "all day")
+)
+
+
+def shuffled(text: str, seed: int = 0) -> str:
+    lines = text.splitlines(keepends=True)
+    random.Random(seed).shuffle(lines)
+    return "".join(lines)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text of 80 short lines."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text(shuffled(TEXT), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    """A character model of it that has learnt something."""
+    folder = tmp_path_factory.mktemp("runs")
+    previous = Path.cwd()
+    os.chdir(folder)  # the pointer to the last run is written where training is started
+    try:
+        return charlm.train(
+            corpus, out=folder / "model", lines=True, steps=150, hidden=32, bptt=24, quiet=True
+        )
+    finally:
+        os.chdir(previous)
