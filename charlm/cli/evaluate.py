@@ -50,9 +50,8 @@ def evaluate(
         del values["text"]
         rows.append(values)
         if score.unknown:
-            note(
-                f"warning: {file}: {score.unknown:,} of {score.tokens:,} tokens are unknown to the model"
-            )
+            known_to = f"of {score.tokens:,} tokens are unknown to the model"
+            note(f"warning: {file}: {score.unknown:,} {known_to}")
     if chosen == "json":
         for values in rows:
             write(json.dumps(values, ensure_ascii=False))

@@ -41,11 +41,12 @@ def info(
         return
     from charlm.training.reporter import sparkline
 
+    kind = "independent lines" if card.lines else "one document"
     rows = {
         "model": str(loaded.path),
         "network": f"{config.layers} × {config.hidden} {config.cell}, {weights:,} weights",
         "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
-        "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {'independent lines' if card.lines else 'one document'})",
+        "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
         "validation": _validation(
             card.valid_carried, card.valid_bits_per_char, card.valid_is_held_out
         ),

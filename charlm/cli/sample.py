@@ -20,7 +20,7 @@ def sample(
     length: Annotated[
         int | None,
         typer.Option(
-            help="Characters after the prime; else 500, or to the line's end if lines are independent.",
+            help="Characters after the prime; else 500, or to the end of an independent line.",
             show_default=False,
         ),
     ] = None,

@@ -119,6 +119,6 @@ def train(
     )
     note("a sample:\n")
     note(printable(model.sample(length=200, temperature=0.8, seed=1)))
-    note(
-        f'\nnext: charlm sample --model {model.path.parent}\n      charlm score "a sentence" --model {model.path.parent}'
-    )
+    folder = model.path.parent
+    note(f"\nnext: charlm sample --model {folder}")
+    note(f'      charlm score "a sentence" --model {folder}')

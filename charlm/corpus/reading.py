@@ -13,9 +13,10 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
@@ -137,9 +138,9 @@ def check_is_file(path: Path) -> None:
 def raw_chunks(path: Path) -> Iterator[bytes]:
     """The bytes of a file, decompressed if its suffix says so, a megabyte at a time."""
     try:
-        opener = OPENERS.get(path.suffix)
-        with cast(IO[bytes], opener(path)) if opener else path.open("rb") as file:
-            while chunk := cast(BinaryIO, file).read(BLOCK_BYTES):
+        opener: Any = OPENERS.get(path.suffix, Path.open)
+        with opener(path, "rb") as file:
+            while chunk := file.read(BLOCK_BYTES):
                 yield chunk
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
         raise InputError(
@@ -223,7 +224,7 @@ def looks_hard_wrapped(text: str) -> bool:
     within a sentence.
     """
     lines = text.split("\n")[:5_000]
-    inner = [line for line, after in zip(lines, lines[1:], strict=False) if line and after]
+    inner = [line for line, after in pairwise(lines) if line and after]
     if len(inner) < 20:
         return False
     lengths = np.array([len(line.rstrip()) for line in inner])

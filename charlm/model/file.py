@@ -33,7 +33,7 @@ class Card:
     unit:             "line" or "paragraph"
     train_tokens, valid_tokens:  sizes of the two parts
     valid_carried:    validation loss, nats per token, the state carried from line to line
-    valid_lines:      the same with each line from the zero state, on its first part; None if unmeasured
+    valid_lines:      the same with each of the first lines from the zero state; None if unknown
     valid_bits_per_char:  of the first
     valid_is_held_out:    false if the corpus was too small to hold a part out
     trained:          how, in one line

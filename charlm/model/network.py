@@ -159,8 +159,9 @@ class Network(nn.Module):
 
     def initial_state(self, batch: int) -> States:
         """The zero state of every layer: tuples of tensors (batch, H)."""
-        h = self.embedding.new_zeros(batch, self.config.hidden)
-        return [tuple(h for _ in CELLS[self.config.cell].state) for _ in self.layers]
+        shape = (batch, self.config.hidden)
+        names = CELLS[self.config.cell].state
+        return [tuple(self.embedding.new_zeros(shape) for _ in names) for _ in self.layers]
 
     def hidden(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
         """Ids (T, B) -> the normalised output of the top layer (T, B, H), and the state after."""
@@ -195,7 +196,7 @@ class Network(nn.Module):
                 wanted.flatten(),
                 reduction="none",
             )
-            for part, wanted in zip(y.split(16), columns.split(16), strict=True)
+            for part, wanted in zip(torch.split(y, 16), torch.split(columns, 16), strict=True)
         ]
         return torch.cat(found).view(columns.shape).T.cpu().numpy(), state
 

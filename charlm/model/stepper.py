@@ -57,14 +57,11 @@ class Stepper:
         ids (B,) and the state before them -> logits (B, V-1) of what comes next, where column k
         belongs to id k + 1, and the state after them.
         """
-        new_state = []
-        x = None
-        for layer, (p, layer_state) in enumerate(zip(self.layers, state, strict=True)):
-            gates = self._first_gates(ids) if layer == 0 else x @ p.W.T + p.b
-            layer_state = self.cell.step(p, gates, layer_state)
-            new_state.append(layer_state)
-            x = layer_state[0]
-        return self._logits(x), new_state
+        after: list[State] = []
+        for p, before in zip(self.layers, state, strict=True):
+            gates = after[-1][0] @ p.W.T + p.b if after else self._first_gates(ids)
+            after.append(self.cell.step(p, gates, before))
+        return self._logits(after[-1][0]), after
 
     def logprobs(
         self, inputs: Ids, targets: Ids, state: list[State]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -32,12 +34,17 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def set_up_cpu(threads: int | None) -> int:
-    """Set the number of threads; denormal floats, which are slow, become zero."""
-    if threads:
-        torch.set_num_threads(threads)
+@contextmanager
+def cpu_for_training(threads: int | None) -> Iterator[None]:
+    """Within this context torch has so many threads, and denormal floats, which are slow, are 0."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     torch.set_flush_denormal(True)
-    return torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, float]:

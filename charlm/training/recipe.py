@@ -110,7 +110,6 @@ class Recipe:
     seed: int
     device: str
     precision: str
-    threads: int
     tokens: int  # that the budget is expected to train on
 
     @property
@@ -150,7 +149,6 @@ def choose(
     rate: float,
     device: str,
     precision: str,
-    threads: int,
 ) -> Recipe:
     """Choose all that the options leave open.
 
@@ -181,7 +179,7 @@ def choose(
     return Recipe(
         model=model, dropout=dropout, minutes=minutes, epochs=options.epochs, steps=options.steps,
         batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model), lines=options.lines,
-        seed=options.seed, device=device, precision=precision, threads=threads, tokens=tokens,
+        seed=options.seed, device=device, precision=precision, tokens=tokens,
     )  # fmt: skip
 
 

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from charlm import __version__
 from charlm.corpus.batches import Batches
-from charlm.errors import Stopped
 from charlm.model.file import MODEL_FILE, Card, ModelFile
 from charlm.model.likelihood import STEPS_AT_ONCE, sequence_logprobs, text_logprob, text_streams
 from charlm.model.network import Network, weights_of
 from charlm.tokenizer import load_tokenizer
-from charlm.training import machine
 from charlm.training.checkpoint import Checkpoint, below, under
 from charlm.training.data import Data, Facts, reopen
 from charlm.training.recipe import Recipe, TrainOptions
@@ -48,7 +46,6 @@ class Run:
     def __init__(self, folder: Path, options: TrainOptions, recipe: Recipe, data: Data) -> None:
         self.folder, self.options, self.recipe, self.data = folder, options, recipe, data
         self.device = torch.device(recipe.device)
-        machine.set_up_cpu(recipe.threads)
         generator = torch.Generator().manual_seed(recipe.seed)
         self.network = Network(recipe.model, recipe.dropout, generator).to(self.device)
         if self.device.type != "cpu":
@@ -73,10 +70,10 @@ class Run:
         run.trainer.restore(checkpoint)
         return run
 
-    def train(self, started: float, reporter: Reporter, signals: StopSignals) -> None:
+    def train(self, started: float, reporter: Reporter, signals: StopSignals) -> int | None:
         """Train until the budget is used up, and write the model.
 
-        Raises Stopped when a signal has come, once everything is saved.
+        Returns None, or the number of a signal that has come, once everything is saved.
         """
         trainer = self.trainer
         clock = Clock(self.recipe, trainer.batches.steps_per_epoch, started, trainer.seconds)
@@ -88,10 +85,11 @@ class Run:
                 self._write_metrics(progress)
             if signals.received:
                 self._save_unfinished()
-                raise Stopped(f"stopped; what was learnt is in {self.folder}", signals.received)
+                return signals.received
             if progress.valid_loss is not None and self._checkpoint_is_due():
                 self._save_unfinished()
         self._finish(clock)
+        return None
 
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() > self._written + SECONDS_BETWEEN_CHECKPOINTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from charlm import runs
 from charlm.corpus.reading import Corpus, Survey
-from charlm.errors import CharlmError, InputError, ModelError, OptionError
+from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.language_model import LanguageModel
 from charlm.model.file import MODEL_FILE
 from charlm.training import machine
@@ -59,7 +60,7 @@ def train(
     wanted = TrainOptions(**options)
     reporter = Reporter(quiet)
     target = None if out is None else Path(out)
-    with StopSignals() as signals:
+    with StopSignals() as signals, machine.cpu_for_training(wanted.threads):
         text = open_corpus(paths, wanted)
         if not resume:
             _check_target(target, force)
@@ -71,9 +72,15 @@ def train(
             run = _new(text, survey, wanted, _folder(target, text.name), reporter)
         reporter.note(f"{run.folder}: {run.recipe.described()}")
         try:
-            run.train(started, reporter, signals)
+            stopped_by = run.train(started, reporter, signals)
         finally:
             reporter.done()
+        if stopped_by:
+            raise Stopped(
+                f"stopped; what was learnt is in {run.folder}, and to go on: "
+                f"{_command_to_resume(text, run.folder)}",
+                stopped_by,
+            )
     return LanguageModel(_settled(run.folder, target if force else None) / MODEL_FILE)
 
 
@@ -126,15 +133,18 @@ def _advise(corpus: Corpus, survey: Survey, options: TrainOptions, reporter: Rep
         if checkpoint and not checkpoint.values["finished"] and _is_of(checkpoint, survey):
             reporter.note(
                 f"note: {folder} is an unfinished run of this corpus; to go on with it: "
-                f"charlm train {' '.join(map(str, corpus.paths))} --out {folder} --resume"
+                f"{_command_to_resume(corpus, folder)}"
             )
+
+
+def _command_to_resume(corpus: Corpus, folder: Path) -> str:
+    return shlex.join(["charlm", "train", *map(str, corpus.paths), "--out", str(folder), "--resume"])
 
 
 def _new(
     corpus: Corpus, survey: Survey, options: TrainOptions, folder: Path, reporter: Reporter
 ) -> Run:
     device = machine.choose_device(options.device)
-    threads = machine.set_up_cpu(options.threads)
     precision, rate = machine.choose_precision(options.precision, device)
     folder.mkdir(parents=True)
     try:
@@ -142,7 +152,7 @@ def _new(
         recipe = choose(
             options, vocab=data.tokenizer.size, chars=survey.chars,
             train_tokens=len(data.training.ids), rate=rate, device=str(device),
-            precision=precision, threads=threads,
+            precision=precision,
         )  # fmt: skip
         return Run(folder, options, recipe, data)
     except BaseException:

@@ -20,11 +20,14 @@ from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network
 from charlm.training.checkpoint import Checkpoint, below, under
 from charlm.training.machine import autocast
+from charlm.training.optimizer import AdamW
 from charlm.training.recipe import Recipe
 
 WEIGHT_DECAY = 0.05
-BETAS = (0.9, 0.99)
 CLIP = 1.0
+# Keeps small gradients above float16's least number. It is not taken out again: Adam's update
+# does not depend on the scale of the gradient.
+FP16_SCALE = 2.0**12
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
 AVERAGE_DECAY = 0.98  # a step
@@ -105,8 +108,7 @@ class Trainer:
         self.validation = validation[: max(affordable, FEWEST_EVALUATED)]
         self.device = network.embedding.device
         self.parameters = dict(network.named_parameters())
-        self.optimizer = _optimizer(self.parameters)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.optimizer = AdamW(self.parameters, WEIGHT_DECAY)
         self.state = network.initial_state(recipe.batch)
         self.average: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
@@ -157,22 +159,18 @@ class Trainer:
         targets = torch.from_numpy(batch.targets).to(self.device)
         keep = torch.from_numpy(~batch.restarted).to(self.device, torch.float32)[:, None]
         state = [tuple(s * keep for s in layer) for layer in self.state]
+        self.network.zero_grad()
         with autocast(self.recipe.precision, self.device):
             total, state = self.network.loss(inputs, targets, state)
             loss = total / targets.numel()
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP)
+        scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
         self.step += 1
         if not self._is_finite(norm):
             self.state = self.network.initial_state(self.recipe.batch)
-            self.scaler.update()
             return
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.optimizer.step(rate)
         self.state = [tuple(s.detach() for s in layer) for layer in state]
         value = float(loss.detach())
         older = value if math.isinf(self.train_loss) else self.train_loss
@@ -194,9 +192,8 @@ class Trainer:
         """Move the exponential average of the weights (Polyak and Juditsky 1992) along."""
         if not self.average:
             self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        torch._foreach_lerp_(
-            list(self.average.values()), list(self.parameters.values()), 1 - AVERAGE_DECAY
-        )
+        averages = [self.average[name] for name in self.parameters]
+        torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - AVERAGE_DECAY)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -217,20 +214,16 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         states = {f"{k}.{j}": s for k, layer in enumerate(self.state) for j, s in enumerate(layer)}
-        moments = {
-            f"{kind}.{name}": value
-            for name, p in self.parameters.items()
-            for kind, value in self.optimizer.state[p].items()
-        }
         tensors = (
             under("weights", self.parameters) | under("average", self.average)
-            | under("best", self.best) | under("state", states) | under("optimizer", moments)
+            | under("best", self.best) | under("state", states)
             | {"generator": self.network.generator.get_state()}
         )  # fmt: skip
+        for kind, moments in self.optimizer.moments.items():
+            tensors |= under(f"optimizer.{kind}", moments)
         values = {
             "recipe": self.recipe.to_json(), "place": asdict(self.place), "step": self.step,
             "seconds": self.seconds, "best_loss": self.best_loss, "train_loss": self.train_loss,
-            "scaler": self.scaler.state_dict(),
         }  # fmt: skip
         return Checkpoint(tensors, values)
 
@@ -245,27 +238,9 @@ class Trainer:
             tuple(states[f"{k}.{j}"] for j in range(len(layer)))
             for k, layer in enumerate(self.state)
         ]
-        for kind, moments in _grouped(below("optimizer", tensors)).items():
-            for name, value in moments.items():
-                self.optimizer.state[self.parameters[name]][kind] = value
+        for kind in self.optimizer.moments:
+            self.optimizer.moments[kind] = below(f"optimizer.{kind}", tensors)
         self.network.generator.set_state(checkpoint.tensors["generator"])
-        self.scaler.load_state_dict(values["scaler"])
         self.place, self.step = Place(**values["place"]), values["step"]
         self.seconds = values["seconds"]
         self.best_loss, self.train_loss = values["best_loss"], values["train_loss"]
-
-
-def _grouped(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the first part of their names."""
-    return {kind: below(kind, tensors) for kind in {name.split(".")[0] for name in tensors}}
-
-
-def _optimizer(parameters: dict[str, Tensor]) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); only matrices decay."""
-    matrices = [p for p in parameters.values() if p.ndim > 1]
-    vectors = [p for p in parameters.values() if p.ndim == 1]
-    groups = [
-        {"params": matrices, "weight_decay": WEIGHT_DECAY},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=BETAS, fused=True)

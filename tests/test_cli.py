@@ -1,0 +1,250 @@
+"""The command line as a person uses it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from charlm.language_model import LanguageModel
+
+
+def charlm(*arguments: object, cwd: Path | None = None, stdin: str | bytes = b"", **env: str):
+    """Run the command; its standard streams are bytes decoded as UTF-8."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "charlm", *map(str, arguments)],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True, cwd=cwd, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **env},
+    )  # fmt: skip
+    ran.stdout, ran.stderr = ran.stdout.decode(), ran.stderr.decode()
+    return ran
+
+
+@pytest.fixture(scope="module")
+def path(model: LanguageModel) -> Path:
+    return model.path
+
+
+def failed(ran: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The one line on stderr of a command that failed as it should."""
+    lines = [line for line in ran.stderr.splitlines() if not line.startswith("model: ")]
+    assert ran.returncode == code and len(lines) == 1, ran.stderr
+    assert lines[0].startswith("charlm: ")
+    return lines[0].removeprefix("charlm: ")
+
+
+def test_train_score_sample_from_one_folder_without_naming_the_model(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trained = charlm("train", corpus, "--lines", "--steps", 30, "--hidden", 16, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout == "runs/corpus/model.safetensors\n"
+    assert "lstm of 16" in trained.stderr and "next: charlm sample" in trained.stderr
+    scored = charlm("score", "the cat", "", cwd=tmp_path)
+    heading, first, second = scored.stdout.splitlines()
+    assert heading.split("\t")[:2] == ["logprob", "log10prob"]
+    assert first.endswith("\tthe cat") and second.split("\t")[-1] == ""
+    assert "model: runs/corpus/model.safetensors" in scored.stderr
+    sampled = charlm("sample", "--prime", "the c", "-n", 2, "--seed", 1, cwd=tmp_path)
+    assert [line[:5] for line in sampled.stdout.splitlines()] == ["the c", "the c"]
+    info = charlm("info", "--json", cwd=tmp_path)
+    about = json.loads(info.stdout)
+    assert about["model"]["hidden"] == 16 and len(about["curve"]) == 12
+    assert "1 × 16 lstm" in charlm("info", cwd=tmp_path).stdout
+
+
+def test_minutes_are_kept_from_start_to_model(corpus: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    trained = charlm("train", corpus, "--minutes", 0.25, "--quiet", cwd=tmp_path)
+    assert trained.returncode == 0 and 12 < time.monotonic() - start < 25
+    assert trained.stderr == ""
+
+
+def test_score_formats(path: Path) -> None:
+    text = "the cat\nжaж\n\na\tb\n"
+    objects = [
+        json.loads(line)
+        for line in charlm("score", "-m", path, "--format", "json", stdin=text).stdout.splitlines()
+    ]
+    assert [o["text"] for o in objects] == ["the cat", "жaж", "", "a\tb"]
+    assert list(objects[0]) == [
+        "text", "logprob", "log10prob", "bits", "tokens", "chars", "bytes", "unknown",
+        "perplexity", "bits_per_char", "bits_per_byte",
+    ]  # fmt: skip
+    assert [o["unknown"] for o in objects] == [0, 2, 0, 1]
+    tsv = charlm("score", "-m", path, stdin=text)
+    rows = [line.split("\t") for line in tsv.stdout.splitlines()]
+    assert [row[-1] for row in rows] == ["text", "the cat", "жaж", "", "a\\tb"]
+    assert float(rows[1][0]) == pytest.approx(objects[0]["logprob"], rel=1e-5)
+    assert "never seen 'ж', '\\t'" in tsv.stderr
+    tokens = charlm("score", "-m", path, "--format", "json", "--tokens", "ab").stdout
+    scores = json.loads(tokens)["token_scores"]
+    assert [(s["token"], s["start"], s["end"]) for s in scores] == [
+        ("a", 0, 1), ("b", 1, 2), ("<EOS>", 2, 2),
+    ]  # fmt: skip
+    table = charlm("score", "-m", path, "--format", "table", "the cat", "жaж").stdout
+    assert "perplexity" in table and "жaж" in table
+
+
+def test_kenlm_format_adds_up(path: Path) -> None:
+    ran = charlm("score", "-m", path, "--format", "kenlm", "ab", "ж")
+    first, second, *summary = ran.stdout.splitlines()
+    *tokens, total = first.split("\t")
+    assert [t.split()[0] for t in tokens] == ["a=1", "b=1", "</s>=1"]
+    summed = sum(float(t.split()[2]) for t in tokens)
+    assert float(total.split()[1]) == pytest.approx(summed, abs=1e-3)
+    assert total.endswith("OOV: 0") and second.endswith("OOV: 1")
+    assert [line.split(":")[0] for line in summary] == [
+        "Perplexity including OOVs", "Perplexity excluding OOVs", "OOVs", "Tokens",
+    ]  # fmt: skip
+    assert summary[2:] == ["OOVs:\t1", "Tokens:\t5"]
+
+
+def test_evaluate_agrees_with_score(path: Path, corpus: Path) -> None:
+    ran = charlm("evaluate", corpus, "-m", path, "--reset-lines", "--format", "json")
+    evaluated = json.loads(ran.stdout)
+    scored = charlm("score", "--file", corpus, "-m", path, "--format", "json").stdout.splitlines()
+    assert evaluated["logprob"] == pytest.approx(
+        sum(json.loads(line)["logprob"] for line in scored), abs=1e-3 * len(scored)
+    )
+    assert evaluated["chars"] == evaluated["tokens"] == len(corpus.read_text(encoding="utf-8"))
+    tsv = charlm("evaluate", corpus, corpus, "-m", path)
+    assert len(tsv.stdout.splitlines()) == 3
+
+
+def test_sample_json_and_a_strange_prime(path: Path) -> None:
+    ran = charlm("sample", "-m", path, "--prime", "é the", "--json", "-n", 2, "--seed", 4)
+    objects = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [o["sample"] for o in objects] == [0, 1] and objects[0]["seed"] == 4
+    assert all(o["text"].startswith("é the") for o in objects)
+    assert "warning: the model has never seen 'é'" in ran.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(path: Path) -> None:
+    command = f"{sys.executable} -m charlm sample -m {path} -n 300 --seed 1 | head -n 1"
+    ran = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=False)
+    assert ran.stdout.count(b"\n") == 1 and b"Traceback" not in ran.stderr
+
+
+def test_undecodable_arguments_do_not_crash(path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "charlm", "score", "-m", str(path), b"the \xff cat"],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0 and b"Traceback" not in ran.stderr
+
+
+def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None:
+    program = (
+        "import sys\nfrom charlm.cli import main\n"
+        "sys.argv[1:] = {arguments!r}\n"
+        "try:\n main()\nexcept SystemExit as e:\n assert not e.code, e.code\n"
+        "loaded = {{'torch', 'sentencepiece', 'rich.table', 'numpy'}} & set(sys.modules)\n"
+        "print(sorted(loaded), file=sys.stderr)\n"
+    )
+    for arguments, expected in (
+        (["--help"], "[]"),
+        (["score", "the cat", "-m", str(path)], "['numpy']"),
+        (["sample", "-m", str(path), "--seed", "1"], "['numpy']"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-c", program.format(arguments=arguments)],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert ran.stderr.splitlines()[-1] == expected or arguments == ["--help"]
+        assert "torch" not in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "missing.txt"], "missing.txt: no such file"),
+        (["train", "."], ". is a folder"),
+        (["train", "empty.txt"], "empty.txt: the corpus is empty"),
+        (["train", "latin.txt"], "latin.txt, line 2: not utf-8 text"),
+        (["train", "nul.txt"], "nul.txt, line 1: holds a NUL"),
+        (["train", "fine.txt", "--cell", "mamba"], "--cell mamba: there is no such cell"),
+        (["train", "fine.txt", "--minutes", "0"], "--minutes 0.0: must be more than 0"),
+        (["train", "fine.txt", "--out", "here"], "here exists; add --force"),
+        (["train", "fine.txt", "--resume"], "no run of fine to resume"),
+        (["train", "fine.txt", "--valid", "gone.txt"], "gone.txt: no such file"),
+        (["score", "x"], "no model found: looked for --model, $CHARLM_MODEL"),
+        (["score", "x", "--model", "fine.txt"], "fine.txt: not a charlm model"),
+        (["score", "x", "--model", "gone"], "gone: no such model"),
+        (["score", "x", "--model", "here"], "here: no model.safetensors in this folder"),
+        (["score", "x", "--format", "xml"], "--format xml: choose"),
+        (["sample", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
+        (["evaluate", "gone.txt", "--model", "fine.txt"], "fine.txt: not a charlm model"),
+        (["info", "fine.txt"], "fine.txt: not a charlm model"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "fine.txt").write_bytes(b"a text\n" * 50)
+    (tmp_path / "latin.txt").write_bytes(b"a\nna\xefve\n")
+    (tmp_path / "nul.txt").write_bytes(b"a\0b\n")
+    before = sorted(tmp_path.rglob("*"))
+    assert words in failed(charlm(*arguments, cwd=tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_models_that_are_damaged_foreign_or_newer_are_refused(path: Path, tmp_path: Path) -> None:
+    whole = path.read_bytes()
+    weights = load_file(path)
+    cases = {
+        "truncated": (lambda p: p.write_bytes(whole[: len(whole) // 2]), "a damaged one"),
+        "foreign": (lambda p: save_file(weights, p), "not a charlm model"),
+        "newer": (
+            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 1', b'{\\"format\\": 9')),
+            "a model of format 9",
+        ),
+    }
+    for name, (write, words) in cases.items():
+        damaged = tmp_path / f"{name}.safetensors"
+        write(damaged)
+        assert words in failed(charlm("score", "x", "--model", damaged))
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    for arguments in (["tran"], ["score", "--nonsense"], ["train"]):
+        ran = charlm(*arguments)
+        assert ran.returncode == 2 and "Usage:" in ran.stderr
+
+
+def test_a_traceback_appears_only_with_debug(tmp_path: Path) -> None:
+    assert "Traceback" not in charlm("train", "gone", cwd=tmp_path).stderr
+    for arguments in (["--debug", "train", "gone"], ["train", "gone", "--debug"]):
+        ran = charlm(*arguments, cwd=tmp_path)
+        assert "Traceback" in ran.stderr and ran.returncode == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_was_learnt_and_the_run_goes_on(
+    corpus: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charlm", "train", str(corpus), "--minutes", "2", "--hidden", "16"],
+        cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    metrics = tmp_path / "runs/corpus/metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "stopped; what was learnt is in runs/corpus" in stderr.decode().splitlines()[-1]
+    assert charlm("score", "the cat", "-m", "runs/corpus", cwd=tmp_path).returncode == 0
+    note = charlm("train", corpus, "--steps", 2, "--hidden", 8, cwd=tmp_path).stderr
+    assert f"--out runs/corpus --resume" in note and "unfinished run of this corpus" in note

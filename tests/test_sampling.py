@@ -1,0 +1,200 @@
+"""Drawing text: distributions, limits, primes, seeds, and agreement with the scores."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlm.errors import OptionError
+from charlm.language_model import LanguageModel
+from charlm.model.config import ModelConfig
+from charlm.model.stepper import Stepper
+from charlm.sampling import (
+    SampleOptions,
+    distribution,
+    draw,
+    generate,
+    limited,
+    random_stream,
+)
+from charlm.scoring import score_sentences
+from charlm.tokenizer import train_tokenizer
+
+LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"temperature": 1.0}, [0.5, 0.25, 0.15, 0.1]),
+        ({"temperature": 0.5}, [0.25 / 0.345, 0.0625 / 0.345, 0.0225 / 0.345, 0.01 / 0.345]),
+        ({"temperature": 0.0}, [1, 0, 0, 0]),
+        ({"temperature": 1.0, "top_k": 2}, [2 / 3, 1 / 3, 0, 0]),
+        ({"temperature": 1.0, "top_k": 9}, [0.5, 0.25, 0.15, 0.1]),
+        ({"temperature": 1.0, "top_p": 0.6}, [2 / 3, 1 / 3, 0, 0]),
+        ({"temperature": 1.0, "top_p": 0.4}, [1, 0, 0, 0]),
+        ({"temperature": 1.0, "min_p": 0.25}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
+    ],
+)
+def test_distributions(options: dict[str, float], expected: list[float]) -> None:
+    found = distribution(LOGITS, SampleOptions(**options))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_masked_tokens_are_never_drawn_at_any_temperature() -> None:
+    logits = LOGITS.copy()
+    logits[0] = -np.inf
+    for temperature in (0.0, 0.01, 1.0, 100.0):
+        p = distribution(logits, SampleOptions(temperature=temperature))
+        assert p[0] == 0 and p.sum() == pytest.approx(1)
+
+
+def test_draws_come_as_often_as_they_should() -> None:
+    p = np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    random = random_stream(1, 0)
+    counts = np.bincount([draw(p, random) for _ in range(20_000)], minlength=6)
+    np.testing.assert_allclose(counts / 20_000, p, atol=0.012)
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**31), st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_a_draw_never_has_probability_zero(seed: int, weights: list[float]) -> None:
+    p = np.array([*weights, 1e-3, 0.0])
+    assert p[draw(p / p.sum(), random_stream(seed, 0))] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temperature": -1.0}, "--temperature -1"),
+        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"top_k": 0}, "--top-k 0"),
+        ({"top_p": 1.5}, "--top-p 1.5"),
+        ({"min_p": 0.0}, "--min-p 0"),
+        ({"length": 0}, "--length 0"),
+        ({"max_lines": 0}, "--max-lines 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"stop": ""}, "--stop"),
+    ],
+)
+def test_options_without_sense_are_refused(options: dict[str, float], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        SampleOptions(**options)  # type: ignore[arg-type]
+
+
+PIECES = ["ab", "c\n", "", "de\n", "fgh", "\n", "ijk"]
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "expected"),
+    [
+        ({"length": 5}, False, "abc\nd"),
+        ({"max_lines": 1}, False, "abc"),
+        ({"max_lines": 2}, False, "abc\nde"),
+        ({"max_lines": 2, "length": 3}, False, "abc"),
+        ({}, True, "abc"),
+        ({"max_lines": 3}, True, "abc\nde\nfgh"),
+        ({"length": 2}, True, "ab"),
+        ({"stop": "c\nd"}, False, "ab"),
+        ({"stop": "gh\n"}, False, "abc\nde\nf"),
+        ({"stop": "never"}, False, "abc\nde\nfgh\nijk"),
+        ({"stop": "e", "max_lines": 1}, False, "abc"),
+    ],
+)
+def test_limits(options: dict[str, int], lines: bool, expected: str) -> None:
+    found = limited(iter(PIECES), SampleOptions(**options), lines=lines)
+    assert "".join(found) == expected
+
+
+def test_a_stop_text_does_not_hold_back_more_than_it_must() -> None:
+    pieces = limited(iter(["aaab", "x"]), SampleOptions(stop="aab!"), lines=False)
+    assert list(islice(pieces, 1)) == ["a"]
+
+
+def test_the_same_seed_gives_the_same_text_whatever_n(model: LanguageModel) -> None:
+    three = model.sample(n=3, seed=5, temperature=1.0)
+    assert three == [*model.sample(n=2, seed=5, temperature=1.0), three[2]]
+    assert three[0] == model.sample(seed=5, temperature=1.0)
+    assert len({*three, model.sample(seed=6, temperature=1.0)}) == 4
+    assert "".join(model.stream(sample=1, seed=5, temperature=1.0)) == three[1]
+
+
+def test_the_prime_is_given_back_as_it_was(model: LanguageModel) -> None:
+    for prime in ("the c", "xyz Ж\n the", "a\u0301 "):
+        text = model.sample(prime, seed=1)
+        assert text.startswith(prime) and "\n" not in text[len(prime) :]
+
+
+def test_a_lines_model_writes_one_line_and_a_document_model_goes_on(model: LanguageModel) -> None:
+    assert "\n" not in model.sample(seed=1)
+    pieces = list(limited(iter("ab\n" * 400), SampleOptions(), lines=False))
+    assert len("".join(pieces)) == 500
+
+
+def random_stepper(level: str, text: str, seed: int = 0) -> tuple[Stepper, object]:
+    tokenizer = train_tokenizer(level, lambda: [text])
+    config = ModelConfig(tokenizer.size, hidden=8, embedding=4)
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: rng.normal(scale=0.4, size=shape).astype(np.float32)
+        for name, shape in config.shapes().items()
+    }
+    return Stepper(config, weights), tokenizer
+
+
+def test_unknown_is_never_written() -> None:
+    stepper, tokenizer = random_stepper("char", "ab\n")
+    stepper.output_bias[1] = 20.0  # <UNK> would nearly always be drawn
+    pieces = generate(stepper, tokenizer, "", SampleOptions(temperature=1.0), random_stream(1, 0))
+    assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
+
+
+def test_a_word_that_the_prime_begins_is_completed() -> None:
+    text = "the apple and the pear\nan apricot or a plum\n"
+    stepper, tokenizer = random_stepper("word", text)
+    found = set()
+    for sample in range(40):
+        random = random_stream(1, sample)
+        pieces = generate(stepper, tokenizer, "the ap", SampleOptions(temperature=5.0), random)
+        found.add(next(piece for piece in pieces if piece))
+    assert found == {"ple", "ricot"}
+
+
+def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
+    """χ² over the sentences of at most two letters, and all longer ones together."""
+    stepper, tokenizer = random_stepper("char", "ab\n", seed=4)
+    sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
+    draws = 3000
+    options = SampleOptions(temperature=1.0)
+    texts = []
+    for sample in range(draws):
+        pieces = generate(stepper, tokenizer, "", options, random_stream(7, sample))
+        texts.append("".join(limited(pieces, options, lines=True)))
+    expected = [
+        np.exp(sum(renormalised(stepper, score)))
+        for score in score_sentences(stepper, tokenizer, sentences)
+    ]
+    expected.append(1 - sum(expected))
+    observed = [texts.count(sentence) for sentence in sentences]
+    observed.append(draws - sum(observed))
+    assert min(expected) * draws > 5
+    chi_squared = sum(
+        (o - draws * e) ** 2 / (draws * e) for o, e in zip(observed, expected, strict=True)
+    )
+    assert chi_squared < 18.48  # the 99 % point at 7 degrees of freedom
+
+
+def renormalised(stepper: Stepper, score: object) -> list[float]:
+    """A score's token log-probabilities, given that no token is `<UNK>`."""
+    state, read, found = stepper.initial_state(1), 0, []
+    names = {"a": 3, "b": 4, "<EOS>": 1}
+    for token in score.token_scores:  # type: ignore[attr-defined]
+        logits, state = stepper.step(np.array([read]), state)
+        p = np.exp(logits[0]) / np.exp(logits[0]).sum()
+        found.append(token.logprob - np.log(1 - p[1]))
+        read = names[token.token]
+    return found

@@ -1,0 +1,354 @@
+"""Training: recipes, schedules, resuming exactly, and what is written when."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import charlm
+from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
+from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.training.optimizer import BETAS, AdamW
+from charlm.training.recipe import HIDDEN_SIZES, Recipe, TrainOptions, choose
+from charlm.training.trainer import Clock, Trainer, schedule
+
+SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
+    previous = Path.cwd()
+    os.chdir(tmp_path)
+    yield
+    os.chdir(previous)
+
+
+def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
+    return choose(
+        TrainOptions(**options), vocab=80, chars=chars, train_tokens=chars, rate=rate,
+        device="cpu", precision="fp32",
+    )  # fmt: skip
+
+
+def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks() -> None:
+    def sizes(recipes: list[Recipe]) -> list[int]:
+        return [recipe.model.hidden for recipe in recipes]
+
+    by_corpus = sizes([recipe_for(n, minutes=3.0) for n in (10_000, 100_000, 1_000_000)])
+    by_budget = sizes([recipe_for(10**6, minutes=m) for m in (0.5, 2.0, 10.0)])
+    by_rate = sizes([recipe_for(10**6, r, minutes=2.0) for r in (1e10, 1e11, 1e12)])
+    for found in (by_corpus, by_budget, by_rate):
+        assert found == sorted(found) and len(set(found)) > 1 and set(found) <= {*HIDDEN_SIZES}
+
+
+def test_nothing_but_a_corpus_ends_within_five_minutes() -> None:
+    for chars in (20, 10_000, 10**6, 10**9):
+        minutes = recipe_for(chars).minutes
+        assert minutes is not None and 0 < minutes < 5
+
+
+def test_what_is_asked_for_is_what_is_done() -> None:
+    asked: dict[str, Any] = {
+        "cell": "gru", "layers": 2, "hidden": 100, "dropout": 0.25, "steps": 7, "batch": 3,
+        "bptt": 11, "lr": 0.1, "lines": True, "seed": 9,
+    }  # fmt: skip
+    recipe = recipe_for(10**6, **asked)
+    found = {**dataclasses.asdict(recipe), **dataclasses.asdict(recipe.model)}
+    assert {name: found[name] for name in asked} == asked
+    assert recipe.tokens == 7 * 3 * 11
+
+
+def test_recipes_survive_json() -> None:
+    recipe = recipe_for(10**6)
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cell": "transformer"}, "--cell transformer.*lstm"),
+        ({"level": "letter"}, "--level letter.*char"),
+        ({"minutes": 0}, "--minutes 0: must be more than 0"),
+        ({"epochs": -1}, "--epochs -1"),
+        ({"steps": 0}, "--steps 0"),
+        ({"minutes": 1, "steps": 5}, "--minutes and --steps"),
+        ({"layers": 9}, "--layers 9"),
+        ({"dropout": 1.0}, "--dropout 1.0"),
+        ({"valid_fraction": 0.0}, "--valid-fraction 0.0"),
+        ({"precision": "fp8"}, "--precision fp8"),
+        ({"lines": True, "unit": "paragraph"}, "--lines and --unit paragraph"),
+    ],
+)
+def test_options_without_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        TrainOptions(**options)
+
+
+def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
+    rates = [schedule(k / 1000) for k in range(1001)]
+    top = int(np.argmax(rates))
+    assert rates[top] == pytest.approx(1) and 40 <= top <= 60
+    assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[0] > 0 and rates[-1] == pytest.approx(0) and rates[525] == pytest.approx(0.5)
+
+
+def test_a_clock_counts_earlier_seconds_and_keeps_a_reserve() -> None:
+    recipe = recipe_for(10**6, minutes=1.0)
+    clock = Clock(recipe, 100, time.monotonic() - 10, earlier=20)
+    assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
+    clock.reserve = 15
+    assert clock.fraction(0) == pytest.approx(30 / 45, abs=0.01)
+    epochs = Clock(recipe_for(10**6, epochs=2.0), 100, time.monotonic(), 0)
+    assert [epochs.fraction(s) for s in (0, 100, 200, 300)] == [0, 0.5, 1, 1]
+
+
+def test_adamw_is_torchs_own() -> None:
+    torch.manual_seed(0)
+    ours = {"W": torch.randn(4, 3, requires_grad=True), "b": torch.randn(3, requires_grad=True)}
+    theirs = {name: p.detach().clone().requires_grad_() for name, p in ours.items()}
+    optimizer = AdamW(ours, 0.1)
+    reference = torch.optim.AdamW(
+        [{"params": [theirs["W"]], "weight_decay": 0.1}, {"params": [theirs["b"]]}],
+        weight_decay=0.0, betas=BETAS,
+    )  # fmt: skip
+    for step in range(5):
+        for a, b in zip(ours.values(), theirs.values(), strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        optimizer.step(0.01 * (step + 1))
+        for group in reference.param_groups:
+            group["lr"] = 0.01 * (step + 1)
+        reference.step()
+    for a, b in zip(ours.values(), theirs.values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru-simple", "rnn"])
+def test_every_cell_learns(corpus: Path, cell: str) -> None:
+    model = charlm.train(corpus, cell=cell, steps=60, **{**SMALL, "hidden": 32})
+    letters = model.tokenizer.size - 1
+    assert model.card.valid_carried < 0.75 * math.log(letters)
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "subword"])
+def test_every_level_trains_scores_and_samples(corpus: Path, level: str) -> None:
+    model = charlm.train(corpus, level=level, steps=20, **SMALL)
+    assert model.tokenizer.level == level
+    assert model.config.tied == (level in ("word", "subword"))
+    assert model.score("the cat sat").logprob < 0
+    assert model.sample("the c", length=20, seed=1).startswith("the c")
+    assert charlm.load(model.path).score("a dog").logprob == model.score("a dog").logprob
+
+
+def test_a_lines_model_knows_its_lines_as_well_from_zero_as_carried(corpus: Path) -> None:
+    model = charlm.train(corpus, lines=True, steps=400, **{**SMALL, "hidden": 48, "batch": 8})
+    assert model.card.valid_lines == pytest.approx(model.card.valid_carried, abs=0.02)
+
+
+def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> None:
+    text = corpus.read_text(encoding="utf-8")
+    valid = tmp_path / "valid.txt"
+    valid.write_text(text[: len(text) // 2], encoding="utf-8")
+    model = charlm.train(corpus, valid=str(valid), steps=10, **SMALL)
+    carried = model.evaluate(valid.read_text(encoding="utf-8"))
+    assert model.card.valid_carried == pytest.approx(-carried.logprob / carried.tokens, abs=1e-5)
+    assert model.card.valid_bits_per_char == pytest.approx(carried.bits_per_char, abs=1e-5)
+    alone = model.evaluate(valid.read_text(encoding="utf-8"), reset_lines=True)
+    assert model.card.valid_lines == pytest.approx(-alone.logprob / alone.tokens, abs=1e-5)
+    assert model.card.valid_tokens == carried.tokens
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model.safetensors")
+
+
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a SIGINT come once so many steps are done."""
+    update = Trainer._update
+
+    def counting(self: Trainer, *arguments: Any) -> None:
+        update(self, *arguments)
+        if self.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_update", counting)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_resumed_run_ends_with_the_very_same_weights(
+    corpus: Path, tmp_path: Path, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**SMALL, "cell": cell, "steps": 60, "dropout": 0.3, "lines": True}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    charlm.train(corpus, out=whole, **options)
+    with monkeypatch.context() as patch:
+        stopped_after(37, patch)
+        with pytest.raises(Stopped, match="what was learnt is in") as stopped:
+            charlm.train(corpus, out=parts, **options)
+    assert stopped.value.exit_code == 130
+    assert charlm.load(parts).card.valid_carried < math.inf
+    charlm.train(corpus, out=parts, resume=True, quiet=True)
+    expected, found = weights(whole), weights(parts)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
+    first = charlm.train(corpus, steps=20, **SMALL)
+    with pytest.raises(OptionError, match="the run is finished; .* more than 20 steps"):
+        charlm.train(corpus, resume=True, quiet=True)
+    with pytest.raises(OptionError, match="--steps 10: the run's budget is 20 steps"):
+        charlm.train(corpus, resume=True, quiet=True, steps=10)
+    with pytest.raises(OptionError, match="--minutes 9"):
+        charlm.train(corpus, resume=True, quiet=True, minutes=9)
+    more = charlm.train(corpus, resume=True, quiet=True, steps=120)
+    assert more.path == first.path
+    assert more.card.valid_carried < first.card.valid_carried
+
+
+def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) -> None:
+    charlm.train(corpus, steps=5, **SMALL)
+    with pytest.raises(OptionError, match="--hidden 64: the run was started with 16"):
+        charlm.train(corpus, resume=True, quiet=True, steps=9, hidden=64)
+    with pytest.raises(OptionError, match="--cell gru: .* lstm"):
+        charlm.train(corpus, resume=True, quiet=True, steps=9, cell="gru")
+    other = tmp_path / "corpus.txt"
+    other.write_text("another text of the same name\n" * 9, encoding="utf-8")
+    with pytest.raises(ModelError, match="no run of corpus to resume"):
+        charlm.train(other, resume=True, quiet=True)
+    with pytest.raises(InputError, match="was trained on another text"):
+        charlm.train(other, out="runs/corpus", resume=True, quiet=True)
+
+
+def test_run_folders_are_never_overwritten_unasked(corpus: Path, tmp_path: Path) -> None:
+    runs = [charlm.train(corpus, steps=2, **SMALL).path.parent for _ in range(2)]
+    assert [str(run) for run in runs] == ["runs/corpus", "runs/corpus-2"]
+    with pytest.raises(InputError, match="exists; add --force"):
+        charlm.train(corpus, out="runs/corpus", steps=2, **SMALL)
+    before = weights(runs[0])
+    forced = charlm.train(corpus, out="runs/corpus", force=True, steps=3, **{**SMALL, "hidden": 8})
+    assert forced.path.parent == runs[0] and forced.config.hidden == 8
+    assert before["output.W"].shape[1] == 16
+    assert sorted(p.name for p in Path("runs").iterdir()) == [".last", "corpus", "corpus-2"]
+
+
+def test_the_model_trained_last_is_the_one_that_is_loaded(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match=r"looked for --model, \$CHARLM_MODEL and .*runs"):
+        charlm.load()
+    charlm.train(corpus, steps=2, **SMALL)
+    charlm.train(corpus, out="elsewhere/mine", steps=2, **SMALL)
+    assert charlm.load().path == Path("elsewhere/mine/model.safetensors")
+    monkeypatch.setenv("CHARLM_MODEL", "runs/corpus")
+    assert charlm.load().path == Path("runs/corpus/model.safetensors")
+
+
+def test_metrics_are_written_as_training_goes(corpus: Path) -> None:
+    folder = charlm.train(corpus, steps=48, **SMALL).path.parent
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    metrics = [json.loads(line) for line in lines]
+    assert [m["step"] for m in metrics] == [4 * k for k in range(1, 13)]
+    assert metrics[-1]["valid_nats_per_token"] < metrics[0]["valid_nats_per_token"]
+    assert all(m["tokens_per_second"] > 0 for m in metrics)
+
+
+def test_the_best_weights_are_kept_not_the_last(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    evaluate = Trainer.evaluate
+
+    def ruined_later(self: Trainer) -> float:
+        if self.step > 30:
+            with torch.no_grad():
+                for parameters in (self.parameters, self.average):
+                    for parameter in parameters.values():
+                        parameter.mul_(3)
+        seen.append(evaluate(self))
+        return seen[-1]
+
+    monkeypatch.setattr(Trainer, "evaluate", ruined_later)
+    model = charlm.train(corpus, steps=48, **SMALL)
+    assert min(seen) < seen[-1] - 0.5
+    assert model.card.valid_carried == pytest.approx(min(seen), abs=0.05)
+
+
+def test_a_step_without_finite_gradient_is_left_out(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = torch.nn.utils.clip_grad_norm_
+    calls = iter(range(10**6))
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_",
+        lambda *a: torch.tensor(math.nan) if next(calls) % 3 == 0 else clip(*a),
+    )  # fmt: skip
+    model = charlm.train(corpus, steps=60, **SMALL)
+    assert model.card.valid_carried < 3
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: torch.tensor(math.inf))
+    with pytest.raises(CharlmError, match="training diverged.*lower --lr"):
+        charlm.train(corpus, steps=200, **SMALL)
+
+
+def test_twenty_characters_train_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = tmp_path / "tiny.txt"
+    tiny.write_text("to be or not to be!\n", encoding="utf-8")
+    model = charlm.train(tiny, steps=5, quiet=True)
+    assert not model.card.valid_is_held_out
+    assert "too small to hold a part out" in capsys.readouterr().err
+
+
+def test_a_corpus_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"fine\n\xff\n")
+    with pytest.raises(InputError, match=r"bad\.txt, line 2"):
+        charlm.train(bad, steps=5)
+    with pytest.raises(InputError):
+        charlm.train(tmp_path, steps=5)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def test_bytes_of_any_kind_train(tmp_path: Path) -> None:
+    data = tmp_path / "data.bin"
+    data.write_bytes(bytes(range(256)) * 20)
+    model = charlm.train(data, level="byte", steps=5, **SMALL)
+    assert model.card.train_tokens > 4000 and model.tokenizer.size == 259
+
+
+def test_training_outside_the_main_thread_works(corpus: Path) -> None:
+    found: list[float] = []
+    thread = threading.Thread(
+        target=lambda: found.append(charlm.train(corpus, steps=3, **SMALL).card.valid_carried)
+    )
+    thread.start()
+    thread.join()
+    assert found and math.isfinite(found[0])
+
+
+def test_the_same_seed_trains_the_same_model(corpus: Path) -> None:
+    a, b, c = (
+        weights(charlm.train(corpus, steps=12, seed=s, **SMALL).path.parent) for s in (3, 3, 4)
+    )
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["layers.0.U"], c["layers.0.U"])
+
+
+def test_weights_that_a_token_is_multiplied_with() -> None:
+    assert multiplied_weights(ModelConfig(10, "lstm", 1, 4, 3)) == 16 * 3 + 16 * 4 + 9 * 4
+    assert multiplied_weights(ModelConfig(10, "gru", 2, 4, 4, tied=True)) == 4 * 12 * 4 + 9 * 4
