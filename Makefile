@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, and make. `make demo` shows the main job, `make test` tests it.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := charlm corpora tests benchmarks
+SOURCES := charlm corpora tests benchmarks conftest.py
 
 .PHONY: demo test check fmt bench corpora clean
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,11 @@ from charlm.model.file import ModelFile
 from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
 from charlm.model.stepper import Stepper
 from charlm.sampling import SampleOptions, generate, limited, random_stream
-from charlm.scoring import SentenceScore, TextScore, byte_length, score_sentences
+from charlm.scoring import SENTENCES_AT_ONCE, SentenceScore, TextScore, byte_length, score_sentences
 from charlm.tokenizer import EOS, UNK
 
 # Loading torch takes as long as NumPy needs for some 10 GFLOP; past that torch is the faster.
 TORCH_PAYS_FROM = 1e10
-PEEKED_CHARS = 1_000_000
 
 
 class LanguageModel:
@@ -45,7 +44,17 @@ class LanguageModel:
     def __repr__(self) -> str:
         return f"LanguageModel({str(self.path)!r})"
 
-    def score(self, texts: str | Iterable[str], *, context: str = "", eos: bool = True) -> Any:
+    @overload
+    def score(self, texts: str, *, context: str = ..., eos: bool = ...) -> SentenceScore: ...
+
+    @overload
+    def score(
+        self, texts: Iterable[str], *, context: str = ..., eos: bool = ...
+    ) -> list[SentenceScore]: ...
+
+    def score(
+        self, texts: str | Iterable[str], *, context: str = "", eos: bool = True
+    ) -> SentenceScore | list[SentenceScore]:
         """How probable sentences are: log P(sentence) = Σ log p(token | `<START>`, before).
 
         texts:    one sentence, which gives one SentenceScore, or several, which give a list
@@ -68,13 +77,8 @@ class LanguageModel:
     ) -> Iterator[SentenceScore]:
         """The same for any number of sentences, in bounded memory and in their order."""
         texts = iter(texts)
-        first = []
-        chars = 0
-        for text in texts:
-            first.append(text)
-            chars += len(text) + len(context) + 1
-            if chars > PEEKED_CHARS:
-                break
+        first = list(islice(texts, SENTENCES_AT_ONCE))
+        chars = sum(len(context) + len(text) + 1 for text in first)
         return score_sentences(
             self._backend(chars), self.tokenizer, chain(first, texts), context=context, eos=eos
         )
@@ -122,7 +126,15 @@ class LanguageModel:
         """
         return self._stream(prime, SampleOptions(**options), sample)
 
-    def sample(self, prime: str = "", *, n: int | None = None, **options: Any) -> Any:
+    @overload
+    def sample(self, prime: str = ..., *, n: None = ..., **options: Any) -> str: ...
+
+    @overload
+    def sample(self, prime: str = ..., *, n: int, **options: Any) -> list[str]: ...
+
+    def sample(
+        self, prime: str = "", *, n: int | None = None, **options: Any
+    ) -> str | list[str]:
         """Text like what the model learnt from, beginning with the prime.
 
         n:        how many texts, which gives a list; None for one, a string

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from charlm.errors import ModelError
@@ -47,9 +48,10 @@ def _last_run() -> Path:
 
 
 def remember(folder: Path) -> None:
-    """Make this the run that was trained last from this directory."""
-    RUNS.mkdir(exist_ok=True)
-    write_text(LAST, f"{folder}\n")
+    """Make this the run that was trained last from this directory, if it can be written to."""
+    with suppress(OSError):
+        RUNS.mkdir(exist_ok=True)
+        write_text(LAST, f"{folder}\n")
 
 
 def free_folder(name: str) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
-from charlm.model.network import FUSED, Layer, Network, network_from, weights_of
+from charlm.model.network import FUSED, Layer, Network, as_arrays, network_from
 from charlm.model.stepper import Stepper
 
 TORCH_CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
@@ -124,7 +124,7 @@ def test_numpy_and_torch_give_the_same_logprobs(cell: str, layers: int, tied: bo
     network = Network(config, generator=torch.Generator().manual_seed(3)).eval()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    stepper = Stepper(config, weights_of(network))
+    stepper = Stepper(config, as_arrays(network.state_dict()))
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(40, size=(3, 30)), rng.integers(1, 40, size=(3, 30))
     ours, _ = stepper.logprobs(inputs, targets, stepper.initial_state(3))
@@ -135,9 +135,9 @@ def test_numpy_and_torch_give_the_same_logprobs(cell: str, layers: int, tied: bo
 
 def test_the_stepper_needs_no_table_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(ModelConfig(30, hidden=16, embedding=8)).eval()
-    tabulated = Stepper(network.config, weights_of(network))
+    tabulated = Stepper(network.config, as_arrays(network.state_dict()))
     monkeypatch.setattr("charlm.model.stepper.TABLE_ENTRIES", 0)
-    plain = Stepper(network.config, weights_of(network))
+    plain = Stepper(network.config, as_arrays(network.state_dict()))
     ids = np.array([3, 7])
     np.testing.assert_allclose(
         tabulated.step(ids, tabulated.initial_state(2))[0],
@@ -157,8 +157,8 @@ def test_a_network_starts_as_it_should() -> None:
 
 def test_weights_survive_the_way_through_numpy() -> None:
     network = Network(ModelConfig(30, "gru", 2, 16, 8))
-    again = network_from(network.config, weights_of(network))
-    assert {n: w.shape for n, w in weights_of(again).items()} == network.config.shapes()
+    again = network_from(network.config, as_arrays(network.state_dict()))
+    assert {n: w.shape for n, w in as_arrays(again.state_dict()).items()} == network.config.shapes()
     for name, weight in network.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
 

@@ -165,7 +165,9 @@ class Network(nn.Module):
 
     def hidden(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
         """Ids (T, B) -> the normalised output of the top layer (T, B, H), and the state after."""
-        x = self._drop(F.embedding(inputs, self.embedding))
+        x = F.embedding(inputs, self.embedding)
+        if self.config.tied:  # a character's vector is too small to spare a part of it
+            x = self._drop(x)
         after = []
         for layer, layer_state in zip(self.layers, state, strict=True):
             x, layer_state = layer(x, layer_state)
@@ -177,9 +179,11 @@ class Network(nn.Module):
     def loss(self, inputs: Tensor, targets: Tensor, state: States) -> tuple[Tensor, States]:
         """The summed cross-entropy of the targets (T, B), in nats, and the state after."""
         y, state = self.hidden(inputs, state)
-        return summed_cross_entropy(
-            y.flatten(0, 1), self.output_weight, self.output.b, targets.flatten() - 1
-        ), state
+        weight = self.embedding if self.config.tied else self.output.W
+        total = summed_cross_entropy(
+            y.flatten(0, 1), weight, self.output.b, targets.flatten() - 1
+        )
+        return total, state
 
     @torch.no_grad()
     def logprobs(
@@ -207,11 +211,11 @@ class Network(nn.Module):
         return x * (kept / (1.0 - self.dropout)).to(x.dtype)
 
 
-def weights_of(network: Network) -> dict[str, NDArray[np.float32]]:
-    """The network's weights under their names in the model file, float32."""
+def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Weights by their names, as the model file has them: NumPy, float32."""
     return {
         name: tensor.detach().float().cpu().contiguous().numpy()
-        for name, tensor in network.state_dict().items()
+        for name, tensor in tensors.items()
     }
 
 

@@ -30,10 +30,15 @@ class Checkpoint:
             save_file(tensors, beside, {"charlm": json.dumps(self.values)})
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
+    def load(cls, path: Path, *, values_only: bool = False) -> Checkpoint:
+        """Read a checkpoint, or its values alone, which takes no time.
+
+        Raises ModelError for a file that is missing or damaged.
+        """
         try:
             with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                names = [] if values_only else file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
                 return cls(tensors, json.loads(file.metadata()["charlm"]))
         except FileNotFoundError:
             raise ModelError(f"{path}: no checkpoint to resume from; train anew") from None

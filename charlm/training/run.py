@@ -17,7 +17,7 @@ from charlm import __version__
 from charlm.corpus.batches import Batches
 from charlm.model.file import MODEL_FILE, Card, ModelFile
 from charlm.model.likelihood import STEPS_AT_ONCE, sequence_logprobs, text_logprob, text_streams
-from charlm.model.network import Network, weights_of
+from charlm.model.network import Network, as_arrays
 from charlm.tokenizer import load_tokenizer
 from charlm.training.checkpoint import Checkpoint, below, under
 from charlm.training.data import Data, Facts, reopen
@@ -163,11 +163,9 @@ class Run:
             valid_is_held_out=facts.held_out, trained=self.recipe.described(),
             seconds=round(seconds, 1), charlm_version=__version__,
         )  # fmt: skip
-        best = Network(self.recipe.model)
-        best.load_state_dict(self.trainer.best)
-        ModelFile(self.recipe.model, weights_of(best), self.data.tokenizer, card).save(
-            self.folder / MODEL_FILE
-        )
+        weights = as_arrays(self.trainer.best)
+        model = ModelFile(self.recipe.model, weights, self.data.tokenizer, card)
+        model.save(self.folder / MODEL_FILE)
 
 
 def _whole_lines(bounds: NDArray[np.int64], tokens: int) -> list[tuple[int, int]]:

@@ -146,7 +146,6 @@ def _new(
 ) -> Run:
     device = machine.choose_device(options.device)
     precision, rate = machine.choose_precision(options.precision, device)
-    folder.mkdir(parents=True)
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)
         recipe = choose(
@@ -156,7 +155,7 @@ def _new(
         )  # fmt: skip
         return Run(folder, options, recipe, data)
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -186,7 +185,7 @@ def _run_of(corpus: Corpus, survey: Survey) -> Path:
 
 def _checkpoint_in(folder: Path) -> Checkpoint | None:
     try:
-        return Checkpoint.load(folder / CHECKPOINT)
+        return Checkpoint.load(folder / CHECKPOINT, values_only=True)
     except CharlmError:
         return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,19 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageMod
         )
     finally:
         os.chdir(previous)
+
+
+@pytest.fixture(autouse=True)
+def examples(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """What the examples in docstrings find: `charlm`, a small `model`, and a corpus.txt."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    request.getfixturevalue("doctest_namespace").update(
+        charlm=charlm, model=request.getfixturevalue("model")
+    )
+    shutil.copy(request.getfixturevalue("corpus"), tmp_path / "corpus.txt")
+    previous = Path.cwd()
+    os.chdir(tmp_path)
+    yield
+    os.chdir(previous)
