@@ -95,16 +95,16 @@ class LanguageModel:
         True
         """
         blocks = [text] if isinstance(text, str) else text
-        encoded: list[NDArray[Any]] = [np.zeros(0, np.int32)]
+        encoded: list[NDArray[np.integer[Any]]] = []
         chars, size, last = 0, 0, "\n"
         for block in blocks:
             encoded.append(self.tokenizer.encode_ids(block))
             chars, size = chars + len(block), size + byte_length(block)
             last = block[-1:] or last
         if last != "\n":
-            encoded.append(np.array([EOS]))
+            encoded.append(np.array([EOS], np.uint8))
             chars, size = chars + 1, size + 1
-        ids = np.concatenate(encoded)
+        ids = np.concatenate(encoded) if encoded else np.zeros(0, np.uint8)
         backend = self._backend(len(ids))
         if self.card.lines if reset_lines is None else reset_lines:
             lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]

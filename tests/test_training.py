@@ -239,6 +239,10 @@ def test_run_folders_are_never_overwritten_unasked(corpus: Path, tmp_path: Path)
     assert [str(run) for run in runs] == ["runs/corpus", "runs/corpus-2"]
     with pytest.raises(InputError, match="exists; add --force"):
         charlm.train(corpus, out="runs/corpus", steps=2, **SMALL)
+    Path("mine").mkdir()
+    Path("mine/precious.txt").touch()
+    with pytest.raises(InputError, match="mine is no run folder and is not replaced"):
+        charlm.train(corpus, out="mine", force=True, steps=2, **SMALL)
     before = weights(runs[0])
     forced = charlm.train(corpus, out="runs/corpus", force=True, steps=3, **{**SMALL, "hidden": 8})
     assert forced.path.parent == runs[0] and forced.config.hidden == 8

@@ -74,13 +74,16 @@ class Batches:
     def _spread(self, text: _InOrder, rng: np.random.Generator) -> list[int]:
         size = len(self.tokens.ids)
         positions = (rng.integers(size) + np.arange(self.batch) * size // self.batch) % size
-        return self._line_starts(text, positions).tolist()
+        starts, near = self._line_starts(text, positions)
+        spread: list[int] = np.where(near, starts, positions).tolist()
+        return spread
 
-    def _line_starts(self, text: _InOrder, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The starts of the lines at these positions, where they are near enough."""
+    def _line_starts(
+        self, text: _InOrder, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The starts of the lines at these positions, and which are near enough to go back to."""
         starts = text.line_starts(positions)
-        near = positions - starts <= RESTART_WITHIN_CHUNKS * self.length
-        return np.where(near, starts, positions)
+        return starts, positions - starts <= RESTART_WITHIN_CHUNKS * self.length
 
     def _chunk(self, text: _InOrder, place: Place) -> Batch:
         rng = self._rng(place, place.step + 1)
@@ -88,9 +91,9 @@ class Batches:
         restarted = np.full(self.batch, place.step == 0)
         if place.step:
             rate = RESTART_LINES if self.lines else RESTART_DOCUMENT
-            back = self._line_starts(text, positions)
-            restarted = (rng.random(self.batch) < rate) & (text.line_starts(positions) == back)
-            positions = np.where(restarted, back, positions)
+            starts, near = self._line_starts(text, positions)
+            restarted = near & (rng.random(self.batch) < rate)
+            positions = np.where(restarted, starts, positions)
         reach = np.arange(-1, self.length)[:, None]  # one before: the first input
         chunk = text.take((positions + reach) % len(self.tokens.ids))
         chunk[self.rare[chunk] & (rng.random(chunk.shape) < UNKNOWN_RATE)] = UNK

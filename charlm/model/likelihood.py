@@ -48,8 +48,6 @@ def text_logprob(backend: Backend, ids: Ids) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end."""
     streams, length = text_streams(len(ids))
     warm_up = WARM_UP if streams > 1 else 0
-    targets = np.asarray(ids)
-    inputs = as_inputs(np.concatenate([[START], targets[:-1]]))
     first = np.arange(streams)[:, None] * (length - warm_up)
     total, state = 0.0, backend.initial_state(streams)
     for start in range(0, length, STEPS_AT_ONCE):
@@ -57,7 +55,8 @@ def text_logprob(backend: Backend, ids: Ids) -> float:
         positions = first + steps
         scored = ((steps >= warm_up) | (first == 0)) & (positions < len(ids))
         positions = np.minimum(positions, len(ids) - 1)
-        logprobs, state = backend.logprobs(inputs[positions], targets[positions], state)
+        inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))
+        logprobs, state = backend.logprobs(inputs, ids[positions], state)
         total += float(logprobs[scored].sum(dtype=np.float64))
     return total
 

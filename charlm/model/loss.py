@@ -10,7 +10,8 @@ from torch.autograd.function import once_differentiable
 
 # Logits are made for so many entries (rows × vocabulary) at once, and forgotten: those of a whole
 # chunk of a large vocabulary would be written and read from memory time and again.
-ENTRIES_AT_ONCE = 1 << 21
+ENTRIES_AT_ONCE = 1 << 22
+TINY = 1e-37  # the least probability whose logarithm is taken
 
 
 def summed_cross_entropy(y: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -22,7 +23,8 @@ def summed_cross_entropy(y: Tensor, weight: Tensor, bias: Tensor, targets: Tenso
     bias:     (K,)
     targets:  (N,) in 0 … K−1
 
-    Under autocast the products are in its lower precision, all sums in that of the bias.
+    Under autocast the products and the softmax are in its lower precision, all sums in that of
+    the bias.
     """
     return _SummedCrossEntropy.apply(y, weight, bias, targets)  # type: ignore[no-untyped-call]
 
@@ -44,12 +46,11 @@ class _SummedCrossEntropy(torch.autograd.Function):
             torch.split(y.to(low), rows), torch.split(targets, rows), strict=True
         ):
             with torch.autocast(y.device.type, enabled=False):
-                logits = torch.addmm(b, y_part, w.T).to(bias.dtype)
-                p = torch.log_softmax(logits, dim=1)
-                total -= p.gather(1, wanted[:, None]).sum()
-                p.exp_()[torch.arange(len(wanted), device=p.device), wanted] -= 1
-                d_bias += p.sum(dim=0)
-                p = p.to(low)
+                p = torch.softmax(torch.addmm(b, y_part, w.T), dim=1)
+                of_target = torch.arange(len(wanted), device=p.device), wanted
+                total -= p[of_target].to(bias.dtype).clamp_min(TINY).log().sum()
+                p[of_target] -= 1
+                d_bias += p.sum(dim=0, dtype=bias.dtype)
                 d_y.append(p @ w)
                 d_weight[skipped:] += p.T @ y_part
         ctx.save_for_backward(torch.cat(d_y).to(y.dtype), d_weight, d_bias)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS, Parameters
-from charlm.model.loss import summed_cross_entropy
+from charlm.model.loss import ENTRIES_AT_ONCE, summed_cross_entropy
 from charlm.model.stepper import NORM_EPSILON
 
 LayerState = tuple[Tensor, ...]
@@ -153,10 +153,6 @@ class Network(nn.Module):
         if not self.config.tied:
             nn.init.normal_(self.output.W, std=0.1, generator=self.generator)
 
-    @property
-    def output_weight(self) -> Tensor:
-        return self.embedding[1:] if self.config.tied else self.output.W
-
     def initial_state(self, batch: int) -> States:
         """The zero state of every layer: tuples of tensors (batch, H)."""
         shape = (batch, self.config.hidden)
@@ -194,15 +190,18 @@ class Network(nn.Module):
         x = torch.from_numpy(inputs.T.astype(np.int64)).to(device)
         columns = torch.from_numpy(targets.T.astype(np.int64)).to(device) - 1
         y, state = self.hidden(x, state)
-        found = [  # a few time steps at once: the logits of all would be (T, B, V)
-            -F.cross_entropy(
-                F.linear(part, self.output_weight, self.output.b).flatten(0, 1).float(),
-                wanted.flatten(),
-                reduction="none",
+        rows = max(ENTRIES_AT_ONCE // self.config.vocab, 1)
+        found = [
+            -F.cross_entropy(self._logits(part), wanted, reduction="none")
+            for part, wanted in zip(
+                torch.split(y.flatten(0, 1), rows), torch.split(columns.flatten(), rows), strict=True
             )
-            for part, wanted in zip(torch.split(y, 16), torch.split(columns, 16), strict=True)
         ]
         return torch.cat(found).view(columns.shape).T.cpu().numpy(), state
+
+    def _logits(self, y: Tensor) -> Tensor:
+        weight = self.embedding[1:] if self.config.tied else self.output.W
+        return F.linear(y, weight, self.output.b).float()
 
     def _drop(self, x: Tensor) -> Tensor:
         if not self.training or self.dropout == 0.0:

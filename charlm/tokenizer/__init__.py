@@ -73,7 +73,7 @@ def train_tokenizer(
 
     level:       "char", "word", "subword" or "byte"
     blocks:      gives the text, in blocks of whole lines, each time it is called
-    vocab_size:  the most ids, specials included; None for all characters, 50,000 words, or up
+    vocab_size:  the most ids, specials included; None for all characters, 20,000 words, or up
                  to 4,000 subwords, as the text allows
     split:       of words: "lossless" or "whitespace"
     normalize:   of characters and words: "nfc" or "none"

@@ -47,7 +47,7 @@ from charlm.tokenizer.base import (
 from charlm.tokenizer.text import NORMAL_FORMS, SURROGATE, normalized, normalized_with_spans
 
 SPLITS = ("lossless", "whitespace")
-DEFAULT_SIZE = 50_000
+DEFAULT_SIZE = 20_000
 MOST_COUNTED = 4_000_000
 # The entry for a missing space is empty: no text can spell it.
 JOIN, SPACE = "", " "

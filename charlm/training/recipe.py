@@ -184,10 +184,8 @@ def choose(
 
 
 def _shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
-    """Streams and tokens a chunk: many small steps beat few large ones."""
-    bptt = options.bptt or 48
-    batch = options.batch or min(max(train_tokens // (8 * bptt), 1), 32)
-    return batch, bptt
+    """Streams and tokens a chunk: many small steps beat few large ones, most so on little text."""
+    return options.batch or min(max(train_tokens // 8000, 4), 32), options.bptt or 32
 
 
 def _model(options: TrainOptions, vocab: int, hidden: int) -> ModelConfig:
@@ -197,23 +195,24 @@ def _model(options: TrainOptions, vocab: int, hidden: int) -> ModelConfig:
     return ModelConfig(vocab, options.cell, options.layers or 1, hidden, embedding, tied)
 
 
-# How many tokens should be trained on for each weight, and how many weights a token of the
-# corpus can teach.
-TOKENS_PER_WEIGHT = 6.0
-WEIGHTS_PER_TOKEN = 1.2
+# How many tokens should be trained on for each recurrent weight, and how many weights a text can
+# teach, as a multiple of the square root of its tokens.
+TOKENS_PER_WEIGHT = 8.0
+WEIGHTS_PER_ROOT = 1600.0
 
 
 def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
     recurrent = multiplied_weights(model) - (model.vocab - 1) * model.hidden
-    return tokens >= TOKENS_PER_WEIGHT * recurrent and recurrent <= WEIGHTS_PER_TOKEN * train_tokens
+    teachable = WEIGHTS_PER_ROOT * train_tokens**0.5
+    return recurrent <= min(tokens / TOKENS_PER_WEIGHT, teachable)
 
 
 def _dropout(epochs: float) -> float:
-    """More the oftener the text is seen."""
-    return 0.0 if epochs < 3 else min(round(0.05 * epochs, 1), 0.5)
+    """None for text that is seen a few times, then more the oftener it is."""
+    return min(max(round(0.05 * (epochs - 3), 2), 0.0), 0.5)
 
 
 def _learning_rate(model: ModelConfig) -> float:
     if model.tied:
-        return 2e-3
-    return round(min(5e-3 * (320 / model.hidden) ** 0.5, 6e-3), 4)
+        return round(min(6e-3 * 256 / model.hidden, 8e-3), 4)
+    return round(min(7e-3 * (384 / model.hidden) ** 0.5, 8e-3), 4)

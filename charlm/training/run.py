@@ -127,7 +127,7 @@ class Run:
             took = time.perf_counter() - before
         calls = -(-length // STEPS_AT_ONCE)
         lines = min(LINE_TOKENS, len(self.validation)) / (streams * STEPS_AT_ONCE)
-        return SECONDS_TO_WRITE + took * (1.5 * calls + 2 * lines)
+        return SECONDS_TO_WRITE + took * (1.1 * calls + 1.2 * lines)
 
     def _write_metrics(self, progress: Progress) -> None:
         line = {

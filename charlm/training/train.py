@@ -85,11 +85,15 @@ def train(
 
 
 def _check_target(target: Path | None, force: bool) -> None:
-    if target is not None and target.exists() and not force:
+    if target is None or not target.exists():
+        return
+    if not force:
         raise InputError(
             f"{target} exists; add --force to replace it, --resume to go on with it, or name "
             "another --out"
         )
+    if not (target / MODEL_FILE).is_file() and not (target / CHECKPOINT).is_file():
+        raise InputError(f"{target} is no run folder and is not replaced; name another --out")
 
 
 def _folder(target: Path | None, name: str) -> Path:
@@ -106,10 +110,7 @@ def _folder(target: Path | None, name: str) -> Path:
 def _settled(folder: Path, target: Path | None) -> Path:
     """Put a complete run in the place of the one that it replaces, and remember it."""
     if target is not None and folder != target:
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink()
+        shutil.rmtree(target)
         folder.rename(target)
         folder = target
     runs.remember(folder)
