@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -132,9 +132,7 @@ class LanguageModel:
     @overload
     def sample(self, prime: str = ..., *, n: int, **options: Any) -> list[str]: ...
 
-    def sample(
-        self, prime: str = "", *, n: int | None = None, **options: Any
-    ) -> str | list[str]:
+    def sample(self, prime: str = "", *, n: int | None = None, **options: Any) -> str | list[str]:
         """Text like what the model learnt from, beginning with the prime.
 
         n:        how many texts, which gives a list; None for one, a string

@@ -247,4 +247,4 @@ def test_a_signal_saves_what_was_learnt_and_the_run_goes_on(
     assert "stopped; what was learnt is in runs/corpus" in stderr.decode().splitlines()[-1]
     assert charlm("score", "the cat", "-m", "runs/corpus", cwd=tmp_path).returncode == 0
     note = charlm("train", corpus, "--steps", 2, "--hidden", 8, cwd=tmp_path).stderr
-    assert f"--out runs/corpus --resume" in note and "unfinished run of this corpus" in note
+    assert "--out runs/corpus --resume" in note and "unfinished run of this corpus" in note

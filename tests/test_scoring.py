@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from charlm.language_model import LanguageModel
 from charlm.model.likelihood import text_logprob
-from charlm.scoring import score_sentences, scientific
+from charlm.scoring import scientific, score_sentences
 from charlm.tokenizer import EOS, START
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]

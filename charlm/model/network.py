@@ -176,9 +176,7 @@ class Network(nn.Module):
         """The summed cross-entropy of the targets (T, B), in nats, and the state after."""
         y, state = self.hidden(inputs, state)
         weight = self.embedding if self.config.tied else self.output.W
-        total = summed_cross_entropy(
-            y.flatten(0, 1), weight, self.output.b, targets.flatten() - 1
-        )
+        total = summed_cross_entropy(y.flatten(0, 1), weight, self.output.b, targets.flatten() - 1)
         return total, state
 
     @torch.no_grad()
@@ -194,7 +192,9 @@ class Network(nn.Module):
         found = [
             -F.cross_entropy(self._logits(part), wanted, reduction="none")
             for part, wanted in zip(
-                torch.split(y.flatten(0, 1), rows), torch.split(columns.flatten(), rows), strict=True
+                torch.split(y.flatten(0, 1), rows),
+                torch.split(columns.flatten(), rows),
+                strict=True,
             )
         ]
         return torch.cat(found).view(columns.shape).T.cpu().numpy(), state
@@ -213,8 +213,7 @@ class Network(nn.Module):
 def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     """Weights by their names, as the model file has them: NumPy, float32."""
     return {
-        name: tensor.detach().float().cpu().contiguous().numpy()
-        for name, tensor in tensors.items()
+        name: tensor.detach().float().cpu().contiguous().numpy() for name, tensor in tensors.items()
     }
 
 
