@@ -39,7 +39,8 @@ def report(name: str, data: Path, run: Path) -> None:
     print(f"  {card['trained']}")
     print(
         f"  {seconds:.1f} s; validation {card['valid_carried']:.4f} nats/token carried, "
-        f"{card['valid_lines']:.4f} each line from zero, {card['valid_bits_per_char']:.4f} bits/char"
+        f"{card['valid_lines']:.4f} each line from zero; {card['valid_bits_per_char']:.4f} "
+        "bits/char"
     )
     if name in TESTS:
         line = charlm(data, run, "evaluate", TESTS[name], "--format", "json", "--model", str(run))

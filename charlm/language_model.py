@@ -45,7 +45,9 @@ class LanguageModel:
         return f"LanguageModel({str(self.path)!r})"
 
     @overload
-    def score(self, texts: str, *, context: str = ..., eos: bool = ...) -> SentenceScore: ...
+    def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
+        self, texts: str, *, context: str = ..., eos: bool = ...
+    ) -> SentenceScore: ...
 
     @overload
     def score(

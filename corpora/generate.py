@@ -27,8 +27,8 @@ from corpora.grammar import Grammar  # noqa: E402
 
 GRAMMAR = HERE / "sentences.grammar"
 SEED = 1
-TRAINING_LINES = 27_000
-HELD_OUT_LINES = 3_000
+TRAINING_LINES = 40_000
+HELD_OUT_LINES = 4_000
 PAIRS_PER_SWAP = 5
 EMBLEMS = ("the apple and pear salad", "Cats average 15 hours of sleep a day")
 HOMOPHONES = (

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from corpora.generate import ALL_SWAPS, EMBLEMS, GRAMMAR, HERE, is_held_out, sentences, swaps, write
+from corpora.generate import (
+    ALL_SWAPS,
+    EMBLEMS,
+    GRAMMAR,
+    HELD_OUT_LINES,
+    HERE,
+    TRAINING_LINES,
+    is_held_out,
+    sentences,
+    swaps,
+    write,
+)
 from corpora.grammar import Grammar, Symbol
 
 TOY = """
@@ -175,7 +186,7 @@ def test_the_training_text_has_no_held_out_sentence() -> None:
     training, held_out = lines("sentences.txt"), lines("sentences.heldout.txt")
     assert not any(map(is_held_out, training))
     assert all(map(is_held_out, held_out))
-    assert (len(training), len(held_out)) == (27_000, 3_000)
+    assert (len(training), len(held_out)) == (TRAINING_LINES, HELD_OUT_LINES)
 
 
 def test_about_a_tenth_of_the_sentences_is_held_out(sample: list[str]) -> None:

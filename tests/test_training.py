@@ -209,7 +209,7 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
 
 def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
     first = charlm.train(corpus, steps=20, **SMALL)
-    with pytest.raises(OptionError, match="the run is finished; .* more than 20 steps"):
+    with pytest.raises(OptionError, match=r"the run is finished; .* more than 20 steps"):
         charlm.train(corpus, resume=True, quiet=True)
     with pytest.raises(OptionError, match="--steps 10: the run's budget is 20 steps"):
         charlm.train(corpus, resume=True, quiet=True, steps=10)
@@ -224,7 +224,7 @@ def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) 
     charlm.train(corpus, steps=5, **SMALL)
     with pytest.raises(OptionError, match="--hidden 64: the run was started with 16"):
         charlm.train(corpus, resume=True, quiet=True, steps=9, hidden=64)
-    with pytest.raises(OptionError, match="--cell gru: .* lstm"):
+    with pytest.raises(OptionError, match=r"--cell gru: .* lstm"):
         charlm.train(corpus, resume=True, quiet=True, steps=9, cell="gru")
     other = tmp_path / "corpus.txt"
     other.write_text("another text of the same name\n" * 9, encoding="utf-8")
@@ -304,7 +304,7 @@ def test_a_step_without_finite_gradient_is_left_out(
     model = charlm.train(corpus, steps=60, **SMALL)
     assert model.card.valid_carried < 3
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: torch.tensor(math.inf))
-    with pytest.raises(CharlmError, match="training diverged.*lower --lr"):
+    with pytest.raises(CharlmError, match=r"training diverged.*lower --lr"):
         charlm.train(corpus, steps=200, **SMALL)
 
 

@@ -38,6 +38,13 @@ def load_named(model: str | None) -> LanguageModel:
     return loaded
 
 
+def text_encoding(model: LanguageModel, wanted: str) -> str:
+    """How a text for this model is read: a byte model takes every byte as it is."""
+    from charlm.corpus.reading import RAW
+
+    return RAW if model.tokenizer.level == "byte" else wanted
+
+
 def note(text: str) -> None:
     typer.echo(text, err=True)
 

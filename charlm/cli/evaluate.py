@@ -13,6 +13,7 @@ from charlm.cli.common import (
     choose_format,
     load_named,
     note,
+    text_encoding,
     tsv_row,
     write,
     write_table,
@@ -37,10 +38,10 @@ def evaluate(
 ) -> None:
     """Measure perplexity and bits per character and byte of whole texts."""
     chosen = choose_format(format, FORMATS)
-    from charlm.corpus.reading import RAW, Corpus
+    from charlm.corpus.reading import Corpus
 
     loaded = load_named(model)
-    encoding = RAW if loaded.tokenizer.level == "byte" else encoding
+    encoding = text_encoding(loaded, encoding)
     rows = []
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()

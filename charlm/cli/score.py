@@ -15,6 +15,7 @@ from charlm.cli.common import (
     ModelOption,
     choose_format,
     load_named,
+    text_encoding,
     tsv_row,
     warn_unknown,
     write,
@@ -60,8 +61,8 @@ def score(
     chosen = choose_format(format, FORMATS)
     if texts and file:
         raise InputError("give sentences or --file, not both")
-    sentences = texts if texts else _lines(file or "-", encoding)
     loaded = load_named(model)
+    sentences = texts if texts else _lines(file or "-", text_encoding(loaded, encoding))
     scores = loaded.iter_scores(sentences, context=context, eos=not no_eos)
     unknown: dict[str, None] = {}
     writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]

@@ -57,7 +57,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         d_y, d_weight, d_bias = ctx.saved_tensors
         return d_total * d_y, d_total * d_weight, d_total * d_bias, None

@@ -189,13 +189,10 @@ class Network(nn.Module):
         columns = torch.from_numpy(targets.T.astype(np.int64)).to(device) - 1
         y, state = self.hidden(x, state)
         rows = max(ENTRIES_AT_ONCE // self.config.vocab, 1)
+        parts = torch.split(y.flatten(0, 1), rows), torch.split(columns.flatten(), rows)
         found = [
             -F.cross_entropy(self._logits(part), wanted, reduction="none")
-            for part, wanted in zip(
-                torch.split(y.flatten(0, 1), rows),
-                torch.split(columns.flatten(), rows),
-                strict=True,
-            )
+            for part, wanted in zip(*parts, strict=True)
         ]
         return torch.cat(found).view(columns.shape).T.cpu().numpy(), state
 

@@ -209,7 +209,7 @@ def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
 
 def _dropout(epochs: float) -> float:
     """None for text that is seen a few times, then more the oftener it is."""
-    return min(max(round(0.05 * (epochs - 3), 2), 0.0), 0.5)
+    return min(max(round(0.1 * (epochs - 5), 2), 0.0), 0.5)
 
 
 def _learning_rate(model: ModelConfig) -> float:

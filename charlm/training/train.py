@@ -139,9 +139,8 @@ def _advise(corpus: Corpus, survey: Survey, options: TrainOptions, reporter: Rep
 
 
 def _command_to_resume(corpus: Corpus, folder: Path) -> str:
-    return shlex.join(
-        ["charlm", "train", *map(str, corpus.paths), "--out", str(folder), "--resume"]
-    )
+    paths = map(str, corpus.paths)
+    return shlex.join(["charlm", "train", *paths, "--out", str(folder), "--resume"])
 
 
 def _new(
