@@ -70,7 +70,7 @@ def train(
         else:
             _advise(text, survey, wanted, reporter)
             run = _new(text, survey, wanted, _folder(target, text.name), reporter)
-        reporter.note(f"{run.folder}: {run.recipe.described()}")
+        reporter.note(f"{target or run.folder}: {run.recipe.described()}")
         try:
             stopped_by = run.train(started, reporter, signals)
         finally:
