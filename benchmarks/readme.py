@@ -1,7 +1,7 @@
 """Put what `make demo` printed into the README.
 
-    make demo > demo.log 2>&1
-    python benchmarks/readme.py demo.log
+make demo > demo.log 2>&1
+python benchmarks/readme.py demo.log
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def shown(log: str) -> str:
 def main(log: Path) -> None:
     text = README.read_text(encoding="utf-8")
     block = shown(log.read_text(encoding="utf-8"))
-    README.write_text(
-        BLOCK.sub(lambda match: match[1] + block + match[2], text), encoding="utf-8"
-    )
+    README.write_text(BLOCK.sub(lambda match: match[1] + block + match[2], text), encoding="utf-8")
 
 
 if __name__ == "__main__":

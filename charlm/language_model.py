@@ -149,7 +149,8 @@ class LanguageModel:
         chosen = SampleOptions(**options)
         if chosen.seed is None:
             chosen = SampleOptions(**{**options, "seed": secrets.randbits(32)})
-        texts = [prime + "".join(self._stream(prime, chosen, k)) for k in range(n or 1)]
+        wanted = range(1 if n is None else n)
+        texts = [prime + "".join(self._stream(prime, chosen, k)) for k in wanted]
         return texts[0] if n is None else texts
 
     def unknown_in(self, text: str) -> list[str]:

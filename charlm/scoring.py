@@ -22,11 +22,13 @@ SENTENCES_AT_ONCE = 4096
 class TokenScore:
     """One token of a scored text.
 
+    id:       in the model's vocabulary
     token:    its printable form, such as "a" or "<EOS>"
     logprob:  log p(token | what stands before it), nats
     start, end:  the characters [start, end) of the text that it stands for
     """
 
+    id: int
     token: str
     logprob: float
     start: int
@@ -36,6 +38,15 @@ class TokenScore:
     def bits(self) -> float:
         """The surprisal, −log₂ p."""
         return -self.logprob / math.log(2)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the model has never seen it, and it was scored as `<UNK>`."""
+        return self.id == UNK
+
+    @property
+    def is_line_end(self) -> bool:
+        return self.id == EOS
 
 
 @dataclass(frozen=True)
@@ -178,7 +189,7 @@ def _sentence_score(
         bytes=byte_length(sentence) + eos,
         unknown=int((ids == UNK).sum()),
         token_scores=tuple(
-            TokenScore(tokenizer.token(id), logprob, start, end)
+            TokenScore(id, tokenizer.token(id), logprob, start, end)
             for id, (start, end), logprob in rows
         ),
     )

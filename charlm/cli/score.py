@@ -85,7 +85,7 @@ def _noting_unknown(
 ) -> Iterator[SentenceScore]:
     for score in scores:
         if score.unknown:
-            pieces = [score.text[t.start : t.end] for t in score.token_scores if t.token == "<UNK>"]
+            pieces = [score.text[t.start : t.end] for t in score.token_scores if t.is_unknown]
             unknown.update(dict.fromkeys(pieces))
         yield score
 
@@ -160,9 +160,9 @@ def _kenlm(scores: Iterable[SentenceScore], tokens: bool) -> None:
         parts = []
         for place, t in enumerate(score.token_scores, start=2):
             log10 = t.logprob / math.log(10)
-            name = "</s>" if t.token == "<EOS>" else t.token
-            parts.append(f"{name}={int(t.token != '<UNK>')} {place} {log10:.6g}")
-            known += 0.0 if t.token == "<UNK>" else log10
+            name = "</s>" if t.is_line_end else t.token
+            parts.append(f"{name}={0 if t.is_unknown else t.id} {place} {log10:.6g}")
+            known += 0.0 if t.is_unknown else log10
         write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
         total, count, oov = total + score.log10prob, count + score.tokens, oov + score.unknown
     write(f"Perplexity including OOVs:\t{10 ** (-total / max(count, 1)):.6g}")

@@ -120,13 +120,13 @@ class _Shuffled(_InOrder):
     """A token file read with its lines in another order."""
 
     def __init__(self, tokens: TokenFile, rng: np.random.Generator) -> None:
-        lengths = np.diff(tokens.bounds)
-        order = rng.permutation(len(lengths))
-        self.ids = tokens.ids
-        self.bounds = np.concatenate([[0], np.cumsum(lengths[order])])
-        # What is added to a position in the new order to find it in the file.
-        self.moved = tokens.bounds[:-1][order] - self.bounds[:-1]
+        self.ids, self.starts = tokens.ids, tokens.bounds
+        lengths = np.diff(tokens.bounds).astype(np.uint32)
+        self.order = rng.permutation(np.arange(len(lengths), dtype=np.uint32))
+        self.bounds = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths[self.order], out=self.bounds[1:])
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         line = np.searchsorted(self.bounds, positions, side="right") - 1
-        return self.ids[positions + self.moved[line]].astype(np.int64)
+        in_line = positions - self.bounds[line]
+        return self.ids[self.starts[self.order[line]] + in_line].astype(np.int64)
