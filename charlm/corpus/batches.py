@@ -18,6 +18,7 @@ RESTART_DOCUMENT, RESTART_LINES = 0.02, 0.1
 RESTART_WITHIN_CHUNKS = 2
 # The chance that a token seen only once is read as <UNK>, so that <UNK> is learnt and not noise.
 UNKNOWN_RATE = 0.1
+LINES_AT_ONCE = 1 << 20
 
 
 class Batch(NamedTuple):
@@ -121,10 +122,15 @@ class _Shuffled(_InOrder):
 
     def __init__(self, tokens: TokenFile, rng: np.random.Generator) -> None:
         self.ids, self.starts = tokens.ids, tokens.bounds
-        lengths = np.diff(tokens.bounds).astype(np.uint32)
-        self.order = rng.permutation(np.arange(len(lengths), dtype=np.uint32))
-        self.bounds = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths[self.order], out=self.bounds[1:])
+        lines = len(self.starts) - 1
+        self.order = np.arange(lines, dtype=np.uint32)
+        rng.shuffle(self.order)
+        self.bounds = np.zeros(lines + 1, np.int64)
+        for start in range(0, lines, LINES_AT_ONCE):  # all at once would take twice the memory
+            chosen = self.order[start : start + LINES_AT_ONCE]
+            lengths = self.starts[chosen + 1] - self.starts[chosen]
+            self.bounds[start + 1 : start + 1 + len(chosen)] = lengths
+        np.cumsum(self.bounds, out=self.bounds)
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         line = np.searchsorted(self.bounds, positions, side="right") - 1
