@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charlm.language_model import LanguageModel, load
-    from charlm.training.train import train
+    from charlm.language_model import LanguageModel, load, train
 
 __version__ = "0.1.0"
 __all__ = ["LanguageModel", "__version__", "load", "train"]
@@ -20,7 +19,7 @@ __all__ = ["LanguageModel", "__version__", "load", "train"]
 _HOMES = {
     "LanguageModel": "charlm.language_model",
     "load": "charlm.language_model",
-    "train": "charlm.training.train",
+    "train": "charlm.language_model",
 }
 
 

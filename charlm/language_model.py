@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from charlm import runs
 from charlm.model.config import multiplied_weights
-from charlm.model.file import ModelFile
+from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
 from charlm.model.stepper import Stepper
-from charlm.sampling import SampleOptions, generate, limited, random_stream
+from charlm.sampling import SampleOptions, generate, limited, random_stream, seeded
 from charlm.scoring import SENTENCES_AT_ONCE, SentenceScore, TextScore, byte_length, score_sentences
 from charlm.tokenizer import EOS, UNK
 
@@ -78,7 +78,8 @@ class LanguageModel:
         self, texts: Iterable[str], *, context: str = "", eos: bool = True
     ) -> Iterator[SentenceScore]:
         """The same for any number of sentences, in bounded memory and in their order."""
-        texts = iter(texts)
+        context = _one_line_end(context)
+        texts = map(_one_line_end, texts)
         first = list(islice(texts, SENTENCES_AT_ONCE))
         chars = sum(len(context) + len(text) + 1 for text in first)
         return score_sentences(
@@ -100,6 +101,7 @@ class LanguageModel:
         encoded: list[NDArray[np.integer[Any]]] = []
         chars, size, last = 0, 0, "\n"
         for block in blocks:
+            block = _one_line_end(block)
             encoded.append(self.tokenizer.encode_ids(block))
             chars, size = chars + len(block), size + byte_length(block)
             last = block[-1:] or last
@@ -126,7 +128,7 @@ class LanguageModel:
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        return self._stream(prime, SampleOptions(**options), sample)
+        return self._stream(prime, seeded(SampleOptions(**options)), sample)
 
     @overload
     def sample(self, prime: str = ..., *, n: None = ..., **options: Any) -> str: ...
@@ -146,9 +148,7 @@ class LanguageModel:
         >>> model.sample(n=2, length=4, seed=3)[0] == model.sample(length=4, seed=3)
         True
         """
-        chosen = SampleOptions(**options)
-        if chosen.seed is None:
-            chosen = SampleOptions(**{**options, "seed": secrets.randbits(32)})
+        chosen = seeded(SampleOptions(**options))
         wanted = range(1 if n is None else n)
         texts = [prime + "".join(self._stream(prime, chosen, k)) for k in wanted]
         return texts[0] if n is None else texts
@@ -160,8 +160,9 @@ class LanguageModel:
         return list(dict.fromkeys(found))
 
     def _stream(self, prime: str, options: SampleOptions, sample: int) -> Iterator[str]:
-        seed = secrets.randbits(32) if options.seed is None else options.seed
-        pieces = generate(self.stepper, self.tokenizer, prime, options, random_stream(seed, sample))
+        prime = _one_line_end(prime)
+        random = random_stream(options.seed or 0, sample)
+        pieces = generate(self.stepper, self.tokenizer, prime, options, random)
         return limited(pieces, options, lines=self.card.lines)
 
     @cached_property
@@ -183,6 +184,11 @@ class LanguageModel:
         return backend
 
 
+def _one_line_end(text: str) -> str:
+    """The text with "\\n" for "\\r\\n", as in the files that a model learns from."""
+    return text.replace("\r\n", "\n")
+
+
 def load(path: str | Path | None = None) -> LanguageModel:
     """Load a model.
 
@@ -192,3 +198,41 @@ def load(path: str | Path | None = None) -> LanguageModel:
     Raises ModelError when there is none, or it is damaged or foreign.
     """
     return LanguageModel(runs.find_model(path))
+
+
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    started: float | None = None,
+    **options: Any,
+) -> LanguageModel:
+    """Train a language model of a text, and write it to a run folder.
+
+    corpus:   a text file, or several that are read one after the other; "-" is standard input
+    out:      the run folder; None: runs/NAME, or the next free runs/NAME-2 …
+    resume:   go on with the run in `out`, or with the last one of this corpus
+    force:    replace `out` if it exists, once training is complete
+    quiet:    say nothing on stderr but warnings
+    started:  `time.monotonic()` from which a budget in minutes counts; None: now
+    options:  of `charlm.training.recipe.TrainOptions`: minutes, level, cell, hidden, …
+
+    Returns the model with the weights that validated best. Raises InputError, OptionError or
+    ModelError for what cannot be used, and Stopped, after saving, on Ctrl-C or SIGTERM.
+
+    >>> model = charlm.train("corpus.txt", out="small", steps=5, hidden=16, quiet=True)
+    >>> model.card.corpus
+    'corpus'
+    """
+    started = time.monotonic() if started is None else started
+    from charlm.training.train import train_run
+
+    folder = train_run(
+        [corpus] if isinstance(corpus, str | Path) else list(corpus),
+        out=None if out is None else Path(out), resume=resume, force=force, quiet=quiet,
+        started=started, options=options,
+    )  # fmt: skip
+    return LanguageModel(folder / MODEL_FILE)

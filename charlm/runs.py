@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 from charlm.errors import ModelError
@@ -56,11 +58,18 @@ def remember(folder: Path) -> None:
 
 def free_folder(name: str) -> Path:
     """runs/NAME, or the first of runs/NAME-2, runs/NAME-3, … that does not exist."""
-    candidates = (RUNS / (name if k == 1 else f"{name}-{k}") for k in range(1, 1_000_000))
-    return next(folder for folder in candidates if not folder.exists())
+    return first_free(RUNS / name)
+
+
+def first_free(folder: Path) -> Path:
+    """The folder, or the first of FOLDER-2, FOLDER-3, … that does not exist."""
+    others = (folder.with_name(f"{folder.name}-{k}") for k in count(2))
+    return next(candidate for candidate in chain([folder], others) if not candidate.exists())
 
 
 def runs_of(name: str) -> Iterator[Path]:
     """The run folders that bear this corpus's name, newest first."""
-    folders = [p for p in RUNS.glob(f"{name}*") if p.is_dir()] if RUNS.is_dir() else []
+    named = re.compile(re.escape(name) + r"(-\d+)?")
+    there = RUNS.iterdir() if RUNS.is_dir() else ()
+    folders = [path for path in there if path.is_dir() and named.fullmatch(path.name)]
     yield from sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from charlm.model.stepper import Floats, Stepper
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs
 
 DEFAULT_LENGTH = 500
+DEFAULT_TEMPERATURE = 0.8
 LONGEST_LINE = 10_000  # characters of one sample of a lines model that never ends
 
 
@@ -36,7 +38,7 @@ class SampleOptions:
 
     length: int | None = None
     max_lines: int | None = None
-    temperature: float = 1.0
+    temperature: float = DEFAULT_TEMPERATURE
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -54,10 +56,15 @@ class SampleOptions:
                 raise OptionError(f"--{name.replace('_', '-')} {value}: must be above 0, at most 1")
         if not 0 <= self.temperature < float("inf"):
             raise OptionError(f"--temperature {self.temperature}: must be 0 or more")
-        if self.seed is not None and self.seed < 0:
-            raise OptionError(f"--seed {self.seed}: must be 0 or more")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise OptionError(f"--seed {self.seed}: must be 0 or more, and below 2^63")
         if self.stop == "":
             raise OptionError("--stop: give the text to stop at")
+
+
+def seeded(options: SampleOptions) -> SampleOptions:
+    """The options with a seed: a new one, if they have none."""
+    return options if options.seed is not None else replace(options, seed=secrets.randbits(32))
 
 
 def random_stream(seed: int, sample: int) -> np.random.Generator:
@@ -71,7 +78,8 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
 def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
     """The probabilities that a token is drawn with: logits (K,) -> (K,), which sum to 1.
 
-    Tokens whose logit is −inf are never drawn. First temperature, then top-k, top-p, min-p.
+    Tokens whose logit is −inf are never drawn. First temperature, then top-k, top-p and min-p,
+    each on what the one before it has left, renormalised; of equals the first are kept.
     """
     scaled = logits.astype(np.float64) - logits.max()
     if options.temperature == 0:
@@ -80,17 +88,19 @@ def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
         scaled /= options.temperature
     p = np.exp(scaled)
     p /= p.sum()
-    keep = np.ones(len(p), bool)
-    if options.top_k is not None and options.top_k < len(p):
-        keep &= p >= np.partition(p, -options.top_k)[-options.top_k]
+    if options.top_k is None and options.top_p is None and options.min_p is None:
+        return p
+    order = np.argsort(-p, kind="stable")
+    kept = p[order]
+    if options.top_k is not None:
+        kept[options.top_k :] = 0
+        kept /= kept.sum()
     if options.top_p is not None:
-        order = np.argsort(-p, kind="stable")
-        before = np.cumsum(p[order]) - p[order]
-        keep[order[before >= options.top_p]] = False
+        kept[np.cumsum(kept) - kept >= options.top_p] = 0
     if options.min_p is not None:
-        keep &= p >= options.min_p * p.max()
-    p = np.where(keep, p, 0.0)
-    return p / p.sum()
+        kept[kept < options.min_p * kept[0]] = 0
+    p[order] = kept / kept.sum()
+    return p
 
 
 def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:

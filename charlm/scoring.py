@@ -37,7 +37,7 @@ class TokenScore:
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ p."""
-        return -self.logprob / math.log(2)
+        return 0.0 - self.logprob / math.log(2)
 
     @property
     def is_unknown(self) -> bool:
@@ -74,7 +74,7 @@ class TextScore:
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ P."""
-        return -self.logprob / math.log(2)
+        return 0.0 - self.logprob / math.log(2)
 
     @property
     def perplexity(self) -> float:

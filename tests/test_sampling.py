@@ -37,6 +37,7 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
         ({"temperature": 1.0, "top_k": 9}, [0.5, 0.25, 0.15, 0.1]),
         ({"temperature": 1.0, "top_p": 0.6}, [2 / 3, 1 / 3, 0, 0]),
         ({"temperature": 1.0, "top_p": 0.4}, [1, 0, 0, 0]),
+        ({"temperature": 1.0, "top_k": 2, "top_p": 0.6}, [1, 0, 0, 0]),
         ({"temperature": 1.0, "min_p": 0.25}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
     ],
 )

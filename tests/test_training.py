@@ -226,6 +226,9 @@ def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) 
         charlm.train(corpus, resume=True, quiet=True, steps=9, hidden=64)
     with pytest.raises(OptionError, match=r"--cell gru: .* lstm"):
         charlm.train(corpus, resume=True, quiet=True, steps=9, cell="gru")
+    with pytest.raises(OptionError, match=r"--hidden 16: .* with 8|--seed 1: .* with 2"):
+        charlm.train(corpus, steps=2, **{**SMALL, "seed": 2, "hidden": 8}, out="seeded")
+        charlm.train(corpus, out="seeded", resume=True, quiet=True, steps=9, seed=1)
     other = tmp_path / "corpus.txt"
     other.write_text("another text of the same name\n" * 9, encoding="utf-8")
     with pytest.raises(ModelError, match="no run of corpus to resume"):
@@ -356,3 +359,31 @@ def test_the_same_seed_trains_the_same_model(corpus: Path) -> None:
 def test_weights_that_a_token_is_multiplied_with() -> None:
     assert multiplied_weights(ModelConfig(10, "lstm", 1, 4, 3)) == 16 * 3 + 16 * 4 + 9 * 4
     assert multiplied_weights(ModelConfig(10, "gru", 2, 4, 4, tied=True)) == 4 * 12 * 4 + 9 * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (b"one\ntwo\n\nthree\n" * 40, {"unit": "paragraph"}),
+        ("naïve café\n".encode("cp1252") * 40, {"encoding": "cp1252"}),
+        (bytes(range(256)) * 4, {"level": "byte"}),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_way_of_reading(
+    tmp_path: Path, data: bytes, options: dict[str, str]
+) -> None:
+    text = tmp_path / "a[1].txt"
+    text.write_bytes(data)
+    charlm.train(text, steps=3, **SMALL, **options)
+    more = charlm.train(text, resume=True, steps=6, quiet=True)
+    assert more.path.parent == Path("runs/a[1]")
+
+
+def test_a_budget_that_is_spent_at_once_still_gives_a_whole_run(corpus: Path) -> None:
+    model = charlm.train(corpus, minutes=0.0001, **SMALL)
+    assert math.isfinite(model.score("the cat").logprob)
+
+
+def test_force_goes_with_a_folder_only(corpus: Path) -> None:
+    with pytest.raises(OptionError, match="--force: goes with --out"):
+        charlm.train(corpus, force=True, steps=2)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.common import ModelOption, load_named, printable, warn_unknown, write
+from charlm.cli.common import ModelOption, load_named, note, printable, warn_unknown, write
 from charlm.errors import OptionError
 
 
@@ -59,7 +59,9 @@ def sample(
     """Write text like what the model learnt from, as it comes."""
     from charlm.sampling import SampleOptions
 
-    seed = secrets.randbits(32) if seed is None else seed
+    if seed is None:
+        seed = secrets.randbits(32)
+        note(f"seed: {seed}")
     options = {
         "length": length, "max_lines": max_lines, "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "min_p": min_p, "seed": seed, "stop": stop,
@@ -67,7 +69,6 @@ def sample(
     SampleOptions(**options)  # type: ignore[arg-type]
     if n < 1:
         raise OptionError(f"-n {n}: must be 1 or more")
-    prime = prime.replace("\r\n", "\n")
     loaded = load_named(model)
     warn_unknown(loaded.unknown_in(prime))
     for k in range(n):

@@ -12,6 +12,7 @@ from charlm.cli.common import STARTED, note, printable, write
 
 
 def train(
+    ctx: typer.Context,
     corpus: Annotated[
         list[str],
         typer.Argument(
@@ -62,7 +63,12 @@ def train(
         float | None, typer.Option(help="Probability, 0 to 0.9.", show_default=False)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Budget: wall time.", show_default=False)
+        float | None,
+        typer.Option(
+            "--minutes",
+            help="Budget: wall time; else 0.5 to 4.5, by the text.",
+            show_default=False,
+        ),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Budget: times through the text.", show_default=False)
@@ -98,16 +104,14 @@ def train(
     ] = False,
 ) -> None:
     """Train a model of a text. With nothing but the text it chooses everything itself."""
-    from charlm.training.train import train as train_model
+    from charlm.language_model import train as train_model
 
-    model = train_model(
-        corpus, out=out, resume=resume, force=force, quiet=quiet, started=STARTED,
-        level=level, vocab_size=vocab_size, split=split, normalize=normalize, lines=lines,
-        unit=unit, encoding=encoding, cell=cell, layers=layers, hidden=hidden, dropout=dropout,
-        minutes=minutes, epochs=epochs, steps=steps, batch=batch, bptt=bptt, lr=lr, valid=valid,
-        valid_fraction=valid_fraction, seed=seed, device=device, precision=precision,
-        threads=threads,
-    )  # fmt: skip
+    given = {
+        name: value
+        for name, value in ctx.params.items()
+        if (source := ctx.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
+    model = train_model(given.pop("corpus"), started=STARTED, **given)
     write(str(model.path))
     if quiet:
         return

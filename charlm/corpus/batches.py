@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile
-from charlm.tokenizer import UNK, as_inputs
+from charlm.tokenizer import SPECIALS, UNK, as_inputs
 
 # The chance that a stream, at the edge of a chunk, goes back to the start of its line with the
 # zero state, so that the model also knows how a text begins; and how far back, in chunks.
@@ -45,18 +45,28 @@ class Place:
 class Batches:
     """B streams through a token file, in chunks of T tokens, for ever.
 
-    Each epoch the streams start evenly spaced from a random line start with the zero state, and
-    the state is carried from chunk to chunk. With `lines`, each epoch puts the lines in a new
-    order first. Everything random is a function of (seed, epoch, step), so that a `Place` is all
-    there is to remember.
+    Each epoch the streams start with the zero state, evenly spaced from a random position, each
+    at the start of its line if that is near; the state is carried from chunk to chunk. With
+    `lines`, each epoch puts the lines in a new order first; with `unknowns`, rare tokens are at
+    times read as `<UNK>`. Everything random is a function of (seed, epoch, step), so that a
+    `Place` is all there is to remember.
     """
 
     def __init__(
-        self, tokens: TokenFile, vocab: int, batch: int, length: int, *, lines: bool, seed: int
+        self,
+        tokens: TokenFile,
+        vocab: int,
+        batch: int,
+        length: int,
+        *,
+        lines: bool,
+        seed: int,
+        unknowns: bool = True,
     ) -> None:
         self.tokens, self.batch, self.length = tokens, batch, length
         self.lines, self.seed = lines, seed
-        self.rare = tokens.counts(vocab) == 1
+        self.rare = (tokens.counts(vocab) == 1) & unknowns
+        self.rare[: len(SPECIALS)] = False
         self.steps_per_epoch = max(1, len(tokens.ids) // (batch * length))
 
     def iterate(self, place: Place) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from charlm.corpus.reading import Corpus, Survey
 from charlm.files import replacing
-from charlm.tokenizer import EOS, Tokenizer
+from charlm.tokenizer import EOS, Blocks, Tokenizer
 from charlm.tokenizer.base import narrowest
 
-Blocks = Callable[[], Iterable[str]]
 COUNTED_AT_ONCE = 1 << 22
 
 

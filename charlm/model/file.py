@@ -31,10 +31,11 @@ class Card:
     corpus, corpus_sha256:  name of the corpus, and the hash of its text
     lines:            its lines are independent of each other; else it is one document
     unit:             "line" or "paragraph"
-    train_tokens, valid_tokens:  sizes of the two parts
+    train_tokens:     of the training part
+    valid_tokens:     of the validation part, as many as were measured
     valid_carried:    validation loss, nats per token, the state carried from line to line
     valid_lines:      the same with each of the first lines from the zero state; None if unknown
-    valid_bits_per_char:  of the first
+    valid_bits_per_char:  of valid_carried
     valid_is_held_out:    false if the corpus was too small to hold a part out
     trained:          how, in one line
     seconds:          what it took

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from charlm.corpus.encoding import Blocks, TokenFile, encode_to_file, split_off_validation
+from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
 from charlm.corpus.reading import RAW, Corpus, Survey
-from charlm.tokenizer import Tokenizer, train_tokenizer
+from charlm.tokenizer import Blocks, Tokenizer, train_tokenizer
 from charlm.training.recipe import TrainOptions
 
 # Of fewer characters than this nothing is held out.
@@ -42,7 +42,7 @@ class Data:
     facts: Facts
 
 
-def open_corpus(paths: list[str], options: TrainOptions) -> Corpus:
+def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
     """The corpus as the options say it is to be read; bytes need no encoding."""
     return Corpus(paths, options.unit, RAW if options.level == "byte" else options.encoding)
 

@@ -78,6 +78,8 @@ class TrainOptions:
             raise OptionError(f"--{budgets[0]} and --{budgets[1]}: give only one budget")
         if self.dropout is not None and not 0 <= self.dropout <= 0.9:
             raise OptionError(f"--dropout {self.dropout}: must be from 0 to 0.9")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"--seed {self.seed}: must be 0 or more, and below 2^63")
         if not 0 < self.valid_fraction < 1:
             raise OptionError(f"--valid-fraction {self.valid_fraction}: must be between 0 and 1")
         if self.lines and self.unit == "paragraph":

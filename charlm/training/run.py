@@ -52,7 +52,7 @@ class Run:
             self.network.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         batches = Batches(
             data.training, data.tokenizer.size, recipe.batch, recipe.bptt,
-            lines=recipe.lines, seed=recipe.seed,
+            lines=recipe.lines, seed=recipe.seed, unknowns=data.tokenizer.level != "byte",
         )  # fmt: skip
         most = max(int(3 * EVALUATION_SHARE * recipe.tokens), FEWEST_VALIDATED)
         self.validation: NDArray[np.integer[Any]] = np.asarray(data.validation.ids[:most])
@@ -103,8 +103,9 @@ class Run:
         self._written = time.monotonic()
 
     def _finish(self, clock: Clock) -> None:
-        """Measure the best weights in float32 on the whole validation part, and write the model."""
-        self._checkpoint(finished=True)
+        """Measure the best weights in float32 on all of `validation`, and write the model."""
+        if not self.trainer.best:
+            self.trainer.evaluate()
         best = Network(self.recipe.model).to(self.device).eval()
         best.load_state_dict(self.trainer.best)
         ids = self.validation
@@ -114,6 +115,7 @@ class Run:
         tokens = sum(map(len, found))
         from_zero = -sum(float(f.sum(dtype=np.float64)) for f in found) / max(tokens, 1)
         self._write_model(carried, from_zero if tokens else None, clock.seconds)
+        self._checkpoint(finished=True)
 
     def _seconds_to_finish(self) -> float:
         """What `_finish` and the last evaluation will take, by one timed call of the network."""

@@ -42,4 +42,5 @@ class StopSignals:
         if self.deferred and self.received is None:
             self.received = number
             return
-        raise Stopped("stopped before anything was learnt; nothing was saved", number)
+        saved = "the last checkpoint stands" if self.deferred else "nothing was saved"
+        raise Stopped(f"stopped at once; {saved}", number)

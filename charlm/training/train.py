@@ -1,19 +1,17 @@
-"""From a corpus to a model: the one function that `charlm train` calls."""
+"""From a corpus to a run folder: new runs, resumed ones, and those that replace another."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charlm import runs
 from charlm.corpus.reading import Corpus, Survey
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
-from charlm.language_model import LanguageModel
 from charlm.model.file import MODEL_FILE
 from charlm.training import machine
 from charlm.training.checkpoint import Checkpoint
@@ -28,49 +26,34 @@ BUDGETS = ("minutes", "epochs", "steps")
 MAY_CHANGE = (*BUDGETS, "threads")
 
 
-def train(
-    corpus: str | Path | Sequence[str | Path],
+def train_run(
+    paths: Sequence[str | Path],
     *,
-    out: str | Path | None = None,
-    resume: bool = False,
-    force: bool = False,
-    quiet: bool = False,
-    started: float | None = None,
-    **options: Any,
-) -> LanguageModel:
-    """Train a language model of a text, and write it to a run folder.
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    quiet: bool,
+    started: float,
+    options: dict[str, Any],
+) -> Path:
+    """Train as `charlm.train` says, where the arguments are explained; the run folder.
 
-    corpus:   a text file, or several that are read one after the other; "-" is standard input
-    out:      the run folder; None: runs/NAME, or the next free runs/NAME-2 …
-    resume:   go on with the run in `out`, or with the last one of this corpus
-    force:    replace `out` if it exists, once training is complete
-    quiet:    say nothing on stderr but warnings
-    started:  `time.monotonic()` from which a budget in minutes counts; None: now
-    options:  of `charlm.training.recipe.TrainOptions`: minutes, level, cell, hidden, …
-
-    Returns the model with the weights that validated best. Raises InputError, OptionError or
-    ModelError for what cannot be used, and Stopped, after saving, on Ctrl-C or SIGTERM.
-
-    >>> model = charlm.train("corpus.txt", out="small", steps=5, hidden=16, quiet=True)
-    >>> model.card.corpus
-    'corpus'
+    options:  those of `TrainOptions` that are given
     """
-    started = time.monotonic() if started is None else started
-    paths = [str(corpus)] if isinstance(corpus, str | Path) else [str(path) for path in corpus]
     wanted = TrainOptions(**options)
+    if force and (resume or out is None):
+        raise OptionError("--force: goes with --out, and without --resume")
     reporter = Reporter(quiet)
-    target = None if out is None else Path(out)
     with StopSignals() as signals, machine.cpu_for_training(wanted.threads):
-        text = open_corpus(paths, wanted)
-        if not resume:
-            _check_target(target, force)
-        survey = text.survey()
         if resume:
-            run = _resumed(text, survey, wanted, target)
+            text, run = _resumed(paths, options, out)
         else:
+            _check_target(out, force)
+            text = open_corpus(paths, wanted)
+            survey = text.survey()
             _advise(text, survey, wanted, reporter)
-            run = _new(text, survey, wanted, _folder(target, text.name), reporter)
-        reporter.note(f"{target or run.folder}: {run.recipe.described()}")
+            run = _new(text, survey, wanted, _folder(out, text.name), reporter)
+        reporter.note(f"{out or run.folder}: {run.recipe.described()}")
         try:
             stopped_by = run.train(started, reporter, signals)
         finally:
@@ -81,7 +64,7 @@ def train(
                 f"{_command_to_resume(text, run.folder)}",
                 stopped_by,
             )
-    return LanguageModel(_settled(run.folder, target if force else None) / MODEL_FILE)
+    return _settled(run.folder, out if force else None)
 
 
 def _check_target(target: Path | None, force: bool) -> None:
@@ -102,9 +85,7 @@ def _folder(target: Path | None, name: str) -> Path:
         return runs.free_folder(name)
     if not target.exists():
         return target
-    beside = target.with_name(f"{target.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    return beside
+    return runs.first_free(target.with_name(f"{target.name}.new"))
 
 
 def _settled(folder: Path, target: Path | None) -> Path:
@@ -161,28 +142,36 @@ def _new(
         raise
 
 
-def _resumed(corpus: Corpus, survey: Survey, options: TrainOptions, target: Path | None) -> Run:
-    folder = target or _run_of(corpus, survey)
+def _resumed(
+    paths: Sequence[str | Path], given: dict[str, Any], target: Path | None
+) -> tuple[Corpus, Run]:
+    """The run to go on with, and its corpus, read as the run's own options say."""
+    folder = target or _run_of(paths)
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
-    if not _is_of(checkpoint, survey):
+    corpus = open_corpus(paths, TrainOptions(**checkpoint.values["options"]))
+    if not _is_of(checkpoint, corpus.survey()):
         raise InputError(
-            f"{folder} was trained on another text than {', '.join(map(str, corpus.paths))}; "
+            f"{folder} was trained on another text than {', '.join(map(str, paths))}; "
             "name that one, or train anew without --resume"
         )
-    _check_unchanged(options, checkpoint.values["options"])
-    return Run.resumed(folder, checkpoint, _with_budget(checkpoint, options))
+    _check_unchanged(given, checkpoint.values["options"])
+    recipe = _with_budget(checkpoint, given)
+    machine.choose_device(recipe.device)
+    return corpus, Run.resumed(folder, checkpoint, recipe)
 
 
-def _run_of(corpus: Corpus, survey: Survey) -> Path:
+def _run_of(paths: Sequence[str | Path]) -> Path:
     """The newest run of this corpus, an unfinished one first."""
-    found = [(f, c) for f in runs.runs_of(corpus.name) if (c := _checkpoint_in(f))]
-    found = [(f, c) for f, c in found if _is_of(c, survey)]
-    if not found:
-        raise ModelError(
-            f"no run of {corpus.name} to resume in {runs.RUNS.resolve()}; name it with --out, or "
-            "train without --resume"
-        )
-    return min(found, key=lambda pair: pair[1].values["finished"])[0]
+    name = Corpus(paths).name
+    found = [(folder, c) for folder in runs.runs_of(name) if (c := _checkpoint_in(folder))]
+    for folder, checkpoint in sorted(found, key=lambda pair: pair[1].values["finished"]):
+        options = TrainOptions(**checkpoint.values["options"])
+        if _is_of(checkpoint, open_corpus(paths, options).survey()):
+            return folder
+    raise ModelError(
+        f"no run of {name} to resume in {runs.RUNS.resolve()}; name it with --out, or train "
+        "without --resume"
+    )
 
 
 def _checkpoint_in(folder: Path) -> Checkpoint | None:
@@ -196,35 +185,29 @@ def _is_of(checkpoint: Checkpoint, survey: Survey) -> bool:
     return bool(checkpoint.values["facts"]["sha256"] == survey.sha256)
 
 
-def _check_unchanged(options: TrainOptions, earlier: dict[str, Any]) -> None:
-    """Options that are given have to be those of the run; those left out are."""
-    for field in fields(TrainOptions):
-        given = getattr(options, field.name)
-        if field.name in MAY_CHANGE or given in (field.default, earlier[field.name]):
-            continue
-        option = field.name.replace("_", "-")
-        raise OptionError(
-            f"--{option} {given}: the run was started with {earlier[field.name]}; leave the "
-            "option out, or train anew without --resume"
-        )
-
-
-def _with_budget(checkpoint: Checkpoint, options: TrainOptions) -> Recipe:
-    """The run's recipe, with a larger budget if one is given."""
-    recipe = Recipe.from_json(checkpoint.values["recipe"])
-    for name in BUDGETS:
-        given, earlier = getattr(options, name), getattr(recipe, name)
-        if given is None:
-            continue
-        if earlier is None or given < earlier:
+def _check_unchanged(given: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """Options that are given have to be those of the run."""
+    for name, value in given.items():
+        if name not in MAY_CHANGE and value != earlier[name]:
             raise OptionError(
-                f"--{name} {given:g}: the run's budget is {recipe.budget}; give as much or more "
+                f"--{name.replace('_', '-')} {value}: the run was started with {earlier[name]}; "
+                "leave the option out, or train anew without --resume"
+            )
+
+
+def _with_budget(checkpoint: Checkpoint, given: dict[str, Any]) -> Recipe:
+    """The run's recipe, with a larger budget if one is given."""
+    earlier = recipe = Recipe.from_json(checkpoint.values["recipe"])
+    for name in BUDGETS:
+        budget, before = given.get(name), getattr(earlier, name)
+        if budget is None:
+            continue
+        if before is None or budget < before:
+            raise OptionError(
+                f"--{name} {budget:g}: the run's budget is {earlier.budget}; give as much or more "
                 "of the same"
             )
-        recipe = replace(recipe, **{name: given})
-    if (
-        checkpoint.values["finished"]
-        and recipe.budget == Recipe.from_json(checkpoint.values["recipe"]).budget
-    ):
-        raise OptionError(f"the run is finished; to train on, give it more than {recipe.budget}")
+        recipe = replace(recipe, **{name: budget})
+    if checkpoint.values["finished"] and recipe == earlier:
+        raise OptionError(f"the run is finished; to train on, give it more than {earlier.budget}")
     return recipe
