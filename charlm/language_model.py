@@ -153,9 +153,15 @@ class LanguageModel:
         texts = [prime + "".join(self._stream(prime, chosen, k)) for k in wanted]
         return texts[0] if n is None else texts
 
-    def unknown_in(self, text: str) -> list[str]:
-        """The pieces of the text that the model has never seen, each once, in their order."""
+    def unknown_in(self, text: str, *, prime: bool = False) -> list[str]:
+        """The pieces of the text that the model has never seen, each once, in their order.
+
+        prime:  leave out an unfinished word at its end that a sample would complete
+        """
         ids, spans = self.tokenizer.encode(text)
+        if prime:
+            ids = ids[: len(self.tokenizer.prime(text).ids)]
+            spans = spans[: len(ids)]
         found = [text[start:end] for start, end in spans[ids == UNK].tolist()]
         return list(dict.fromkeys(found))
 

@@ -128,7 +128,11 @@ def scientific(log10: float) -> str:
 
 
 def byte_length(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    """Bytes of the text as UTF-8; what was no UTF-8 when it was read counts as it was."""
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return len(text.encode("utf-8", "surrogatepass"))
 
 
 def score_sentences(

@@ -185,6 +185,8 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
         (["score", "x", "--format", "xml"], "--format xml: choose"),
         (["sample", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
         (["evaluate", "gone.txt", "--model", "fine.txt"], "fine.txt: not a charlm model"),
+        (["train", "fine.txt", "--out", "no", "--resume"], "no: no run to resume in this folder"),
+        (["evaluate", "empty.txt", "--model", "gone"], "gone: no such model"),
         (["info", "fine.txt"], "fine.txt: not a charlm model"),
     ],
 )

@@ -165,6 +165,16 @@ def test_a_word_that_the_prime_begins_is_completed() -> None:
     assert found == {"ple", "ricot"}
 
 
+def test_a_word_that_can_be_completed_is_not_called_unknown(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = train_tokenizer("word", lambda: ["the apple and the pear\n"])
+    monkeypatch.setattr(model, "tokenizer", words)
+    assert model.unknown_in("the ap", prime=True) == []
+    assert model.unknown_in("zebra ap", prime=True) == ["zebra"]
+    assert model.unknown_in("the ap") == ["ap"]
+
+
 def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     """χ² over the sentences of at most two letters, and all longer ones together."""
     stepper, tokenizer = random_stepper("char", "ab\n", seed=4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from charlm.language_model import LanguageModel
 from charlm.model.likelihood import text_logprob
-from charlm.scoring import scientific, score_sentences
+from charlm.scoring import byte_length, scientific, score_sentences
 from charlm.tokenizer import EOS, START
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]
@@ -109,6 +109,10 @@ def test_evaluate_with_reset_lines_is_the_sum_of_the_scores(model: LanguageModel
     assert score.tokens == score.chars == sum(len(line) + 1 for line in lines)
 
 
+def test_bytes_that_are_no_text_count_as_they_were() -> None:
+    assert [byte_length(t) for t in ("aé", "a\udcff", "\ud800")] == [3, 2, 3]
+
+
 def test_evaluate_carries_the_state_from_block_to_block(model: LanguageModel) -> None:
     blocks = ["the cat sat\n", "a bird sang\n", "my aunt"]
     apart = model.evaluate(blocks, reset_lines=False)
@@ -147,6 +151,7 @@ def test_scientific_notation_is_the_number(log10: float) -> None:
 def test_unknown_characters_are_counted_and_named(model: LanguageModel) -> None:
     assert model.score("ж cat ж").unknown == 2
     assert model.unknown_in("ж cat Ω ж") == ["ж", "Ω"]
+    assert model.unknown_in("the c", prime=True) == []
     assert [t.token for t in model.score("ж").token_scores] == ["<UNK>", "<EOS>"]
 
 

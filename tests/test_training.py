@@ -274,6 +274,16 @@ def test_metrics_are_written_as_training_goes(corpus: Path) -> None:
     assert all(m["tokens_per_second"] > 0 for m in metrics)
 
 
+def test_metrics_after_the_checkpoint_of_a_killed_run_are_forgotten(corpus: Path) -> None:
+    folder = charlm.train(corpus, steps=12, **SMALL).path.parent
+    metrics = folder / "metrics.jsonl"
+    whole = metrics.read_text(encoding="utf-8")
+    metrics.write_text(whole + '{"step": 13, "epoch": 1}\n{"step": 1', encoding="utf-8")
+    charlm.train(corpus, resume=True, steps=24, quiet=True)
+    steps = [json.loads(line)["step"] for line in metrics.read_text("utf-8").splitlines()]
+    assert steps == [*range(1, 13), *range(14, 25, 2)]
+
+
 def test_the_best_weights_are_kept_not_the_last(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

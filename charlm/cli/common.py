@@ -86,7 +86,8 @@ def write(text: str) -> None:
 def printable(text: str) -> str:
     """The text without lone surrogates and what else stdout cannot take."""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    clean = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return clean.encode(encoding, "replace").decode(encoding)
 
 
 def write_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> None:

@@ -18,6 +18,7 @@ from charlm.cli.common import (
     write,
     write_table,
 )
+from charlm.errors import InputError
 
 FORMATS = ("table", "tsv", "json")
 
@@ -46,6 +47,8 @@ def evaluate(
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()
         score = loaded.evaluate(text, reset_lines=reset_lines or None)
+        if not score.tokens:
+            raise InputError(f"{file}: the file is empty; there is nothing to measure")
         values = {"file": file, **score.to_json()}
         values["nats_per_token"] = -score.logprob / max(score.tokens, 1)
         del values["text"]

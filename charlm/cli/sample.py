@@ -59,9 +59,7 @@ def sample(
     """Write text like what the model learnt from, as it comes."""
     from charlm.sampling import SampleOptions
 
-    if seed is None:
-        seed = secrets.randbits(32)
-        note(f"seed: {seed}")
+    given, seed = seed, secrets.randbits(32) if seed is None else seed
     options = {
         "length": length, "max_lines": max_lines, "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "min_p": min_p, "seed": seed, "stop": stop,
@@ -70,7 +68,9 @@ def sample(
     if n < 1:
         raise OptionError(f"-n {n}: must be 1 or more")
     loaded = load_named(model)
-    warn_unknown(loaded.unknown_in(prime))
+    if given is None:
+        note(f"seed: {seed}")
+    warn_unknown(loaded.unknown_in(prime, prime=True))
     for k in range(n):
         pieces = loaded.stream(prime, sample=k, **options)
         if as_json:

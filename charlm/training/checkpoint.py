@@ -41,7 +41,9 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in names}
                 return cls(tensors, json.loads(file.metadata()["charlm"]))
         except FileNotFoundError:
-            raise ModelError(f"{path}: no checkpoint to resume from; train anew") from None
+            raise ModelError(
+                f"{path.parent.parent}: no run to resume in this folder; name another or train anew"
+            ) from None
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise ModelError(
                 f"{path}: the checkpoint cannot be read ({error}); train anew"

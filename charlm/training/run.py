@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from charlm import __version__
 from charlm.corpus.batches import Batches
+from charlm.files import write_text
 from charlm.model.file import MODEL_FILE, Card, ModelFile
 from charlm.model.likelihood import STEPS_AT_ONCE, sequence_logprobs, text_logprob, text_streams
 from charlm.model.network import Network, as_arrays
@@ -68,6 +69,7 @@ class Run:
         data = reopen(folder, tokenizer, Facts(**values["facts"]))
         run = cls(folder, TrainOptions(**values["options"]), recipe, data)
         run.trainer.restore(checkpoint)
+        _forget_metrics_after(folder / METRICS, run.trainer.step)
         return run
 
     def train(self, started: float, reporter: Reporter, signals: StopSignals) -> int | None:
@@ -168,6 +170,17 @@ class Run:
         weights = as_arrays(self.trainer.best)
         model = ModelFile(self.recipe.model, weights, self.data.tokenizer, card)
         model.save(self.folder / MODEL_FILE)
+
+
+def _forget_metrics_after(path: Path, step: int) -> None:
+    """Leave out what a run that was killed wrote after its checkpoint: it is done again."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            kept += [line] if json.loads(line)["step"] <= step else []
+        except ValueError:  # cut off when it was written
+            break
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def _whole_lines(bounds: NDArray[np.int64], tokens: int) -> list[tuple[int, int]]:
