@@ -19,7 +19,7 @@ PROGRESS = re.compile(r"^ *(\d+)% ·")
 def shown(log: str) -> str:
     """The commands and what they print, without all but the first and last lines of progress."""
     kept: list[str] = []
-    for line in log.splitlines():
+    for line in log[log.index(".venv/bin/charlm train") :].splitlines():  # setting up comes before
         progress = PROGRESS.match(line)
         if line.startswith(".venv/bin/"):
             kept += ["", "$ " + line.removeprefix(".venv/bin/")]
