@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 import charlm
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.network import Network
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.recipe import HIDDEN_SIZES, Recipe, TrainOptions, choose
 from charlm.training.trainer import Clock, Trainer, schedule
@@ -303,6 +304,47 @@ def test_the_best_weights_are_kept_not_the_last(
     model = charlm.train(corpus, steps=48, **SMALL)
     assert min(seen) < seen[-1] - 0.5
     assert model.card.valid_carried == pytest.approx(min(seen), abs=0.05)
+
+
+def test_a_stream_that_restarts_starts_from_the_zero_state(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[torch.Tensor] = []
+    restarts: list[np.ndarray] = []
+    loss, update = Network.loss, Trainer._update
+
+    def watched_loss(self: Network, inputs: Any, targets: Any, state: Any) -> Any:
+        states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
+        return loss(self, inputs, targets, state)
+
+    def watched_update(self: Trainer, batch: Any, rate: float) -> None:
+        restarts.append(batch.restarted)
+        update(self, batch, rate)
+
+    monkeypatch.setattr(Network, "loss", watched_loss)
+    monkeypatch.setattr(Trainer, "_update", watched_update)
+    charlm.train(corpus, lines=True, steps=120, **SMALL)
+    states = states[-120:]  # those before measured this machine's speed
+    is_zero = np.array([(state == 0).all(dim=1).numpy() for state in states])
+    np.testing.assert_array_equal(is_zero, np.array(restarts))
+    assert 0 < is_zero[1:].mean() < 0.5
+
+
+def test_the_weights_that_are_kept_are_the_averaged_ones(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    evaluate = Trainer.evaluate
+
+    def watched(self: Trainer) -> float:
+        found = evaluate(self)
+        if self.average and found == self.best_loss:
+            kept.append(all(torch.equal(self.best[n], a) for n, a in self.average.items()))
+        return found
+
+    monkeypatch.setattr(Trainer, "evaluate", watched)
+    charlm.train(corpus, steps=48, **SMALL)
+    assert len(kept) > 3 and all(kept)
 
 
 def test_a_step_without_finite_gradient_is_left_out(
