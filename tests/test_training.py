@@ -68,6 +68,7 @@ def test_what_is_asked_for_is_what_is_done() -> None:
     }  # fmt: skip
     recipe = recipe_for(10**6, **asked)
     found = {**dataclasses.asdict(recipe), **dataclasses.asdict(recipe.model)}
+    found["dropout"] = recipe.dropout.outputs
     assert {name: found[name] for name in asked} == asked
     assert recipe.tokens == 7 * 3 * 11
 
@@ -313,9 +314,9 @@ def test_a_stream_that_restarts_starts_from_the_zero_state(
     restarts: list[np.ndarray] = []
     loss, update = Network.loss, Trainer._update
 
-    def watched_loss(self: Network, inputs: Any, targets: Any, state: Any) -> Any:
+    def watched_loss(self: Network, inputs: Any, targets: Any, state: Any, *more: Any) -> Any:
         states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
-        return loss(self, inputs, targets, state)
+        return loss(self, inputs, targets, state, *more)
 
     def watched_update(self: Trainer, batch: Any, rate: float) -> None:
         restarts.append(batch.restarted)

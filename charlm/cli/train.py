@@ -59,9 +59,95 @@ def train(
     hidden: Annotated[
         int | None, typer.Option(help="Features of each layer.", show_default=False)
     ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="Probability, 0 to 0.9.", show_default=False)
+    activation: Annotated[
+        str | None,
+        typer.Option(metavar="tanh|relu", help="Of --cell rnn.", show_default=False),
     ] = None,
+    forget_gate: Annotated[
+        bool, typer.Option("--forget-gate/--no-forget-gate", help="Of --cell lstm.")
+    ] = True,
+    forget_bias: Annotated[
+        float, typer.Option(help="At which the forget gate's bias starts.")
+    ] = 1.0,
+    peepholes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GATES",
+            help="Gates of --cell lstm that see its cell, such as ifo.",
+            show_default=False,
+        ),
+    ] = None,
+    reset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="before|after",
+            help="Of --cell gru: where the reset gate acts; else after.",
+            show_default=False,
+        ),
+    ] = None,
+    layer_norm: Annotated[
+        bool, typer.Option("--layer-norm", help="Normalise the gates within the cell.")
+    ] = False,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Add each layer's input to its output.")
+    ] = False,
+    feedforward: Annotated[
+        int | None,
+        typer.Option(help="Feed-forward layers below the softmax.", show_default=False),
+    ] = None,
+    highway: Annotated[
+        int | None,
+        typer.Option(help="Highway layers above the embedding.", show_default=False),
+    ] = None,
+    bidirectional: Annotated[
+        bool,
+        typer.Option("--bidirectional", help="Read lines from both ends, to fill blanks."),
+    ] = False,
+    characters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="recurrent|convolutional",
+            help="Words are read by their letters, too.",
+            show_default=False,
+        ),
+    ] = None,
+    embedding: Annotated[
+        int | None, typer.Option(help="Features of a token's vector.", show_default=False)
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Word vectors to start from, as word2vec or GloVe write them.",
+            show_default=False,
+        ),
+    ] = None,
+    freeze_embeddings: Annotated[
+        bool, typer.Option("--freeze-embeddings", help="Leave those vectors as they are.")
+    ] = False,
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="Of every layer's output: a probability, 0 to 0.9.", show_default=False),
+    ] = None,
+    input_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Of what the first layer reads; else of words as --dropout, or none.",
+            show_default=False,
+        ),
+    ] = None,
+    state_dropout: Annotated[
+        float, typer.Option(help="Of the state within a layer, one mask a sequence.")
+    ] = 0.0,
+    weight_dropout: Annotated[
+        float, typer.Option(help="Of the recurrent weights, one mask a sequence.")
+    ] = 0.0,
+    dropout_per_step: Annotated[
+        bool,
+        typer.Option(
+            "--dropout-per-step", help="A new mask every step for --dropout, not one a sequence."
+        ),
+    ] = False,
     minutes: Annotated[
         float | None,
         typer.Option(

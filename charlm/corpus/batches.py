@@ -1,4 +1,5 @@
-"""Cutting a token file into batches of fixed shape for truncated back-propagation through time."""
+"""Cutting a token file into batches: chunks of running streams for truncated back-propagation
+through time, or whole lines for models that read them from both ends."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile
-from charlm.tokenizer import SPECIALS, UNK, as_inputs
+from charlm.tokenizer import EOS, SPECIALS, START, UNK, as_inputs
 
 # The chance that a stream, at the edge of a chunk, goes back to the start of its line with the
 # zero state, so that the model also knows how a text begins; and how far back, in chunks.
@@ -19,18 +20,24 @@ RESTART_WITHIN_CHUNKS = 2
 # The chance that a token seen only once is read as <UNK>, so that <UNK> is learnt and not noise.
 UNKNOWN_RATE = 0.1
 LINES_AT_ONCE = 1 << 20
+# Whole lines are cut after this many tokens, and filled up to a multiple of so many.
+LONGEST_LINE = 256
+LENGTH_MULTIPLE = 16
 
 
 class Batch(NamedTuple):
-    """A chunk of every stream.
+    """A chunk of every stream, or a batch of lines.
 
     inputs, targets:  (T, B) int64; targets[t] is what follows inputs[t]
     restarted:        (B,) bool; these streams start from the zero state
+    following:        (T, B) int64, of lines: following[t] is what follows targets[t], `<EOS>`
+                      after the last one; past a line's end the targets are `<START>`
     """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     restarted: NDArray[np.bool_]
+    following: NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -65,8 +72,7 @@ class Batches:
     ) -> None:
         self.tokens, self.batch, self.length = tokens, batch, length
         self.lines, self.seed = lines, seed
-        self.rare = (tokens.counts(vocab) == 1) & unknowns
-        self.rare[: len(SPECIALS)] = False
+        self.rare = _rare(tokens, vocab, unknowns)
         self.steps_per_epoch = max(1, len(tokens.ids) // (batch * length))
 
     def iterate(self, place: Place) -> Iterator[Batch]:
@@ -107,10 +113,89 @@ class Batches:
             positions = np.where(restarted, starts, positions)
         reach = np.arange(-1, self.length)[:, None]  # one before: the first input
         chunk = text.take((positions + reach) % len(self.tokens.ids))
-        chunk[self.rare[chunk] & (rng.random(chunk.shape) < UNKNOWN_RATE)] = UNK
+        _replace_rare(chunk, self.rare, rng)
         place.positions = ((positions + self.length) % len(self.tokens.ids)).tolist()
         place.step += 1
         return Batch(as_inputs(chunk[:-1]), chunk[1:], restarted)
+
+
+class LineBatches:
+    """Batches of whole lines, every epoch in a new order, for a bidirectional model.
+
+    A batch has lines of about one length, about B·T tokens. What is longer than `LONGEST_LINE` is
+    cut into pieces, each with the one token before and after it. Everything random is a function
+    of (seed, epoch, step).
+    """
+
+    def __init__(
+        self, tokens: TokenFile, vocab: int, batch: int, length: int, *, seed: int,
+        unknowns: bool = True,
+    ) -> None:  # fmt: skip
+        self.ids, self.seed = tokens.ids, seed
+        self.rare = _rare(tokens, vocab, unknowns)
+        self.starts, lengths = _pieces(np.asarray(tokens.bounds))
+        self.ends = self.starts + lengths
+        self.sizes = -(-lengths // LENGTH_MULTIPLE)  # in multiples
+        self.together = np.maximum(batch * length // (LENGTH_MULTIPLE * np.arange(1, 99)), 1)
+        counts = np.bincount(self.sizes)[1:]
+        self.steps_per_epoch = int((-(-counts // self.together[: len(counts)])).sum())
+
+    def iterate(self, place: Place) -> Iterator[Batch]:
+        """The batches from `place` on, which is moved along."""
+        while True:
+            groups = self._groups(np.random.default_rng([self.seed, place.epoch]))
+            while place.step < len(groups):
+                place.step += 1
+                rng = np.random.default_rng([self.seed, place.epoch, place.step])
+                yield self._batch(groups[place.step - 1], rng)
+            place.epoch, place.step = place.epoch + 1, 0
+
+    def _groups(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """The pieces of each batch; the last of a length is filled up with others of it."""
+        order = rng.permutation(len(self.sizes))
+        order = order[np.argsort(self.sizes[order], kind="stable")]
+        sizes, firsts = np.unique(self.sizes[order], return_index=True)
+        groups = []
+        for size, pieces in zip(sizes, np.split(order, firsts[1:]), strict=True):
+            together = self.together[size - 1]
+            filled = np.resize(pieces, -(-len(pieces) // together) * together)
+            groups += list(filled.reshape(-1, together))
+        return [groups[k] for k in rng.permutation(len(groups))]
+
+    def _batch(self, pieces: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        length = int(self.sizes[pieces[0]]) * LENGTH_MULTIPLE
+        positions = self.starts[pieces] + np.arange(-1, length + 1)[:, None]  # one before and after
+        chunk = self.ids[np.clip(positions, 0, len(self.ids) - 1)].astype(np.int64)
+        chunk[positions < 0] = START
+        _replace_rare(chunk, self.rare, rng)
+        past = positions >= self.ends[pieces]
+        targets = np.where(past, START, chunk)[1:-1]
+        inputs = np.where(past, START, as_inputs(chunk))[:-2]
+        following = np.where(positions > self.ends[pieces], EOS, chunk)[2:]
+        return Batch(inputs, targets, np.ones(len(pieces), bool), following)
+
+
+def _pieces(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The starts and lengths of lines, without their `<EOS>`, cut after `LONGEST_LINE` tokens."""
+    starts, lengths = bounds[:-1], np.diff(bounds) - 1
+    parts = -(-lengths // LONGEST_LINE)
+    line = np.repeat(np.arange(len(starts)), parts)
+    offset = (np.arange(len(line)) - np.repeat(np.cumsum(parts) - parts, parts)) * LONGEST_LINE
+    return starts[line] + offset, np.minimum(lengths[line] - offset, LONGEST_LINE)
+
+
+def _rare(tokens: TokenFile, vocab: int, unknowns: bool) -> NDArray[np.bool_]:
+    """The ids that occur once, if the vocabulary has an `<UNK>` to learn."""
+    rare = (tokens.counts(vocab) == 1) & unknowns
+    rare[: len(SPECIALS)] = False
+    return rare
+
+
+def _replace_rare(
+    chunk: NDArray[np.int64], rare: NDArray[np.bool_], rng: np.random.Generator
+) -> None:
+    """At times read rare tokens as `<UNK>`."""
+    chunk[rare[chunk] & (rng.random(chunk.shape) < UNKNOWN_RATE)] = UNK
 
 
 class _InOrder:

@@ -1,18 +1,21 @@
 """How probable token ids are: a running text, or sequences each on its own.
 
-Both work on anything with `initial_state` and `logprobs`: `Stepper` (NumPy) or `Network` (torch).
+All of it works on anything that is a `Backend`: `Stepper` (NumPy) or `Network` (torch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.tokenizer import START, as_inputs
+from charlm.model.cache import Cache, CacheOptions
+from charlm.model.config import ModelConfig
+from charlm.tokenizer import EOS, START, as_inputs
 
+Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
 
 # A long text is cut into streams that run side by side. Each first reads this many tokens of
@@ -24,16 +27,27 @@ STEPS_AT_ONCE = 128
 # Sequences of similar length run side by side, in shapes that recur: a fused kernel is made anew
 # for each shape.
 SEQUENCES_AT_ONCE = 128
+TOKENS_AT_ONCE = 1 << 15  # of sequences whose outputs are all kept
 LENGTH_MULTIPLE = 16
 
 
 class Backend(Protocol):
     """What can say how probable tokens are."""
 
-    def initial_state(self, batch: int) -> Any: ...
+    config: ModelConfig
 
-    def logprobs(self, inputs: Ids, targets: Ids, state: Any) -> tuple[NDArray[np.float32], Any]:
-        """log p(targets[b, t] | inputs[b, :t+1], state) in nats, (B, T), and the state after."""
+    def initial_state(self, batch: int) -> Any:
+        """The zero state of one direction."""
+        ...
+
+    def read(self, ids: Ids, state: Any, reverse: bool = False) -> tuple[Floats, Any]:
+        """The top layer's output after each of the ids (B, T), (B, T, H), and the state after;
+        `reverse` is the direction of a bidirectional model that reads lines from their ends."""
+        ...
+
+    def logprobs(self, y: Floats, targets: Ids) -> Floats:
+        """log p(targets[b, t]) in nats, (B, T), after y (B, T, H), or (B, T, 2·H) with both
+        directions."""
         ...
 
 
@@ -44,10 +58,14 @@ def text_streams(tokens: int) -> tuple[int, int]:
     return streams, -(-(tokens - warm_up) // streams) + warm_up
 
 
-def text_logprob(backend: Backend, ids: Ids) -> float:
-    """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end."""
-    streams, length = text_streams(len(ids))
+def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) -> float:
+    """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
+
+    cache:  mix the prediction with a neural cache of what came before in the text
+    """
+    streams, length = (1, len(ids)) if cache else text_streams(len(ids))
     warm_up = WARM_UP if streams > 1 else 0
+    memory = Cache(cache, backend.config.hidden) if cache else None
     first = np.arange(streams)[:, None] * (length - warm_up)
     total, state = 0.0, backend.initial_state(streams)
     for start in range(0, length, STEPS_AT_ONCE):
@@ -56,37 +74,78 @@ def text_logprob(backend: Backend, ids: Ids) -> float:
         scored = ((steps >= warm_up) | (first == 0)) & (positions < len(ids))
         positions = np.minimum(positions, len(ids) - 1)
         inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))
-        logprobs, state = backend.logprobs(inputs, ids[positions], state)
-        total += float(logprobs[scored].sum(dtype=np.float64))
+        y, state = backend.read(inputs, state)
+        found = backend.logprobs(y, ids[positions])
+        if memory:
+            total += float(memory.mixed(y[0], ids[positions[0]], found[0]).sum())
+        else:
+            total += float(found[scored].sum(dtype=np.float64))
     return total
 
 
-def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[NDArray[np.float32]]:
+def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[Floats]:
     """log p(s[t] | `<START>`, s[:t]) in nats of every token of every sequence s, in their order."""
-    found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda k: len(sequences[k]))
-    for start in range(0, len(order), SEQUENCES_AT_ONCE):
-        chosen = order[start : start + SEQUENCES_AT_ONCE]
-        logprobs = _padded_logprobs(backend, [sequences[k] for k in chosen])
-        for k, row in zip(chosen, logprobs, strict=True):
+
+    def together(batch: Sequence[Ids]) -> Floats:
+        targets = _padded(batch)
+        inputs = as_inputs(np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START))
+        state, parts = backend.initial_state(len(batch)), []
+        for start in range(0, targets.shape[1], STEPS_AT_ONCE):
+            chunk = slice(start, start + STEPS_AT_ONCE)
+            y, state = backend.read(inputs[:, chunk], state)
+            parts.append(backend.logprobs(y, targets[:, chunk]))
+        return np.concatenate(parts, axis=1)
+
+    return _by_length(together, sequences, lambda length: SEQUENCES_AT_ONCE)
+
+
+def pseudo_logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
+    """log p(s[t] | all other tokens of s) in nats of every token of every line s, in their order,
+    by a bidirectional model. A line is without its `<EOS>`."""
+
+    def together(batch: Sequence[Ids]) -> Floats:
+        return backend.logprobs(both_sides(backend, batch), _padded(batch))
+
+    return _by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
+
+
+def both_sides(backend: Backend, lines: Sequence[Ids]) -> Floats:
+    """What a bidirectional model knows of each place of each line from the tokens before and
+    after it, (B, T, 2·H); T is the length of `_padded` lines, what is past a line's end is void."""
+    targets = _padded(lines)
+    inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+    backwards = np.ones_like(targets)
+    for row, line in zip(backwards, lines, strict=True):
+        row[: len(line)] = [EOS, *line[:0:-1]]
+    before, _ = backend.read(inputs, backend.initial_state(len(lines)))
+    after, _ = backend.read(backwards, backend.initial_state(len(lines)), reverse=True)
+    for row, line in zip(after, lines, strict=True):
+        row[: len(line)] = row[: len(line)][::-1].copy()
+    return np.concatenate([before, after], axis=-1)
+
+
+def _by_length(
+    together: Callable[[Sequence[Ids]], Floats],
+    sequences: Sequence[Ids],
+    at_once: Callable[[int], int],
+) -> list[Floats]:
+    """Apply a function to batches of sequences of similar length; the results in their order."""
+    found: list[Floats] = [np.zeros(0, np.float32)] * len(sequences)
+    order = [k for k in np.argsort([len(s) for s in sequences], kind="stable") if len(sequences[k])]
+    while order:
+        chosen = order[-at_once(len(sequences[order[-1]])) :]
+        del order[-len(chosen) :]
+        rows = together([sequences[k] for k in chosen])
+        for k, row in zip(chosen, rows, strict=True):
             found[k] = row[: len(sequences[k])]
     return found
 
 
-def _padded_logprobs(backend: Backend, sequences: Sequence[Ids]) -> NDArray[np.float32]:
-    """The same for a batch of similar length, (B, length of the longest or a little more)."""
+def _padded(sequences: Sequence[Ids]) -> NDArray[np.int64]:
+    """The sequences (B, T), where T is the length of the longest or a little more."""
     longest = max(len(s) for s in sequences)
     length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    targets = np.ones((len(sequences), length), np.int64)
-    for row, sequence in zip(targets, sequences, strict=True):
+    padded = np.full((len(sequences), length), EOS, np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = sequence
-    inputs = as_inputs(np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START))
-    state, parts = (
-        backend.initial_state(len(sequences)),
-        [np.zeros((len(sequences), 0), np.float32)],
-    )
-    for start in range(0, length, STEPS_AT_ONCE):
-        chunk = slice(start, start + STEPS_AT_ONCE)
-        logprobs, state = backend.logprobs(inputs[:, chunk], targets[:, chunk], state)
-        parts.append(logprobs)
-    return np.concatenate(parts, axis=1)
+    return padded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,201 +10,200 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.model.config import ModelConfig
-from charlm.model.equations import CELLS, Parameters
+from charlm.model.config import Dropout, ModelConfig
+from charlm.model.layers import (
+    FeedForward,
+    Highway,
+    Masks,
+    Norm,
+    Output,
+    Stack,
+    States,
+    reversed_in_time,
+)
 from charlm.model.loss import ENTRIES_AT_ONCE, summed_cross_entropy
-from charlm.model.stepper import NORM_EPSILON
+from charlm.model.spelling import Spelling
 
-LayerState = tuple[Tensor, ...]
-States = list[LayerState]
-
-
-def _fused_lstm(p: Layer, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-    h, c = (s[None] for s in state)
-    weights = (p.W, p.U, p.b, torch.zeros_like(p.b))
-    y, h, c = torch.lstm(x, (h, c), weights, True, 1, 0.0, p.training, False, False)
-    return y, (h[0], c[0])
-
-
-def _fused_gru(p: Layer, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-    recurrent_bias = F.pad(p.b_u, (2 * p.b_u.numel(), 0))
-    weights = (p.W, p.U, p.b, recurrent_bias)
-    y, h = torch.gru(x, state[0][None], weights, True, 1, 0.0, p.training, False, False)
-    return y, (h[0],)
-
-
-def _fused_rnn(p: Layer, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-    weights = (p.W, p.U, p.b, torch.zeros_like(p.b))
-    y, h = torch.rnn_tanh(x, state[0][None], weights, True, 1, 0.0, p.training, False, False)
-    return y, (h[0],)
-
-
-# torch's kernels over a whole sequence: oneDNN's on a CPU, cuDNN's on a GPU.
-FUSED: dict[str, Callable[[Layer, Tensor, LayerState], tuple[Tensor, LayerState]]] = {
-    "lstm": _fused_lstm,
-    "gru": _fused_gru,
-    "rnn": _fused_rnn,
-}
-
-
-class Layer(nn.Module):
-    """One recurrent layer over a sequence: x (T, B, I), state -> y (T, B, H), state after.
-
-    With `fused` it runs torch's kernel where the cell has one, else the cell's equations, step
-    by step.
-    """
-
-    W: Tensor
-    U: Tensor
-    b: Tensor
-    b_u: Tensor
-
-    def __init__(self, config: ModelConfig, inputs: int, fused: bool) -> None:
-        super().__init__()
-        self.cell = CELLS[config.cell]
-        self.kernel = FUSED.get(config.cell) if fused else None
-        rows = len(self.cell.gates) * config.hidden
-        self.W = nn.Parameter(torch.empty(rows, inputs))
-        self.U = nn.Parameter(torch.empty(rows, config.hidden))
-        self.b = nn.Parameter(torch.zeros(rows))
-        for name in self.cell.vectors:
-            self.register_parameter(name, nn.Parameter(torch.zeros(config.hidden)))
-
-    def forward(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        return self.kernel(self, x, state) if self.kernel else self.scan(x, state)
-
-    def scan(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """The reference: the cell's equations, one step after another."""
-        gates = F.linear(x, self.W, self.b)  # (T, B, G·H)
-        p = Parameters(**dict(self.named_parameters()))
-        outputs = []
-        for step_gates in gates:
-            state = self.cell.step(p, step_gates, state)
-            outputs.append(state[0])
-        return torch.stack(outputs), state
-
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Input weights by Glorot and Bengio (2010), recurrent ones orthogonal (Saxe et al.
-        2014) gate by gate, the forget gate's bias 1 (Gers et al. 2000), every other bias 0."""
-        hidden = self.U.shape[1]
-        for gate in range(len(self.cell.gates)):
-            rows = slice(gate * hidden, (gate + 1) * hidden)
-            nn.init.xavier_uniform_(self.W[rows], generator=generator)
-            nn.init.orthogonal_(self.U[rows], generator=generator)
-            if self.cell.gates[gate] == "f":
-                self.b[rows].fill_(1.0)
-
-
-class Norm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) between the top layer and the softmax."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, NORM_EPSILON)
-
-
-class Output(nn.Module):
-    """The softmax's weights: row k scores id k + 1, as `<START>` is never predicted."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        if not config.tied:
-            self.W = nn.Parameter(torch.empty(config.vocab - 1, config.hidden))
-        self.b = nn.Parameter(torch.zeros(config.vocab - 1))
+# In training, a bidirectional model does without one of its directions for this part of the
+# lines, each direction alike, so that it knows how to go on from one side alone.
+ONE_SIDED = 0.2
 
 
 class Network(nn.Module):
-    """Embedding, recurrent layers, layer normalisation, softmax.
+    """Embedding, highway, recurrent and feed-forward layers, layer normalisation, softmax.
 
-    dropout:    the probability with which a feature of a layer's output is zero; one mask a
-                sequence and chunk, constant over time (Gal and Ghahramani 2016)
+    dropout:    what training leaves out
     generator:  draws the weights at first, and the masks of dropout
+    spellings:  (V, L) letters of each word, for a character-aware network that is to train
+    reference:  recurrent layers run the cell's equations and autograd, and nothing faster
+
+    In evaluation a character-aware network takes what it makes of the letters from a table,
+    `spelled`, made anew whenever it is switched to evaluation.
     """
+
+    spellings: Tensor
+    spelled: Tensor
 
     def __init__(
         self,
         config: ModelConfig,
-        dropout: float = 0.0,
+        dropout: Dropout | None = None,
         generator: torch.Generator | None = None,
-        fused: bool = True,
+        *,
+        spellings: NDArray[np.integer] | None = None,
+        forget_bias: float = 1.0,
+        reference: bool = False,
     ) -> None:
         super().__init__()
-        self.config, self.dropout = config, dropout
+        self.config, self.dropout = config, dropout or Dropout()
         self.generator = generator or torch.Generator().manual_seed(0)
         self.embedding = nn.Parameter(torch.empty(config.vocab, config.embedding))
-        self.layers = nn.ModuleList(
-            Layer(config, config.hidden if k else config.embedding, fused)
-            for k in range(config.layers)
+        if config.characters:
+            self.spelling = Spelling(config)
+            self.register_buffer("spelled", torch.zeros(config.vocab, config.spelled))
+            letters = None if spellings is None else torch.from_numpy(spellings.astype(np.int64))
+            self.register_buffer("spellings", letters, persistent=False)
+        self.highway = nn.ModuleList(Highway(config.inputs) for _ in range(config.highway))
+        self.layers = Stack(config, reference)
+        if config.bidirectional:
+            self.reverse = Stack(config, reference)
+        joined = config.hidden * (2 if config.bidirectional else 1)
+        self.feedforward = nn.ModuleList(
+            FeedForward(config.hidden if k else joined, config.hidden)
+            for k in range(config.feedforward)
         )
         self.norm = Norm(config.hidden)
         self.output = Output(config)
-        self._initialise()
+        self._initialise(forget_bias)
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _initialise(self, forget_bias: float) -> None:
         nn.init.normal_(self.embedding, std=0.1, generator=self.generator)
-        for layer in self.layers:
-            layer.initialise(self.generator)  # type: ignore[operator]
+        for stack in self._stacks():
+            for layer in stack:
+                layer.initialise(self.generator, forget_bias)  # type: ignore[operator]
+        for module in (*self.highway, *self.feedforward):
+            module.initialise(self.generator)
+        if self.config.characters:
+            self.spelling.initialise(self.generator)
         if not self.config.tied:
             nn.init.normal_(self.output.W, std=0.1, generator=self.generator)
 
+    def _stacks(self) -> list[Stack]:
+        return [self.layers, self.reverse] if self.config.bidirectional else [self.layers]
+
+    def train(self, mode: bool = True) -> Network:
+        super().train(mode)
+        if not mode and self.config.characters and self.spellings is not None:
+            with torch.no_grad():
+                self.spelled.copy_(self.spelling.table(self.spellings))
+        return self
+
     def initial_state(self, batch: int) -> States:
-        """The zero state of every layer: tuples of tensors (batch, H)."""
-        shape = (batch, self.config.hidden)
-        names = CELLS[self.config.cell].state
-        return [tuple(self.embedding.new_zeros(shape) for _ in names) for _ in self.layers]
+        """The zero state of every layer of one direction: tuples of tensors (batch, H)."""
+        shape, names = (batch, self.config.hidden), self.config.recurrence.state
+        return [
+            tuple(self.embedding.new_zeros(shape) for _ in names) for _ in range(self.config.layers)
+        ]
 
-    def hidden(self, inputs: Tensor, state: States) -> tuple[Tensor, States]:
-        """Ids (T, B) -> the normalised output of the top layer (T, B, H), and the state after."""
-        x = F.embedding(inputs, self.embedding)
-        if self.config.tied:  # a character's vector is too small to spare a part of it
-            x = self._drop(x)
-        after = []
-        for layer, layer_state in zip(self.layers, state, strict=True):
-            x, layer_state = layer(x, layer_state)
-            after.append(tuple(s.float() for s in layer_state))
-            if layer is not self.layers[-1]:
-                x = self._drop(x)
-        return self._drop(self.norm(x)), after
+    # --- what every token becomes, what is read of them, and what is predicted from it ---
 
-    def loss(self, inputs: Tensor, targets: Tensor, state: States) -> tuple[Tensor, States]:
-        """The summed cross-entropy of the targets (T, B), in nats, and the state after."""
-        y, state = self.hidden(inputs, state)
+    def vectors(self, ids: Tensor) -> Tensor:
+        """Ids (T, B) -> what the first layer reads, (T, B, inputs)."""
+        x = F.embedding(ids, self.embedding)
+        if self.config.characters:
+            x = torch.cat([x, self._spelled(ids).to(x.dtype)], dim=-1)
+        for layer in self.highway:
+            x = layer(x)
+        return x
+
+    def _spelled(self, ids: Tensor) -> Tensor:
+        if not self.training:
+            return F.embedding(ids, self.spelled)
+        words, places = torch.unique(ids, return_inverse=True)
+        return F.embedding(places, self.spelling(self.spellings[words]))
+
+    def recur(
+        self, stack: Stack, x: Tensor, state: States, masks: Masks | None = None
+    ) -> tuple[Tensor, States]:
+        """A stack over what it reads, (T, B, inputs) -> (T, B, H), and the state after."""
+        y, after = stack(masks.inputs(x) if masks else x, state, masks)
+        return y, after
+
+    def top(self, y: Tensor, masks: Masks | None = None) -> Tensor:
+        """From the recurrent layers' outputs, those of both directions side by side, to the
+        features that the softmax reads, (…, H)."""
+        for layer in self.feedforward:
+            y = layer(masks.outputs(y) if masks else y)
+        y = self.norm(y)
+        return masks.outputs(y) if masks else y
+
+    # --- training ---
+
+    def loss(
+        self, inputs: Tensor, targets: Tensor, state: States, following: Tensor | None = None
+    ) -> tuple[Tensor, States]:
+        """The summed cross-entropy of the targets (T, B), in nats, and the state after.
+
+        following:  for a bidirectional network, what comes after the targets (T, B); each column
+                    is then a line, filled up with `<START>`, id 0, as target
+        """
+        masks = Masks(self.dropout, self.generator) if self.training else None
+        y, state = self.recur(self.layers, self.vectors(inputs), state, masks)
+        if following is not None:
+            there = targets != 0
+            y = self._joined(y, following, there.sum(dim=0), masks)[there]
+            targets = targets[there]
+        y = self.top(y, masks).reshape(-1, self.config.hidden)
         weight = self.embedding if self.config.tied else self.output.W
-        total = summed_cross_entropy(y.flatten(0, 1), weight, self.output.b, targets.flatten() - 1)
-        return total, state
+        return summed_cross_entropy(y, weight, self.output.b, targets.flatten() - 1), state
+
+    def _joined(self, y: Tensor, following: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
+        """The outputs of both directions side by side, (T, B, 2·H).
+
+        y:  of the forward direction, over the tokens before each target; the backward one is
+            over those after it, so that neither has seen the target.
+        """
+        x = self.vectors(reversed_in_time(following, lengths))
+        back, _ = self.recur(self.reverse, x, self.initial_state(x.shape[1]), masks)
+        back = reversed_in_time(back, lengths)
+        if masks:
+            side = torch.rand(len(lengths), 1, generator=self.generator, device=y.device)
+            y = y * (side >= ONE_SIDED / 2)
+            back = back * (side < 1 - ONE_SIDED / 2)
+        return torch.cat([y, back.to(y.dtype)], dim=-1)
+
+    # --- what `likelihood.Backend` asks for ---
 
     @torch.no_grad()
-    def logprobs(
-        self, inputs: NDArray[np.integer], targets: NDArray[np.integer], state: States
+    def read(
+        self, ids: NDArray[np.integer], state: States, reverse: bool = False
     ) -> tuple[NDArray[np.float32], States]:
-        """log p(targets[b, t] | inputs[b, :t+1], state) in nats, (B, T), and the state after."""
+        """The output of the top recurrent layer after each of the ids (B, T), (B, T, H), and the
+        state after; `reverse` is the direction that reads lines from their ends."""
+        x = torch.from_numpy(ids.T.astype(np.int64)).to(self.embedding.device)
+        stack = self.reverse if reverse else self.layers
+        y, state = self.recur(stack, self.vectors(x), state)
+        return y.transpose(0, 1).float().cpu().numpy(), state
+
+    @torch.no_grad()
+    def logprobs(self, y: NDArray[np.float32], targets: NDArray[np.integer]) -> NDArray[np.float32]:
+        """log p(targets[b, t]) in nats, (B, T), after y (B, T, H), or (B, T, 2·H) with both
+        directions."""
         device = self.embedding.device
-        x = torch.from_numpy(inputs.T.astype(np.int64)).to(device)
-        columns = torch.from_numpy(targets.T.astype(np.int64)).to(device) - 1
-        y, state = self.hidden(x, state)
+        columns = torch.from_numpy(targets.astype(np.int64)).to(device).flatten() - 1
+        features = self.top(torch.from_numpy(y).to(device).flatten(0, 1))
         rows = max(ENTRIES_AT_ONCE // self.config.vocab, 1)
-        parts = torch.split(y.flatten(0, 1), rows), torch.split(columns.flatten(), rows)
+        parts = torch.split(features, rows), torch.split(columns, rows)
         found = [
             -F.cross_entropy(self._logits(part), wanted, reduction="none")
             for part, wanted in zip(*parts, strict=True)
         ]
-        return torch.cat(found).view(columns.shape).T.cpu().numpy(), state
+        return torch.cat(found).view(targets.shape).cpu().numpy()
 
-    def _logits(self, y: Tensor) -> Tensor:
+    def _logits(self, features: Tensor) -> Tensor:
         weight = self.embedding[1:] if self.config.tied else self.output.W
-        return F.linear(y, weight, self.output.b).float()
-
-    def _drop(self, x: Tensor) -> Tensor:
-        if not self.training or self.dropout == 0.0:
-            return x
-        kept = torch.rand(x.shape[1:], generator=self.generator, device=x.device) >= self.dropout
-        return x * (kept / (1.0 - self.dropout)).to(x.dtype)
+        return F.linear(features, weight, self.output.b).float()
 
 
 def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

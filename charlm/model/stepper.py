@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.config import ModelConfig
-from charlm.model.equations import CELLS, Parameters, State
+from charlm.model.equations import NORM_EPSILON, Array, Parameters, State, relu, sigmoid
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
@@ -16,40 +16,36 @@ Ids = NDArray[np.integer]
 # With a small vocabulary W·x + b is a row of a table, made once; past this many entries
 # (gates × tokens) making it costs more than it saves.
 TABLE_ENTRIES = 2_000_000
-NORM_EPSILON = 1e-5
+ENTRIES_AT_ONCE = 1 << 22  # logits
 
 
 class Stepper:
     """A network's forward pass on the CPU, float32, without torch.
 
-    It and `network.Network` offer the same two methods, `initial_state` and `logprobs`, so that
-    whoever measures text need not know which one runs.
+    It and `network.Network` offer the same methods to whoever measures text, which need not know
+    which one runs: those of `likelihood.Backend`.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Floats]) -> None:
         self.config = config
-        self.cell = CELLS[config.cell]
         self.embedding = weights["embedding"]
-        self.layers = [
-            Parameters(**{name: weights[f"layers.{layer}.{name}"] for name in self._names})
-            for layer in range(config.layers)
-        ]
+        self.spelled = weights.get("spelled")
+        self.highway = [_below(f"highway.{k}", weights) for k in range(config.highway)]
+        self.feedforward = [_below(f"feedforward.{k}", weights) for k in range(config.feedforward)]
         self.gain, self.bias = weights["norm.gain"], weights["norm.bias"]
         # <START>, id 0, is never predicted: output row k belongs to id k + 1.
         self.output = self.embedding[1:] if config.tied else weights["output.W"]
         self.output_bias = weights["output.b"]
-        self._table: Floats | None = None
-        if config.vocab * self.layers[0].b.size <= TABLE_ENTRIES:
-            self._table = self.embedding @ self.layers[0].W.T + self.layers[0].b
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return ("W", "U", "b", *self.cell.vectors)
+        self.layers = _Stack(self, "layers", weights)
+        self.reverse = _Stack(self, "reverse", weights) if config.bidirectional else None
 
     def initial_state(self, batch: int) -> list[State]:
-        """The zero state of every layer: tuples of arrays (batch, H)."""
+        """The zero state of every layer of one direction: tuples of arrays (batch, H)."""
         shape = (batch, self.config.hidden)
-        return [tuple(np.zeros(shape, np.float32) for _ in self.cell.state) for _ in self.layers]
+        names = self.config.recurrence.state
+        return [
+            tuple(np.zeros(shape, np.float32) for _ in names) for _ in range(self.config.layers)
+        ]
 
     def step(self, ids: Ids, state: list[State]) -> tuple[Floats, list[State]]:
         """Read one token in each of B streams.
@@ -57,40 +53,91 @@ class Stepper:
         ids (B,) and the state before them -> logits (B, V-1) of what comes next, where column k
         belongs to id k + 1, and the state after them.
         """
-        after: list[State] = []
-        for p, before in zip(self.layers, state, strict=True):
-            gates = after[-1][0] @ p.W.T + p.b if after else self._first_gates(ids)
-            after.append(self.cell.step(p, gates, before))
-        return self._logits(after[-1][0]), after
+        y, state = self.layers.step(ids, state)
+        return self.logits(y), state
 
-    def logprobs(
-        self, inputs: Ids, targets: Ids, state: list[State]
-    ) -> tuple[NDArray[np.float32], list[State]]:
-        """log p(targets[b, t] | inputs[b, :t+1], state) in nats, (B, T), and the state after."""
-        found = np.empty(targets.shape, np.float32)
-        for t in range(targets.shape[1]):
-            logits, state = self.step(inputs[:, t], state)
-            found[:, t] = target_logprobs(logits, targets[:, t])
+    def read(
+        self, ids: Ids, state: list[State], reverse: bool = False
+    ) -> tuple[Floats, list[State]]:
+        """The output of the top recurrent layer after each of the ids (B, T), (B, T, H), and the
+        state after; `reverse` is the direction that reads lines from their ends."""
+        stack = self.reverse if reverse else self.layers
+        assert stack is not None
+        found = np.empty((*ids.shape, self.config.hidden), np.float32)
+        for t in range(ids.shape[1]):
+            found[:, t], state = stack.step(ids[:, t], state)
         return found, state
 
-    def _first_gates(self, ids: Ids) -> Floats:
-        if self._table is not None:
-            return self._table[ids]
-        return self.embedding[ids] @ self.layers[0].W.T + self.layers[0].b
+    def logprobs(self, y: Floats, targets: Ids) -> Floats:
+        """log p(targets[b, t]) in nats, (B, T), after y (B, T, H), or (B, T, 2·H) with both
+        directions."""
+        rows = max(ENTRIES_AT_ONCE // self.config.vocab, 1)
+        flat, columns = y.reshape(-1, y.shape[-1]), targets.ravel().astype(np.int64) - 1
+        found = np.empty(len(flat), np.float32)
+        for start in range(0, len(flat), rows):
+            part = slice(start, start + rows)
+            logprobs = log_softmax(self.logits(flat[part]))
+            found[part] = logprobs[np.arange(len(logprobs)), columns[part]]
+        return found.reshape(targets.shape)
 
-    def _logits(self, h: Floats) -> Floats:
-        centred = h - h.mean(axis=-1, keepdims=True)
+    def logits(self, y: Floats) -> Floats:
+        """(…, V-1) after y (…, H), or (…, 2·H) with both directions; column k is of id k + 1."""
+        for p in self.feedforward:
+            y = relu(y @ p["W"].T + p["b"])
+        centred = y - y.mean(axis=-1, keepdims=True)
         variance = np.square(centred).mean(axis=-1, keepdims=True)
-        y = centred / np.sqrt(variance + NORM_EPSILON) * self.gain + self.bias
-        return y @ self.output.T + self.output_bias
+        features = centred / np.sqrt(variance + NORM_EPSILON) * self.gain + self.bias
+        return features @ self.output.T + self.output_bias
+
+    def vectors(self, ids: Ids) -> Floats:
+        """What the first layer reads for these ids, (…, inputs)."""
+        x: Floats = self.embedding[ids]
+        if self.spelled is not None:
+            x = np.concatenate([x, self.spelled[ids]], axis=-1)
+        for p in self.highway:
+            transform = sigmoid(x @ p["W_T"].T + p["b_T"])
+            x = x + transform * (relu(x @ p["W"].T + p["b"]) - x)
+        return x
+
+
+class _Stack:
+    """The recurrent layers of one direction."""
+
+    def __init__(self, stepper: Stepper, name: str, weights: Mapping[str, Floats]) -> None:
+        config = stepper.config
+        self.cell, self.vectors, self.residual = config.recurrence, stepper.vectors, config.residual
+        self.weights = [_below(f"{name}.{k}", weights) for k in range(config.layers)]
+        self.parameters = [Parameters(self.cell, w) for w in self.weights]
+        # With residual connections the vector itself is needed, too.
+        around_first = config.residual and config.inputs == config.hidden
+        self.table: Floats | None = None
+        if config.vocab * self.weights[0]["b"].size <= TABLE_ENTRIES and not around_first:
+            self.table = self._gates(0, self.vectors(np.arange(config.vocab)))
+
+    def step(self, ids: Ids, state: list[State]) -> tuple[Floats, list[State]]:
+        """ids (B,) and the state before -> the top layer's output (B, H), and the state after."""
+        after: list[State] = []
+        x = None if self.table is not None else self.vectors(ids)
+        for k, (p, before) in enumerate(zip(self.parameters, state, strict=True)):
+            gates = self.table[ids] if x is None and self.table is not None else self._gates(k, x)
+            after.append(self.cell.step(p, gates, before))
+            y = after[-1][0]
+            x = x + y if self.residual and x is not None and x.shape == y.shape else y
+        assert x is not None
+        return x, after
+
+    def _gates(self, layer: int, x: Array) -> Floats:
+        w = self.weights[layer]
+        product = x @ w["W"].T
+        return product if self.parameters[layer].layer_norm else product + w["b"]
+
+
+def _below(prefix: str, weights: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The weights of one layer, by their names within it."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): w for name, w in weights.items() if name.startswith(start)}
 
 
 def log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def target_logprobs(logits: Floats, targets: Ids) -> Floats:
-    """The log-probability of each target id (..., ) under logits (..., V-1)."""
-    columns = np.asarray(targets, np.int64)[..., None] - 1
-    return np.take_along_axis(log_softmax(logits), columns, axis=-1)[..., 0]

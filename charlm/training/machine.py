@@ -15,8 +15,6 @@ from charlm.model.network import Network
 
 # bf16 has to be this much faster than fp32 to be chosen: it is less exact.
 WORTH_IT = 1.2
-# The network that is timed: large enough to stand for what will be trained.
-PROBE = ModelConfig(vocab=128, hidden=320, embedding=128)
 PROBE_SHAPE = (24, 32)  # T, B
 
 
@@ -47,30 +45,32 @@ def cpu_for_training(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_precision(wanted: str, device: torch.device) -> tuple[str, float]:
+def choose_precision(wanted: str, device: torch.device, probe: ModelConfig) -> tuple[str, float]:
     """The precision to train in, and the rate at which it trains, in FLOP/s.
 
-    A CPU's rates are measured on a small LSTM, which takes less than a second.
+    The rates are measured on a small network like `probe`, which takes about a second.
     """
     if wanted == "fp16" and device.type == "cpu":
         raise OptionError("--precision fp16: is for GPUs; use bf16 or fp32 on a CPU")
     candidates = ("fp32", "bf16") if wanted == "auto" else (wanted,)
-    rates = {precision: training_rate(precision, device) for precision in candidates}
+    rates = {precision: training_rate(precision, device, probe) for precision in candidates}
     if wanted != "auto":
         return wanted, rates[wanted]
     best = "bf16" if rates["bf16"] > WORTH_IT * rates["fp32"] else "fp32"
     return best, rates[best]
 
 
-def training_rate(precision: str, device: torch.device) -> float:
-    """FLOP/s of an LSTM's training steps in this precision; 0 if it cannot run at all."""
-    network = Network(PROBE, generator=torch.Generator().manual_seed(0)).to(device)
+def training_rate(precision: str, device: torch.device, probe: ModelConfig) -> float:
+    """FLOP/s of a network's training steps in this precision; 0 if it cannot run at all."""
+    network = Network(probe, generator=torch.Generator().manual_seed(0)).to(device)
     ids = torch.ones(PROBE_SHAPE, dtype=torch.int64, device=device)
 
     def step() -> float:
         start = time.perf_counter()
         with autocast(precision, device):
-            loss, _ = network.loss(ids, ids, network.initial_state(PROBE_SHAPE[1]))
+            following = ids if probe.bidirectional else None
+            state = network.initial_state(PROBE_SHAPE[1])
+            loss, _ = network.loss(ids, ids, state, following)
         loss.backward()  # type: ignore[no-untyped-call]
         loss.item()
         return time.perf_counter() - start
@@ -80,7 +80,7 @@ def training_rate(precision: str, device: torch.device) -> float:
         fastest = min(step() for _ in range(4))
     except RuntimeError:  # no primitive for it on this machine
         return 0.0
-    return 6 * multiplied_weights(PROBE) * ids.numel() / fastest
+    return 6 * multiplied_weights(probe) * ids.numel() / fastest
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from charlm.errors import OptionError
-from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.config import VARIANTS, Dropout, ModelConfig, multiplied_weights
 from charlm.tokenizer import LEVELS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -27,7 +27,14 @@ class TrainOptions:
     encoding:        of the files
     cell:            a cell of `charlm.model.equations.CELLS`
     layers, hidden:  recurrent layers, and features of each
-    dropout:         probability, 0 to 0.9
+    activation, forget_gate, peepholes, reset:  variants of the cell
+    forget_bias:     at which the forget gate's bias starts
+    embedding:       features of a token's vector
+    embeddings:      a file of word vectors to start from, see `charlm.word_vectors`
+    freeze_embeddings:  those vectors stay as they are
+    layer_norm, residual, feedforward, highway, characters, bidirectional:  see `ModelConfig`
+    dropout, input_dropout, state_dropout, weight_dropout, dropout_per_step:  the probabilities
+                     of `charlm.model.config.Dropout`, 0 to 0.9
     minutes, epochs, steps:  the budget, one of them; minutes count from the command's start
     batch, bptt:     streams side by side, and tokens a chunk
     lr:              the highest learning rate
@@ -48,7 +55,25 @@ class TrainOptions:
     cell: str = "lstm"
     layers: int | None = None
     hidden: int | None = None
+    activation: str | None = None
+    forget_gate: bool | None = None
+    peepholes: str | None = None
+    reset: str | None = None
+    forget_bias: float = 1.0
+    layer_norm: bool = False
+    residual: bool = False
+    feedforward: int | None = None
+    highway: int | None = None
+    characters: str | None = None
+    embedding: int | None = None
+    embeddings: str | None = None
+    freeze_embeddings: bool = False
+    bidirectional: bool = False
     dropout: float | None = None
+    input_dropout: float | None = None
+    state_dropout: float = 0.0
+    weight_dropout: float = 0.0
+    dropout_per_step: bool = False
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None
@@ -68,24 +93,31 @@ class TrainOptions:
         _one_of("normalize", self.normalize, ("nfc", "none"))
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
-        for name in ("vocab_size", "layers", "hidden", "minutes", "epochs", "steps", "batch",
-                     "bptt", "lr", "threads"):  # fmt: skip
+        for name in ("vocab_size", "layers", "hidden", "embedding", "minutes", "epochs", "steps",
+                     "batch", "bptt", "lr", "threads"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise OptionError(f"--{name.replace('_', '-')} {value}: must be more than 0")
         budgets = [name for name in ("minutes", "epochs", "steps") if getattr(self, name)]
         if len(budgets) > 1:
             raise OptionError(f"--{budgets[0]} and --{budgets[1]}: give only one budget")
-        if self.dropout is not None and not 0 <= self.dropout <= 0.9:
-            raise OptionError(f"--dropout {self.dropout}: must be from 0 to 0.9")
+        for name in ("dropout", "input_dropout", "state_dropout", "weight_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 0.9:
+                raise OptionError(f"--{name.replace('_', '-')} {value}: must be from 0 to 0.9")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: must be 0 or more, and below 2^63")
         if not 0 < self.valid_fraction < 1:
             raise OptionError(f"--valid-fraction {self.valid_fraction}: must be between 0 and 1")
         if self.lines and self.unit == "paragraph":
             raise OptionError("--lines and --unit paragraph: give only one of them")
-        # Cell, layers and hidden size are checked where they are used.
-        ModelConfig(4, self.cell, self.layers or 1, self.hidden or 1)
+        if self.freeze_embeddings and not self.embeddings:
+            raise OptionError("--freeze-embeddings: give the vectors to keep with --embeddings")
+        for name in ("characters", "embeddings"):
+            if getattr(self, name) and self.level != "word":
+                raise OptionError(f"--{name} {getattr(self, name)}: is for words; add --level word")
+        # What the network is to look like is checked where it is used.
+        network(self, 4, hidden=self.hidden or 128)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -101,7 +133,8 @@ class Recipe:
     """
 
     model: ModelConfig
-    dropout: float
+    dropout: Dropout
+    forget_bias: float
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -124,17 +157,22 @@ class Recipe:
         """The choice in one line."""
         m = self.model
         size = f"{m.layers} × {m.hidden} {m.cell}" if m.layers > 1 else f"{m.cell} of {m.hidden}"
-        return (
-            f"{size}, dropout {self.dropout:g}, {self.batch} streams × {self.bptt} tokens, "
-            f"learning rate {self.lr:g}, {self.precision} on {self.device}, {self.budget}"
-        )
+        parts = [
+            size, *extras(m), f"dropout {self.dropout.outputs:g}",
+            f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
+            f"{self.precision} on {self.device}", self.budget,
+        ]  # fmt: skip
+        return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
-        return cls(**{**values, "model": ModelConfig(**values["model"])})
+        nested = {
+            "model": ModelConfig(**values["model"]), "dropout": Dropout(**values["dropout"])
+        }  # fmt: skip
+        return cls(**{**values, **nested})
 
 
 HIDDEN_SIZES = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
@@ -146,6 +184,8 @@ def choose(
     options: TrainOptions,
     *,
     vocab: int,
+    alphabet: int = 0,
+    width: int | None = None,
     chars: int,
     train_tokens: int,
     rate: float,
@@ -155,6 +195,8 @@ def choose(
     """Choose all that the options leave open.
 
     vocab, chars, train_tokens:  of the corpus
+    alphabet:                    letters that its words are made of
+    width:                       features of the word vectors to start from
     rate:                        FLOP/s that this machine trains at
     """
     minutes = options.minutes
@@ -170,17 +212,20 @@ def choose(
             return options.epochs * train_tokens
         return (options.steps or 0) * batch * bptt
 
-    models = [_model(options, vocab, hidden) for hidden in HIDDEN_SIZES]
+    def of_size(hidden: int) -> ModelConfig:
+        return network(options, vocab, hidden, alphabet, width)
+
     if options.hidden:
-        model = _model(options, vocab, options.hidden)
+        model = of_size(options.hidden)
     else:
+        models = [of_size(hidden) for hidden in HIDDEN_SIZES]
         fitting = [m for m in models if _fits(m, tokens_within_budget(m), train_tokens)]
         model = fitting[-1] if fitting else models[0]
     tokens = int(tokens_within_budget(model))
-    dropout = _dropout(tokens / train_tokens) if options.dropout is None else options.dropout
     return Recipe(
-        model=model, dropout=dropout, minutes=minutes, epochs=options.epochs, steps=options.steps,
-        batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model), lines=options.lines,
+        model=model, dropout=_dropout(options, tokens / train_tokens),
+        forget_bias=options.forget_bias, minutes=minutes, epochs=options.epochs,
+        steps=options.steps, batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model), lines=options.lines,
         seed=options.seed, device=device, precision=precision, tokens=tokens,
     )  # fmt: skip
 
@@ -190,11 +235,54 @@ def _shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
     return options.batch or min(max(train_tokens // 8000, 4), 32), options.bptt or 32
 
 
-def _model(options: TrainOptions, vocab: int, hidden: int) -> ModelConfig:
-    """Large vocabularies tie the softmax to the embedding, which halves the weights."""
-    tied = options.level in ("word", "subword")
-    embedding = hidden if tied else min(128, hidden)
-    return ModelConfig(vocab, options.cell, options.layers or 1, hidden, embedding, tied)
+PROBE_VOCAB, PROBE_HIDDEN = 128, 320  # large enough to stand for what will be trained
+SPELLED = 150  # features of a word's vector that come from its letters
+
+
+def network(
+    options: TrainOptions, vocab: int, hidden: int, alphabet: int = 1, width: int | None = None
+) -> ModelConfig:
+    """The network that is asked for, at this size. Raises OptionError for what makes no sense.
+
+    Large vocabularies tie the softmax to the embedding, which halves the weights.
+    """
+    words = options.level in ("word", "subword")
+    embedding = options.embedding or width
+    if not embedding:
+        embedding = hidden if words or options.residual else min(128, hidden)
+    feedforward, highway = options.feedforward, options.highway
+    return ModelConfig(
+        vocab, options.cell, options.layers or 1, hidden, embedding,
+        tied=words and embedding == hidden and not options.freeze_embeddings,
+        **{name: getattr(options, name) for name in VARIANTS},
+        layer_norm=options.layer_norm, residual=options.residual,
+        feedforward=int(options.bidirectional) if feedforward is None else feedforward,
+        highway=int(bool(options.characters)) if highway is None else highway,
+        bidirectional=options.bidirectional, characters=options.characters,
+        spelled=SPELLED if options.characters else 0,
+        alphabet=alphabet if options.characters else 0,
+    )  # fmt: skip
+
+
+def probe(options: TrainOptions) -> ModelConfig:
+    """A small network to measure a machine by that is like the one asked for."""
+    plain = dataclasses.replace(
+        options, level="char", characters=None, embedding=None, embeddings=None,
+        freeze_embeddings=False,
+    )  # fmt: skip
+    return network(plain, PROBE_VOCAB, PROBE_HIDDEN)
+
+
+def extras(model: ModelConfig) -> list[str]:
+    """What is special about a network, in words."""
+    values = {name: getattr(model, name) for name in VARIANTS}
+    named = [f"{name} {v}" for name, v in values.items() if isinstance(v, str) and v]
+    if model.forget_gate is False:
+        named.append("no forget gate")
+    named += [f"{model.characters} spelling"] if model.characters else []
+    named += [f"{getattr(model, n)} {n}" for n in ("highway", "feedforward") if getattr(model, n)]
+    flags = {"layer_norm": "layer norm", "residual": "residual", "bidirectional": "bidirectional"}
+    return named + [text for name, text in flags.items() if getattr(model, name)]
 
 
 # How many tokens should be trained on for each recurrent weight, and how many weights a text can
@@ -209,9 +297,20 @@ def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
     return recurrent <= min(tokens / TOKENS_PER_WEIGHT, teachable)
 
 
-def _dropout(epochs: float) -> float:
-    """None for text that is seen a few times, then more the oftener it is."""
-    return min(max(round(0.1 * (epochs - 5), 2), 0.0), 0.5)
+def _dropout(options: TrainOptions, epochs: float) -> Dropout:
+    """None for text that is seen a few times, then more the oftener it is.
+
+    A character's vector is too small to spare a part of it.
+    """
+    outputs = options.dropout
+    if outputs is None:
+        outputs = min(max(round(0.1 * (epochs - 5), 2), 0.0), 0.5)
+    inputs = options.input_dropout
+    if inputs is None:
+        inputs = outputs if options.level in ("word", "subword") else 0.0
+    return Dropout(
+        outputs, inputs, options.state_dropout, options.weight_dropout, options.dropout_per_step
+    )
 
 
 def _learning_rate(model: ModelConfig) -> float:

@@ -7,25 +7,26 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from charlm import __version__
-from charlm.corpus.batches import Batches
+from charlm.corpus.batches import Batches, LineBatches
 from charlm.files import write_text
 from charlm.model.file import MODEL_FILE, Card, ModelFile
-from charlm.model.likelihood import STEPS_AT_ONCE, sequence_logprobs, text_logprob, text_streams
+from charlm.model.likelihood import STEPS_AT_ONCE, text_streams
 from charlm.model.network import Network, as_arrays
 from charlm.tokenizer import load_tokenizer
+from charlm.tokenizer.letters import Letters
 from charlm.training.checkpoint import Checkpoint, below, under
 from charlm.training.data import Data, Facts, reopen
 from charlm.training.recipe import Recipe, TrainOptions
 from charlm.training.reporter import Reporter
 from charlm.training.stopping import StopSignals
 from charlm.training.trainer import EVALUATION_SHARE, Clock, Progress, Trainer
+from charlm.training.validation import Validation
+from charlm.word_vectors import WordVectors
 
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 METRICS = "metrics.jsonl"
@@ -42,23 +43,53 @@ class Run:
     options:  as they were asked for
     recipe:   as it was chosen
     data:     the encoded corpus
+    vectors:  of words, to start from
     """
 
-    def __init__(self, folder: Path, options: TrainOptions, recipe: Recipe, data: Data) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: TrainOptions,
+        recipe: Recipe,
+        data: Data,
+        vectors: WordVectors | None = None,
+    ) -> None:
         self.folder, self.options, self.recipe, self.data = folder, options, recipe, data
         self.device = torch.device(recipe.device)
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.network = Network(recipe.model, recipe.dropout, generator).to(self.device)
+        self.letters = None
+        if recipe.model.characters:
+            self.letters = Letters(data.tokenizer).of_vocabulary()
+        self.network = Network(
+            recipe.model, recipe.dropout, generator, spellings=self.letters,
+            forget_bias=recipe.forget_bias,
+        ).to(self.device)  # fmt: skip
+        if vectors:
+            ids = torch.from_numpy(vectors.ids).to(self.device)
+            self.network.embedding.data[ids] = torch.from_numpy(vectors.vectors).to(self.device)
         if self.device.type != "cpu":
             self.network.generator = torch.Generator(self.device).manual_seed(recipe.seed)
-        batches = Batches(
-            data.training, data.tokenizer.size, recipe.batch, recipe.bptt,
-            lines=recipe.lines, seed=recipe.seed, unknowns=data.tokenizer.level != "byte",
-        )  # fmt: skip
         most = max(int(3 * EVALUATION_SHARE * recipe.tokens), FEWEST_VALIDATED)
-        self.validation: NDArray[np.integer[Any]] = np.asarray(data.validation.ids[:most])
-        self.trainer = Trainer(recipe, self.network, batches, self.validation)
+        bidirectional = recipe.model.bidirectional
+        validation = Validation(data.validation.ids, data.validation.bounds, bidirectional)
+        self.validation = validation.first(most)
+        self.trainer = Trainer(recipe, self.network, self._batches(), self.validation)
+        if vectors and options.freeze_embeddings:
+            self.trainer.frozen = torch.from_numpy(vectors.ids).to(self.device)
         self._written = -math.inf
+
+    def _batches(self) -> Batches | LineBatches:
+        recipe, data = self.recipe, self.data
+        unknowns = data.tokenizer.level != "byte"
+        if recipe.model.bidirectional:
+            return LineBatches(
+                data.training, data.tokenizer.size, recipe.batch, recipe.bptt, seed=recipe.seed,
+                unknowns=unknowns,
+            )  # fmt: skip
+        return Batches(
+            data.training, data.tokenizer.size, recipe.batch, recipe.bptt,
+            lines=recipe.lines, seed=recipe.seed, unknowns=unknowns,
+        )  # fmt: skip
 
     @classmethod
     def resumed(cls, folder: Path, checkpoint: Checkpoint, recipe: Recipe) -> Run:
@@ -101,36 +132,42 @@ class Run:
         if not self.trainer.best:
             self.trainer.evaluate()
         self._checkpoint(finished=False)
-        self._write_model(self.trainer.best_loss, None, self.trainer.seconds)
+        best = self._best()
+        self._write_model(best, self.trainer.best_loss, None, self.trainer.seconds)
         self._written = time.monotonic()
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write the model."""
         if not self.trainer.best:
             self.trainer.evaluate()
-        best = Network(self.recipe.model).to(self.device).eval()
-        best.load_state_dict(self.trainer.best)
-        ids = self.validation
-        carried = -text_logprob(best, ids) / len(ids)
-        lines = _whole_lines(self.data.validation.bounds, LINE_TOKENS)
-        found = sequence_logprobs(best, [np.asarray(ids[a:b]) for a, b in lines if b <= len(ids)])
-        tokens = sum(map(len, found))
-        from_zero = -sum(float(f.sum(dtype=np.float64)) for f in found) / max(tokens, 1)
-        self._write_model(carried, from_zero if tokens else None, clock.seconds)
+        best = self._best()
+        carried = self.validation.loss(best)
+        from_zero = self.validation.loss_from_zero(best, LINE_TOKENS)
+        self._write_model(best, carried, from_zero, clock.seconds)
         self._checkpoint(finished=True)
+
+    def _best(self) -> Network:
+        """A network with the weights that validated best."""
+        best = Network(self.recipe.model, spellings=self.letters).to(self.device)
+        best.load_state_dict(self.trainer.best, strict=False)  # what is derived is made by eval
+        best.eval()
+        return best
 
     def _seconds_to_finish(self) -> float:
         """What `_finish` and the last evaluation will take, by one timed call of the network."""
-        streams, length = text_streams(len(self.validation))
+        streams, length = text_streams(len(self.validation.ids))
         ids = np.ones((streams, STEPS_AT_ONCE), np.int64)
         self.network.eval()
         took = 0.0
         for _ in range(2):  # the first call makes the kernel
             before = time.perf_counter()
-            self.network.logprobs(ids, ids, self.network.initial_state(streams))
+            y, _ = self.network.read(ids, self.network.initial_state(streams))
+            if self.recipe.model.bidirectional:
+                y = np.concatenate([y, y], axis=-1)
+            self.network.logprobs(y, ids)
             took = time.perf_counter() - before
         calls = -(-length // STEPS_AT_ONCE)
-        lines = min(LINE_TOKENS, len(self.validation)) / (streams * STEPS_AT_ONCE)
+        lines = min(LINE_TOKENS, len(self.validation.ids)) / (streams * STEPS_AT_ONCE)
         return SECONDS_TO_WRITE + took * (1.1 * calls + 1.2 * lines)
 
     def _write_metrics(self, progress: Progress) -> None:
@@ -156,8 +193,10 @@ class Run:
             {**state.tensors, **under("tokenizer", tensors)}, {**state.values, **values}
         ).save(self.folder / CHECKPOINT)
 
-    def _write_model(self, carried: float, from_zero: float | None, seconds: float) -> None:
-        facts, ids = self.data.facts, self.validation
+    def _write_model(
+        self, best: Network, carried: float, from_zero: float | None, seconds: float
+    ) -> None:
+        facts, ids = self.data.facts, self.validation.ids
         chars = facts.valid_chars * len(ids) / len(self.data.validation.ids)
         card = Card(
             corpus=facts.name, corpus_sha256=facts.sha256, lines=self.options.lines,
@@ -167,7 +206,7 @@ class Run:
             valid_is_held_out=facts.held_out, trained=self.recipe.described(),
             seconds=round(seconds, 1), charlm_version=__version__,
         )  # fmt: skip
-        weights = as_arrays(self.trainer.best)
+        weights = as_arrays(best.state_dict())
         model = ModelFile(self.recipe.model, weights, self.data.tokenizer, card)
         model.save(self.folder / MODEL_FILE)
 
@@ -181,10 +220,3 @@ def _forget_metrics_after(path: Path, step: int) -> None:
         except ValueError:  # cut off when it was written
             break
     write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def _whole_lines(bounds: NDArray[np.int64], tokens: int) -> list[tuple[int, int]]:
-    """The first lines, as (start, end), that together have at most so many tokens."""
-    bounds = np.asarray(bounds[: tokens + 1])
-    bounds = bounds[bounds <= tokens]
-    return list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from charlm import runs
+from charlm import runs, word_vectors
 from charlm.corpus.reading import Corpus, Survey
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.model.file import MODEL_FILE
+from charlm.tokenizer.letters import Letters
 from charlm.training import machine
 from charlm.training.checkpoint import Checkpoint
-from charlm.training.data import open_corpus, prepare
-from charlm.training.recipe import Recipe, TrainOptions, choose
+from charlm.training.data import Data, open_corpus, prepare
+from charlm.training.recipe import Recipe, TrainOptions, choose, probe
 from charlm.training.reporter import Reporter
 from charlm.training.run import CHECKPOINT, Run
 from charlm.training.stopping import StopSignals
@@ -128,18 +129,49 @@ def _new(
     corpus: Corpus, survey: Survey, options: TrainOptions, folder: Path, reporter: Reporter
 ) -> Run:
     device = machine.choose_device(options.device)
-    precision, rate = machine.choose_precision(options.precision, device)
+    width = _width(options)
+    precision, rate = machine.choose_precision(options.precision, device, probe(options))
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)
+        vectors = _start_vectors(options, data, reporter)
+        letters = Letters(data.tokenizer)
         recipe = choose(
-            options, vocab=data.tokenizer.size, chars=survey.chars,
-            train_tokens=len(data.training.ids), rate=rate, device=str(device),
-            precision=precision,
+            options, vocab=data.tokenizer.size, alphabet=letters.size, width=width,
+            chars=survey.chars, train_tokens=len(data.training.ids), rate=rate,
+            device=str(device), precision=precision,
         )  # fmt: skip
-        return Run(folder, options, recipe, data)
+        return Run(folder, options, recipe, data, vectors)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _width(options: TrainOptions) -> int | None:
+    """Features of the word vectors to start from, if there are such."""
+    if options.embeddings is None:
+        return None
+    width = word_vectors.width(options.embeddings)
+    if options.embedding not in (None, width):
+        raise OptionError(
+            f"--embedding {options.embedding}: the vectors of {options.embeddings} have {width} "
+            "features; leave the option out"
+        )
+    return width
+
+
+def _start_vectors(
+    options: TrainOptions, data: Data, reporter: Reporter
+) -> word_vectors.WordVectors | None:
+    if options.embeddings is None:
+        return None
+    vectors = word_vectors.read(options.embeddings, data.tokenizer)
+    counts = data.training.counts(data.tokenizer.size)
+    share = counts[vectors.ids].sum() / counts.sum()
+    reporter.note(
+        f"embeddings: {len(vectors.ids):,} of {data.tokenizer.size:,} tokens have a vector in "
+        f"{options.embeddings}: {share:.1%} of the text"
+    )
+    return vectors
 
 
 def _resumed(

@@ -7,21 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.corpus.batches import Batch, Batches, Place
+from charlm.corpus.batches import Batch, Batches, LineBatches, Place
 from charlm.errors import CharlmError
-from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network
 from charlm.training.checkpoint import Checkpoint, below, under
 from charlm.training.machine import autocast
 from charlm.training.optimizer import AdamW
 from charlm.training.recipe import Recipe
+from charlm.training.validation import Validation
 
 WEIGHT_DECAY = 0.05
 CLIP = 1.0
@@ -92,21 +90,22 @@ class Progress:
 class Trainer:
     """Trains a network in place on batches, and keeps the weights that validate best.
 
-    validation:  (n,) ids of the validation text, of which the evaluations on the way see the
-                 first part
+    validation:  of which the evaluations on the way see the first part
+    frozen:      (n,) ids whose vectors stay as they are; none unless it is set
     """
 
     def __init__(
         self,
         recipe: Recipe,
         network: Network,
-        batches: Batches,
-        validation: NDArray[np.integer[Any]],
+        batches: Batches | LineBatches,
+        validation: Validation,
     ) -> None:
         self.recipe, self.network, self.batches = recipe, network, batches
         affordable = int(3 * EVALUATION_SHARE * recipe.tokens / EVALUATIONS)
-        self.validation = validation[: max(affordable, FEWEST_EVALUATED)]
+        self.validation = validation.first(max(affordable, FEWEST_EVALUATED))
         self.device = network.embedding.device
+        self.frozen = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.parameters = dict(network.named_parameters())
         self.optimizer = AdamW(self.parameters, WEIGHT_DECAY)
         self.state = network.initial_state(recipe.batch)
@@ -143,7 +142,7 @@ class Trainer:
         """The validation loss, nats per token, in the training precision; best weights are kept."""
         with self._averaged(), autocast(self.recipe.precision, self.device):
             self.network.eval()
-            loss = -text_logprob(self.network, self.validation) / len(self.validation)
+            loss = self.validation.loss(self.network)
             self.network.train()
             if loss < self.best_loss or not self.best:
                 self.best_loss = loss
@@ -157,12 +156,13 @@ class Trainer:
     def _update(self, batch: Batch, rate: float) -> None:
         inputs = torch.from_numpy(batch.inputs).to(self.device)
         targets = torch.from_numpy(batch.targets).to(self.device)
-        keep = torch.from_numpy(~batch.restarted).to(self.device, torch.float32)[:, None]
-        state = [tuple(s * keep for s in layer) for layer in self.state]
+        following = None
+        if batch.following is not None:
+            following = torch.from_numpy(batch.following).to(self.device)
         self.network.zero_grad()
         with autocast(self.recipe.precision, self.device):
-            total, state = self.network.loss(inputs, targets, state)
-            loss = total / targets.numel()
+            total, state = self.network.loss(inputs, targets, self._carried(batch), following)
+            loss = total / int(np.count_nonzero(batch.targets))
         scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
@@ -170,11 +170,20 @@ class Trainer:
         if not self._is_finite(norm):
             self.state = self.network.initial_state(self.recipe.batch)
             return
+        kept = self.network.embedding.detach()[self.frozen]
         self.optimizer.step(rate)
+        self.network.embedding.data[self.frozen] = kept
         self.state = [tuple(s.detach() for s in layer) for layer in state]
         value = float(loss.detach())
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
+
+    def _carried(self, batch: Batch) -> list[tuple[Tensor, ...]]:
+        """The state that each stream has come to, zero where it starts anew."""
+        if batch.restarted.all():
+            return self.network.initial_state(len(batch.restarted))
+        keep = torch.from_numpy(~batch.restarted).to(self.device, torch.float32)[:, None]
+        return [tuple(s * keep for s in layer) for layer in self.state]
 
     def _is_finite(self, norm: Tensor) -> bool:
         """A step whose gradient is not finite is left out; many in a row are an error."""
@@ -217,7 +226,7 @@ class Trainer:
         tensors = (
             under("weights", self.parameters) | under("average", self.average)
             | under("best", self.best) | under("state", states)
-            | {"generator": self.network.generator.get_state()}
+            | {"generator": self.network.generator.get_state(), "frozen": self.frozen}
         )  # fmt: skip
         for kind, moments in self.optimizer.moments.items():
             tensors |= under(f"optimizer.{kind}", moments)
@@ -231,7 +240,8 @@ class Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         tensors = {name: t.to(self.device) for name, t in checkpoint.tensors.items()}
         values = checkpoint.values
-        self.network.load_state_dict(below("weights", tensors))
+        self.network.load_state_dict(below("weights", tensors), strict=False)
+        self.frozen = tensors["frozen"]
         self.average, self.best = below("average", tensors), below("best", tensors)
         states = below("state", tensors)
         self.state = [

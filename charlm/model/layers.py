@@ -1,0 +1,342 @@
+"""The layers of a network in torch: recurrent ones and their stack, highway, feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from charlm.model.config import Dropout, ModelConfig
+from charlm.model.equations import NORM_EPSILON, Cell, Parameters
+
+LayerState = tuple[Tensor, ...]
+States = list[LayerState]
+Weights = Mapping[str, Tensor]
+
+
+class Masks:
+    """Draws what dropout leaves out of one sequence, for as long as a network trains."""
+
+    def __init__(self, dropout: Dropout, generator: torch.Generator) -> None:
+        self.dropout, self.generator = dropout, generator
+
+    def of(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
+        """A mask of this shape for x: 0 with probability `rate`, else 1 / (1 − rate)."""
+        kept = torch.rand(shape, generator=self.generator, device=x.device) >= rate
+        return (kept / (1.0 - rate)).to(x.dtype)
+
+    def features(self, x: Tensor, rate: float) -> Tensor:
+        """x (T, B, H) with features left out, the same at every step unless it is `per_step`."""
+        if not rate:
+            return x
+        return x * self.of(x, tuple(x.shape if self.dropout.per_step else x.shape[1:]), rate)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        return self.features(x, self.dropout.inputs)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        return self.features(x, self.dropout.outputs)
+
+
+# --- torch's own kernels over a whole sequence: oneDNN's on a CPU, cuDNN's on a GPU ---
+
+
+def _lstm(p: Weights, x: Tensor, state: LayerState, train: bool) -> tuple[Tensor, LayerState]:
+    h, c = (s[None] for s in state)
+    weights = (p["W"], p["U"], p["b"], torch.zeros_like(p["b"]))
+    y, h, c = torch.lstm(x, (h, c), weights, True, 1, 0.0, train, False, False)
+    return y, (h[0], c[0])
+
+
+def _gru(p: Weights, x: Tensor, state: LayerState, train: bool) -> tuple[Tensor, LayerState]:
+    recurrent_bias = F.pad(p["b_u"], (2 * p["b_u"].numel(), 0))
+    weights = (p["W"], p["U"], p["b"], recurrent_bias)
+    y, h = torch.gru(x, state[0][None], weights, True, 1, 0.0, train, False, False)
+    return y, (h[0],)
+
+
+def _rnn(kernel: Any) -> Callable[..., tuple[Tensor, LayerState]]:
+    def run(p: Weights, x: Tensor, state: LayerState, train: bool) -> tuple[Tensor, LayerState]:
+        weights = (p["W"], p["U"], p["b"], torch.zeros_like(p["b"]))
+        y, h = kernel(x, state[0][None], weights, True, 1, 0.0, train, False, False)
+        return y, (h[0],)
+
+    return run
+
+
+FUSED: dict[str, Callable[..., tuple[Tensor, LayerState]]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn_tanh": _rnn(torch.rnn_tanh),
+    "rnn_relu": _rnn(torch.rnn_relu),
+}
+
+
+# --- every other cell: its equations, step by step ---
+
+
+def steps(cell: Cell, p: Parameters, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+    """The cell's equations, one step after another: x (T, B, G·H) -> y (T, B, H), state after."""
+    outputs = []
+    for gates in x:
+        state = cell.step(p, gates, state)
+        outputs.append(state[0])
+    return torch.stack(outputs), state
+
+
+class _LateProduct(torch.autograd.Function):
+    """U h, whose backward pass makes the gradient of h, and leaves that of U for later."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, matrix: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
+        low = h.to(matrix.dtype)
+        ctx.h, ctx.matrix, ctx.seen = low, matrix, seen
+        return (low @ matrix.T).to(h.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_product: Tensor) -> tuple[Tensor, None, None]:
+        low = d_product.to(ctx.matrix.dtype)
+        ctx.seen.append((low, ctx.h))
+        return (low @ ctx.matrix).to(d_product.dtype), None, None
+
+
+class _LateParameters(Parameters):
+    """Parameters with late recurrent products, in the precision `low`, and torch's own norm."""
+
+    def __init__(self, cell: Cell, weights: Weights, mask: Tensor | None, low: torch.dtype) -> None:
+        self.low = low
+        self.seen: list[list[tuple[Tensor, Tensor]]] = []
+        super().__init__(cell, weights, mask)
+
+    def product(self, matrix: Tensor) -> Callable[[Tensor], Tensor]:
+        low = matrix.detach().to(self.low)
+        seen: list[tuple[Tensor, Tensor]] = []
+        self.seen.append(seen)
+        return lambda h: _LateProduct.apply(self._read(h), low, seen)  # type: ignore[no-untyped-call]
+
+    def normalised(self, a: Tensor, gates: int, gain: Tensor, bias: Tensor | None) -> Tensor:
+        if gates == 1:
+            return F.layer_norm(a, gain.shape, gain, bias, NORM_EPSILON)
+        parts = a.reshape(*a.shape[:-1], gates, -1)
+        y = F.layer_norm(parts, parts.shape[-1:], eps=NORM_EPSILON).reshape(a.shape)
+        return y * gain if bias is None else torch.addcmul(bias, y, gain)
+
+    def gradients(self) -> list[Tensor]:
+        """Of each recurrent matrix: Σ over steps of (gradient of the product)ᵀ·h, one product."""
+        found = []
+        for seen in self.seen:
+            d_products, read = (torch.cat(parts) for parts in zip(*seen, strict=True))
+            found.append(d_products.T @ read)
+            seen.clear()
+        return found
+
+
+class _Recurrence(torch.autograd.Function):
+    """`steps` with a faster backward pass.
+
+    Autograd carries only the gradients of the state and the gates from step to step; those of the
+    recurrent matrices, which it would make and add up at every step, are one product over all
+    steps afterwards.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, cell: Cell, names: tuple[str, ...], mask: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        x, *rest = (t.detach().requires_grad_() for t in tensors)
+        state, weights = tuple(rest[: len(cell.state)]), rest[len(cell.state) :]
+        low = x.dtype  # of the gates: lower than the state's under autocast
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+            p = _LateParameters(cell, dict(zip(names, weights, strict=True)), mask, low)
+            y, after = steps(cell, p, x, state)
+        ctx.p, ctx.outputs = p, (y, *after)
+        matrices = [name for name, _ in cell.matrices]
+        ctx.matrices = [k for k, name in enumerate(names, 1 + len(state)) if name in matrices]
+        ctx.leaves = [x, *rest]
+        return y.detach(), *(s.detach() for s in after)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        others = [k for k in range(len(ctx.leaves)) if k not in ctx.matrices]
+        wanted = [ctx.leaves[k] for k in others]
+        found: list[Tensor | None] = [None] * len(ctx.leaves)
+        direct = torch.autograd.grad(
+            ctx.outputs, wanted, d_outputs, retain_graph=True, allow_unused=True
+        )
+        for k, gradient in zip(others, direct, strict=True):
+            found[k] = gradient
+        for k, gradient in zip(ctx.matrices, ctx.p.gradients(), strict=True):
+            found[k] = gradient.to(ctx.leaves[k].dtype)
+        return None, None, None, *found
+
+
+class Layer(nn.Module):
+    """One recurrent layer over a sequence: x (T, B, I), state -> y (T, B, H), state after.
+
+    It runs torch's kernel where the cell has one, else the cell's equations with a backward pass
+    of our own; with `reference` the equations and autograd, and nothing else.
+    """
+
+    W: Tensor
+    b: Tensor
+
+    def __init__(
+        self, cell: Cell, inputs: int, hidden: int, layer_norm: bool, reference: bool = False
+    ) -> None:
+        super().__init__()
+        self.cell, self.size, self.layer_norm, self.reference = cell, hidden, layer_norm, reference
+        for name, shape in cell.shapes(inputs, hidden, layer_norm).items():
+            start = torch.ones if name in cell.gains else torch.zeros
+            self.register_parameter(name, nn.Parameter(start(shape)))
+
+    def forward(
+        self, x: Tensor, state: LayerState, masks: Masks | None = None
+    ) -> tuple[Tensor, LayerState]:
+        weights, mask = self._dropped(x, masks)
+        kernel = None if self.layer_norm or mask is not None else FUSED.get(self.cell.fused or "")
+        if kernel and not self.reference:
+            return kernel(weights, x, state, self.training)
+        gates = F.linear(x, self.W, None if self.layer_norm else self.b)
+        if self.reference:
+            return steps(self.cell, Parameters(self.cell, weights, mask), gates, state)
+        if not torch.is_grad_enabled():
+            late = _LateParameters(self.cell, weights, mask, gates.dtype)
+            return steps(self.cell, late, gates, state)
+        names = tuple(name for name in weights if name != "W")
+        tensors = [weights[name] for name in names]
+        y, *after = _Recurrence.apply(self.cell, names, mask, gates, *state, *tensors)  # type: ignore[no-untyped-call]
+        return y, tuple(after)
+
+    def _dropped(self, x: Tensor, masks: Masks | None) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The weights of this call, and the mask of the state that the recurrent products read."""
+        weights: dict[str, Tensor] = dict(self.named_parameters())
+        if masks is None:
+            return weights, None
+        if rate := masks.dropout.weights:
+            for name, _ in self.cell.matrices:
+                matrix = weights[name]
+                weights[name] = matrix * masks.of(matrix, tuple(matrix.shape), rate)
+        rate = masks.dropout.state
+        mask = masks.of(self.b, (x.shape[1], self.size), rate) if rate else None
+        return weights, mask
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
+        """Input weights by Glorot and Bengio (2010); recurrent ones orthogonal (Saxe et al. 2014)
+        gate by gate, or the identity (Le et al. 2015); the forget gate's bias as given (Gers et
+        al. 2000), every other bias 0."""
+        for gate, rows in self._rows(self.cell.gates):
+            nn.init.xavier_uniform_(self.W[rows], generator=generator)
+            if gate == "f":
+                self.b[rows].fill_(forget_bias)
+        for name, gates in self.cell.matrices:
+            matrix = getattr(self, name)
+            for _, rows in self._rows(gates):
+                if self.cell.identity:
+                    nn.init.eye_(matrix[rows])
+                else:
+                    nn.init.orthogonal_(matrix[rows], generator=generator)
+
+    def _rows(self, gates: str) -> list[tuple[str, slice]]:
+        return [(g, slice(k * self.size, (k + 1) * self.size)) for k, g in enumerate(gates)]
+
+
+def reversed_in_time(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each sequence of x (T, B, …) backwards; its length is one of `lengths` (B,).
+
+    Steps past a sequence's end stay where they are, so that doing it twice changes nothing.
+    """
+    steps = torch.arange(len(x), device=x.device)[:, None]
+    source = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    return x[source, torch.arange(x.shape[1], device=x.device)]
+
+
+class Stack(nn.ModuleList):
+    """Recurrent layers one above the other: x (T, B, I), states -> y (T, B, H), states after."""
+
+    def __init__(self, config: ModelConfig, reference: bool = False) -> None:
+        sizes = [config.inputs] + [config.hidden] * (config.layers - 1)
+        super().__init__(
+            Layer(config.recurrence, size, config.hidden, config.layer_norm, reference)
+            for size in sizes
+        )
+        self.residual = config.residual
+
+    def forward(
+        self, x: Tensor, states: States, masks: Masks | None = None
+    ) -> tuple[Tensor, States]:
+        after: States = []
+        for layer, state in zip(self, states, strict=True):
+            if after and masks:
+                x = masks.outputs(x)
+            y, state = layer(x, state, masks)
+            x = x + y if self.residual and x.shape == y.shape else y
+            after.append(tuple(s.float() if s.dtype.itemsize < 4 else s for s in state))
+        return x, after
+
+
+class Highway(nn.Module):
+    """Srivastava et al. (2015): y = H(x)⊙T(x) + x⊙(1−T(x)), T(x) = σ(W_T x + b_T).
+
+    H(x) = relu(W x + b). The bias of T starts negative, so that y is nearly x at first.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(features, features))
+        self.b = nn.Parameter(torch.zeros(features))
+        self.W_T = nn.Parameter(torch.empty(features, features))
+        self.b_T = nn.Parameter(torch.full((features,), -2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        transform = F.linear(x, self.W_T, self.b_T).sigmoid()
+        return x + transform * (F.linear(x, self.W, self.b).relu() - x)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        nn.init.kaiming_normal_(self.W, nonlinearity="relu", generator=generator)
+        nn.init.xavier_uniform_(self.W_T, generator=generator)
+
+
+class FeedForward(nn.Module):
+    """y = relu(W x + b)."""
+
+    def __init__(self, inputs: int, features: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(features, inputs))
+        self.b = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.W, self.b).relu()
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        nn.init.kaiming_normal_(self.W, nonlinearity="relu", generator=generator)
+
+
+class Norm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) below the softmax."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.gain.shape, self.gain, self.bias, NORM_EPSILON)
+
+
+class Output(nn.Module):
+    """The softmax's weights: row k scores id k + 1, as `<START>` is never predicted."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if not config.tied:
+            self.W = nn.Parameter(torch.empty(config.vocab - 1, config.hidden))
+        self.b = nn.Parameter(torch.zeros(config.vocab - 1))

@@ -1,0 +1,53 @@
+"""How well a network predicts the part of a text that is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.model.likelihood import Backend, pseudo_logprobs, sequence_logprobs, text_logprob
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation text.
+
+    ids:     (n,) tokens; every line ends with an `<EOS>`
+    bounds:  (lines + 1,) where the lines start
+    pseudo:  tokens are predicted from both sides, by a bidirectional model
+    """
+
+    ids: NDArray[np.integer[Any]]
+    bounds: NDArray[np.int64]
+    pseudo: bool = False
+
+    def first(self, tokens: int) -> Validation:
+        """The first so many tokens."""
+        return replace(self, ids=np.asarray(self.ids[:tokens]))
+
+    def loss(self, backend: Backend) -> float:
+        """Nats per token, the state carried from line to line; of a bidirectional model, of every
+        token given all others of its line."""
+        if self.pseudo:
+            return _mean(pseudo_logprobs(backend, [line[:-1] for line in self._lines(self.ids)]))
+        return -text_logprob(backend, self.ids) / len(self.ids)
+
+    def loss_from_zero(self, backend: Backend, tokens: int) -> float | None:
+        """Nats per token with each line from the zero state, over the whole lines among the first
+        so many tokens; None if there are none, or the model reads lines anyway."""
+        lines = [] if self.pseudo else self._lines(self.ids[:tokens])
+        return _mean(sequence_logprobs(backend, lines)) if lines else None
+
+    def _lines(self, ids: NDArray[np.integer[Any]]) -> list[NDArray[np.integer[Any]]]:
+        bounds = np.asarray(self.bounds[: len(ids) + 1])
+        bounds = bounds[bounds <= len(ids)]
+        return [np.asarray(ids[a:b]) for a, b in pairwise(bounds)]
+
+
+def _mean(logprobs: list[NDArray[np.float32]]) -> float:
+    tokens = sum(map(len, logprobs))
+    return -sum(float(row.sum(dtype=np.float64)) for row in logprobs) / max(tokens, 1)
