@@ -13,13 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm import runs
+from charlm.embedding import LINES_AT_ONCE, LineVectors, embed_lines
+from charlm.errors import ModelError, OptionError
+from charlm.filling import BLANK, Filler, fill
+from charlm.model.cache import CacheOptions
 from charlm.model.config import multiplied_weights
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
 from charlm.model.stepper import Stepper
 from charlm.sampling import SampleOptions, generate, limited, random_stream, seeded
-from charlm.scoring import SENTENCES_AT_ONCE, SentenceScore, TextScore, byte_length, score_sentences
+from charlm.scoring import (
+    SENTENCES_AT_ONCE,
+    PseudoScore,
+    SentenceScore,
+    TextScore,
+    byte_length,
+    pseudo_score_sentences,
+    score_sentences,
+)
 from charlm.tokenizer import EOS, UNK
+from charlm.tokenizer.letters import Letters
 
 # Loading torch takes as long as NumPy needs for some 10 GFLOP; past that torch is the faster.
 TORCH_PAYS_FROM = 1e10
@@ -78,6 +91,7 @@ class LanguageModel:
         self, texts: Iterable[str], *, context: str = "", eos: bool = True
     ) -> Iterator[SentenceScore]:
         """The same for any number of sentences, in bounded memory and in their order."""
+        self._check_generates("charlm score --pseudo gives a pseudo-log-likelihood")
         context = _one_line_end(context)
         texts = map(_one_line_end, texts)
         first = list(islice(texts, SENTENCES_AT_ONCE))
@@ -86,17 +100,60 @@ class LanguageModel:
             self._backend(chars), self.tokenizer, chain(first, texts), context=context, eos=eos
         )
 
-    def evaluate(self, text: Iterable[str] | str, *, reset_lines: bool | None = None) -> TextScore:
+    def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
+        """Pseudo-log-likelihoods of any number of sentences, by a bidirectional model.
+
+        Every token is predicted from all others of its sentence, see `PseudoScore`.
+        """
+        if not self.config.bidirectional:
+            raise ModelError(
+                f"--pseudo: {self.path} is no bidirectional model; leave the option out, it gives "
+                "the probability itself"
+            )
+        texts = map(_one_line_end, texts)
+        first = list(islice(texts, SENTENCES_AT_ONCE))
+        backend = self._backend(2 * sum(map(len, first)))
+        return pseudo_score_sentences(backend, self.tokenizer, chain(first, texts))
+
+    def fill(self, line: str, *, k: int = 5, blank: str = BLANK) -> list[list[Filler]]:
+        """The k best fillers of each blank of a line, the likeliest first.
+
+        line:   one line of text, with `blank` in each place where a word is missing
+        blank:  what marks the places
+
+        Bidirectional models fill best; others do it by P(left · filler · right), more slowly.
+
+        >>> (fillers,) = model.fill("the cat ___ on the mat", k=3)
+        >>> len(fillers)
+        3
+        """
+        return fill(self.stepper, self._backend, self.tokenizer, line, k=k, blank=blank)
+
+    def evaluate(
+        self,
+        text: Iterable[str] | str,
+        *,
+        reset_lines: bool | None = None,
+        cache: CacheOptions | None = None,
+    ) -> TextScore:
         """How probable a whole text is, the state carried from line to line.
 
         text:         a string, or blocks of whole lines; the last line's end counts, whether it
                       is there or not
         reset_lines:  every line from the zero state, so that the result is the sum of `score`
                       over the lines; None: for a model of independent lines
+        cache:        mix the prediction with a neural cache of what came before in the text
 
         >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
         True
         """
+        self._check_generates("charlm score --pseudo gives a pseudo-log-likelihood of each line")
+        alone = self.card.lines if reset_lines is None else reset_lines
+        if cache and alone:
+            raise OptionError(
+                "--cache: remembers what came before in a document, and here every line is by "
+                "itself; leave it out"
+            )
         blocks = [text] if isinstance(text, str) else text
         encoded: list[NDArray[np.integer[Any]]] = []
         chars, size, last = 0, 0, "\n"
@@ -110,12 +167,12 @@ class LanguageModel:
             chars, size = chars + 1, size + 1
         ids = np.concatenate(encoded) if encoded else np.zeros(0, np.uint8)
         backend = self._backend(len(ids))
-        if self.card.lines if reset_lines is None else reset_lines:
+        if alone:
             lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
             found = sequence_logprobs(backend, lines)
             logprob = float(sum(line.sum(dtype=np.float64) for line in found))
         else:
-            logprob = text_logprob(backend, ids) if len(ids) else 0.0
+            logprob = text_logprob(backend, ids, cache) if len(ids) else 0.0
         return TextScore("", logprob, len(ids), chars, size, int((ids == UNK).sum()))
 
     def stream(self, prime: str = "", *, sample: int = 0, **options: Any) -> Iterator[str]:
@@ -165,7 +222,61 @@ class LanguageModel:
         found = [text[start:end] for start, end in spans[ids == UNK].tolist()]
         return list(dict.fromkeys(found))
 
+    def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
+        """A vector for each token of each line, in its context, see `LineVectors`.
+
+        >>> (line,) = model.embed(["the cat"])
+        >>> line.vectors.shape == (7, model.config.hidden)
+        True
+        """
+        lines = iter(lines)
+        first = list(islice(lines, LINES_AT_ONCE))
+        backend = self._backend(sum(map(len, first)))
+        return embed_lines(backend, self.tokenizer, chain(first, lines))
+
+    def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """The vectors by which the network knows words or other tokens, (n, E).
+
+        words:  None for the whole vocabulary, in the order of the ids, see `vocabulary`
+
+        What is not in the vocabulary has the vector of `<UNK>`; but a character-aware network
+        (whose vectors have E + `spelled` features) makes the part of it anew that comes from the
+        letters.
+        """
+        weights = self._file.weights
+        table = weights["embedding"]
+        if self.config.characters:
+            table = np.concatenate([table, weights["spelled"]], axis=1)
+        if words is None:
+            return table
+        ids = [self.word_id(word) for word in words]
+        found = table[[UNK if id is None else id for id in ids]]
+        unseen = [k for k, id in enumerate(ids) if id is None]
+        if unseen and self.config.characters:
+            letters = Letters(self.tokenizer).spell([words[k] for k in unseen])
+            found[unseen, self.config.embedding :] = self.network.spelled_words(letters)
+        return found
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The printable forms of all tokens, in the order of their ids."""
+        return [self.tokenizer.token(id) for id in range(self.tokenizer.size)]
+
+    def word_id(self, word: str) -> int | None:
+        """The id of a word that is in the vocabulary."""
+        ids = self.tokenizer.encode(word).ids
+        return int(ids[0]) if len(ids) == 1 and ids[0] != UNK else None
+
+    def _check_generates(self, instead: str) -> None:
+        """Only a model that reads forward alone says how probable a sentence is, and writes."""
+        if self.config.bidirectional:
+            raise ModelError(
+                f"{self.path} is bidirectional: it fills blanks (charlm fill), and {instead}; for "
+                "the rest train a model without --bidirectional"
+            )
+
     def _stream(self, prime: str, options: SampleOptions, sample: int) -> Iterator[str]:
+        self._check_generates("writes no text")
         prime = _one_line_end(prime)
         random = random_stream(options.seed or 0, sample)
         pieces = generate(self.stepper, self.tokenizer, prime, options, random)

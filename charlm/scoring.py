@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.likelihood import Backend, sequence_logprobs
+from charlm.model.likelihood import Backend, pseudo_logprobs, sequence_logprobs
 from charlm.tokenizer import EOS, UNK, Tokenizer
 
 # Sentences that are read before the first is scored: enough to fill batches of similar length.
@@ -112,6 +112,23 @@ class SentenceScore(TextScore):
     token_scores: tuple[TokenScore, ...] = ()
 
 
+@dataclass(frozen=True)
+class PseudoScore(SentenceScore):
+    """A sentence scored by a bidirectional model (Salazar et al. 2020).
+
+    Every token is predicted from all others, before and after it, and `logprob` is the sum of
+    their log-probabilities. It is no log-probability of the sentence, and in JSON every measure
+    that comes of it says so in its name.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        counts = ("text", "tokens", "chars", "bytes", "unknown")
+        return {n if n in counts else f"pseudo_{n}": v for n, v in super().to_json().items()}
+
+
+Score = TypeVar("Score", bound=SentenceScore)
+
+
 def scientific(log10: float) -> str:
     """10^log10 with two significant digits, for any exponent.
 
@@ -156,14 +173,22 @@ def score_sentences(
         for sentence, (ids, spans), logprobs in zip(batch, encoded, found, strict=True):
             scored = spans[:, 1] > len(context) if context else np.ones(len(ids), bool)
             scored[len(ids) - eos :] = True
+            ids, spans = ids[scored], spans[scored] - len(context)
             yield _sentence_score(
-                tokenizer,
-                sentence,
-                ids[scored],
-                spans[scored] - len(context),
-                logprobs[scored],
-                eos,
+                SentenceScore, tokenizer, sentence, ids, spans, logprobs[scored], eos
             )
+
+
+def pseudo_score_sentences(
+    backend: Backend, tokenizer: Tokenizer, sentences: Iterable[str]
+) -> Iterator[PseudoScore]:
+    """Score each sentence by a bidirectional model, in the order given; without its line end."""
+    remaining = iter(sentences)
+    while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
+        encoded = [tokenizer.encode(sentence) for sentence in batch]
+        found = pseudo_logprobs(backend, [ids for ids, _ in encoded])
+        for sentence, (ids, spans), logprobs in zip(batch, encoded, found, strict=True):
+            yield _sentence_score(PseudoScore, tokenizer, sentence, ids, spans, logprobs, False)
 
 
 def _encode(
@@ -177,15 +202,16 @@ def _encode(
 
 
 def _sentence_score(
+    kind: type[Score],
     tokenizer: Tokenizer,
     sentence: str,
     ids: NDArray[np.int64],
     spans: NDArray[np.int64],
     logprobs: NDArray[np.float32],
     eos: bool,
-) -> SentenceScore:
+) -> Score:
     rows = zip(ids.tolist(), spans.clip(min=0).tolist(), logprobs.tolist(), strict=True)
-    return SentenceScore(
+    return kind(
         text=sentence,
         logprob=float(logprobs.sum(dtype=np.float64)),
         tokens=len(ids),

@@ -6,16 +6,17 @@ import bz2
 import gzip
 import io
 import lzma
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from charlm.corpus.batches import Batches, Place
+from charlm.corpus.batches import LONGEST_LINE, Batches, LineBatches, Place
 from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
 from charlm.corpus.reading import BLOCK_BYTES, RAW, Corpus, looks_hard_wrapped
 from charlm.errors import InputError, OptionError
-from charlm.tokenizer import EOS, START, UNK, train_tokenizer
+from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
 
 TEXT = "one\ntwo\n\nthree four\n"
 
@@ -252,3 +253,67 @@ def test_a_corpus_shorter_than_a_batch_still_gives_full_batches(tmp_path: Path) 
     tokens = tokens_of(tmp_path, "ab\n")
     batch = next(batches(tokens, batch=4, length=8).iterate(Place()))
     assert batch.targets.shape == (8, 4)
+
+
+# --- batches of whole lines ---
+
+
+def encoded(text: str, tmp_path: Path) -> tuple[Tokenizer, TokenFile]:
+    tokenizer = train_tokenizer("char", lambda: [text])
+    return tokenizer, encode_to_file([text], tokenizer, tmp_path / "lines")
+
+
+def lines_in(batches: LineBatches, epoch: int = 0) -> list[tuple[list[int], list[int], list[int]]]:
+    """What an epoch's batches hold: (inputs, targets, following) of each line."""
+    found = []
+    for batch in islice(batches.iterate(Place(epoch)), batches.steps_per_epoch):
+        assert batch.following is not None and batch.restarted.all()
+        for column in range(batch.targets.shape[1]):
+            n = int((batch.targets[:, column] != START).sum())
+            parts = (batch.inputs, batch.targets, batch.following)
+            assert not batch.targets[n:, column].any()
+            found.append(tuple(part[:n, column].tolist() for part in parts))
+    return found
+
+
+def test_lines_come_whole_with_what_stands_before_and_after_each_token(tmp_path: Path) -> None:
+    tokenizer, tokens = encoded("ab\n\nabcde\nc\nbbbb\n" * 3, tmp_path)
+    batches = LineBatches(tokens, tokenizer.size, 2, 16, seed=1, unknowns=False)
+    a, b, c, d, e = range(3, 8)
+    found = lines_in(batches)
+    lines = [[a, b], [a, b, c, d, e], [c], [b, b, b, b]]
+    assert {tuple(targets) for _, targets, _ in found} == {tuple(line) for line in lines}
+    for inputs, targets, following in found:
+        assert inputs == [START, *targets[:-1]] and following == [*targets[1:], EOS]
+    counts = [sum(targets == line for _, targets, _ in found) for line in lines]
+    assert min(counts) >= 3 and sum(counts) == len(found)
+    assert lines_in(batches) == found != lines_in(batches, epoch=1)
+
+
+def test_long_lines_are_cut_into_pieces_that_know_their_neighbours(tmp_path: Path) -> None:
+    text = "".join("abcdefghij"[k % 7] for k in range(LONGEST_LINE * 2 + 50))
+    tokenizer, tokens = encoded(text + "\nab\n", tmp_path)
+    batches = LineBatches(tokens, tokenizer.size, 1, 64, seed=0, unknowns=False)
+    pieces = {len(targets): (inputs, targets, following) for inputs, targets, following in
+              lines_in(batches) if len(targets) != LONGEST_LINE}  # fmt: skip
+    ids = tokenizer.encode_ids(text).tolist()
+    inputs, targets, following = pieces[50]
+    assert targets == ids[-50:] and inputs == ids[-51:-1] and following == [*ids[-49:], EOS]
+    whole = [p for p in lines_in(batches) if len(p[1]) == LONGEST_LINE]
+    starts = {tuple(targets): (inputs, following) for inputs, targets, following in whole}
+    first = starts[tuple(ids[:LONGEST_LINE])]
+    assert first[0][0] == START and first[1][-1] == ids[LONGEST_LINE]
+    second = starts[tuple(ids[LONGEST_LINE : 2 * LONGEST_LINE])]
+    assert second[0][0] == ids[LONGEST_LINE - 1]
+
+
+def test_a_place_among_lines_is_all_there_is_to_remember(tmp_path: Path) -> None:
+    tokenizer, tokens = encoded("".join(f"{'ab' * (k % 40)}{k}\n" for k in range(200)), tmp_path)
+    batches = LineBatches(tokens, tokenizer.size, 2, 32, seed=3)
+    whole = [b.targets for b in islice(batches.iterate(Place()), 60)]
+    place = Place()
+    first = [b.targets for b in islice(batches.iterate(place), 23)]
+    later = [b.targets for b in islice(batches.iterate(Place(**vars(place))), 37)]
+    for x, y in zip(whole, first + later, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert place.step == 23

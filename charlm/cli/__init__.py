@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from charlm import __version__
+from charlm.cli.embed import embed
 from charlm.cli.evaluate import evaluate
+from charlm.cli.fill import fill
+from charlm.cli.gradients import gradients
 from charlm.cli.info import info
 from charlm.cli.sample import sample
 from charlm.cli.score import score
@@ -26,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, sample, evaluate, info):
+for command in (train, score, sample, fill, evaluate, embed, gradients, info):
     app.command()(command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,6 +43,16 @@ def text_encoding(model: LanguageModel, wanted: str) -> str:
     from charlm.corpus.reading import RAW
 
     return RAW if model.tokenizer.level == "byte" else wanted
+
+
+def read_lines(path: str, encoding: str) -> Iterator[str]:
+    """The lines of a file; "-" is standard input."""
+    from charlm.corpus.reading import Corpus
+
+    if path == "-" and sys.stdin.isatty():
+        note("reading sentences, one a line, until Ctrl-D")
+    for block in Corpus([path], encoding=encoding).blocks():
+        yield from block.removesuffix("\n").split("\n")
 
 
 def note(text: str) -> None:

@@ -31,6 +31,18 @@ def evaluate(
     reset_lines: Annotated[
         bool, typer.Option("--reset-lines", help="Start every line from the zero state.")
     ] = False,
+    cache: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Mix in a neural cache of the last N tokens; it changes what the figures mean.",
+            show_default=False,
+        ),
+    ] = None,
+    cache_flatness: Annotated[
+        float, typer.Option(help="θ of the cache: how similar the states are to be.")
+    ] = 0.3,
+    cache_weight: Annotated[float, typer.Option(help="λ of the cache, 0 to 1.")] = 0.1,
     format: Annotated[
         str | None,
         typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
@@ -40,13 +52,15 @@ def evaluate(
     """Measure perplexity and bits per character and byte of whole texts."""
     chosen = choose_format(format, FORMATS)
     from charlm.corpus.reading import Corpus
+    from charlm.model.cache import CacheOptions
 
+    memory = CacheOptions(cache, cache_flatness, cache_weight) if cache is not None else None
     loaded = load_named(model)
     encoding = text_encoding(loaded, encoding)
     rows = []
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()
-        score = loaded.evaluate(text, reset_lines=reset_lines or None)
+        score = loaded.evaluate(text, reset_lines=reset_lines or None, cache=memory)
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
         values = {"file": file, **score.to_json()}

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,13 +16,14 @@ from charlm.cli.common import (
     ModelOption,
     choose_format,
     load_named,
+    read_lines,
     text_encoding,
     tsv_row,
     warn_unknown,
     write,
     write_table,
 )
-from charlm.errors import InputError
+from charlm.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from charlm.scoring import SentenceScore
@@ -55,29 +57,30 @@ def score(
     no_eos: Annotated[
         bool, typer.Option("--no-eos", help="Leave out the end of the line.")
     ] = False,
+    pseudo: Annotated[
+        bool,
+        typer.Option("--pseudo", help="A bidirectional model's pseudo-log-likelihood instead."),
+    ] = False,
     encoding: EncodingOption = "utf-8",
 ) -> None:
     """Say how probable sentences are: log P, surprisal, perplexity, token by token if you like."""
     chosen = choose_format(format, FORMATS)
     if texts and file:
         raise InputError("give sentences or --file, not both")
+    if pseudo and (context or chosen == "kenlm"):
+        raise OptionError("--pseudo: goes with neither --context nor --format kenlm")
     loaded = load_named(model)
-    sentences = texts if texts else _lines(file or "-", text_encoding(loaded, encoding))
-    scores = loaded.iter_scores(sentences, context=context, eos=not no_eos)
+    sentences = texts if texts else read_lines(file or "-", text_encoding(loaded, encoding))
+    scores: Iterator[SentenceScore]
+    if pseudo:
+        scores = loaded.iter_pseudo_scores(sentences)
+    else:
+        scores = loaded.iter_scores(sentences, context=context, eos=not no_eos)
     unknown: dict[str, None] = {}
     writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]
     writer(_noting_unknown(scores, unknown), tokens)
     sys.stdout.flush()
     warn_unknown(unknown)
-
-
-def _lines(path: str, encoding: str) -> Iterator[str]:
-    from charlm.corpus.reading import Corpus
-
-    if path == "-" and sys.stdin.isatty():
-        typer.echo("reading sentences, one a line, until Ctrl-D", err=True)
-    for block in Corpus([path], encoding=encoding).blocks():
-        yield from block.removesuffix("\n").split("\n")
 
 
 def _noting_unknown(
@@ -95,14 +98,17 @@ def _table(scores: Iterable[SentenceScore], tokens: bool) -> None:
         for score in scores:
             _token_table(score)
         return
-    columns = [("probability", "right"), ("bits", "right"), ("bits/char", "right"),
+    scores = iter(scores)
+    first = list(islice(scores, 1))
+    pseudo = "pseudo-" if first and "pseudo_logprob" in first[0].to_json() else ""
+    columns = [(f"{pseudo}probability", "right"), ("bits", "right"), ("bits/char", "right"),
                ("perplexity", "right"), ("unknown", "right"), ("text", "left")]  # fmt: skip
     write_table(
         columns,
         (
             (s.probability, f"{s.bits:.1f}", f"{s.bits_per_char:.3f}", f"{s.perplexity:.2f}",
              str(s.unknown or ""), s.text)
-            for s in scores
+            for s in chain(first, scores)
         ),
     )  # fmt: skip
 

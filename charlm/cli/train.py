@@ -202,13 +202,17 @@ def train(
     if quiet:
         return
     card = model.card
+    both_sides = ", each token given all others" if model.config.bidirectional else ""
     note(
-        f"validation: {card.valid_carried:.4f} nats/token, perplexity "
+        f"validation{both_sides}: {card.valid_carried:.4f} nats/token, perplexity "
         f"{math.exp(min(card.valid_carried, 700)):.2f}, {card.valid_bits_per_char:.4f} bits/char, "
         f"after {card.seconds:.0f} s"
     )
+    folder = model.path.parent
+    if model.config.bidirectional:
+        note(f'\nnext: charlm fill "a sentence with a ___ in it" --model {folder}')
+        return
     note("a sample:\n")
     note(printable(model.sample(length=200, temperature=0.8, seed=1)))
-    folder = model.path.parent
     note(f"\nnext: charlm sample --model {folder}")
     note(f'      charlm score "a sentence" --model {folder}')

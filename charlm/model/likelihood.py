@@ -87,7 +87,7 @@ def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[Floats
     """log p(s[t] | `<START>`, s[:t]) in nats of every token of every sequence s, in their order."""
 
     def together(batch: Sequence[Ids]) -> Floats:
-        targets = _padded(batch)
+        targets = padded(batch)
         inputs = as_inputs(np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START))
         state, parts = backend.initial_state(len(batch)), []
         for start in range(0, targets.shape[1], STEPS_AT_ONCE):
@@ -96,7 +96,7 @@ def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[Floats
             parts.append(backend.logprobs(y, targets[:, chunk]))
         return np.concatenate(parts, axis=1)
 
-    return _by_length(together, sequences, lambda length: SEQUENCES_AT_ONCE)
+    return by_length(together, sequences, lambda length: SEQUENCES_AT_ONCE)
 
 
 def pseudo_logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
@@ -104,15 +104,37 @@ def pseudo_logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
     by a bidirectional model. A line is without its `<EOS>`."""
 
     def together(batch: Sequence[Ids]) -> Floats:
-        return backend.logprobs(both_sides(backend, batch), _padded(batch))
+        return backend.logprobs(both_sides(backend, batch), padded(batch))
 
-    return _by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
+    return by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
+
+
+def one_sided_logprobs(backend: Backend, lines: Sequence[Ids], reverse: bool) -> list[Floats]:
+    """log p(s[t] | s[:t]) in nats of every token of every line s, in their order, by the forward
+    direction of a bidirectional model alone; or, in reverse, log p(s[t] | s[t+1:]) by the other."""
+
+    def together(batch: Sequence[Ids]) -> Floats:
+        targets = padded(batch)
+        first = EOS if reverse else START
+        inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=first)
+        y, _ = backend.read(inputs, backend.initial_state(len(batch)), reverse)
+        return backend.logprobs(one_side(y, reverse), targets)
+
+    turned = [line[::-1] if reverse else line for line in lines]
+    found = by_length(together, turned, lambda length: max(TOKENS_AT_ONCE // length, 1))
+    return [row[::-1] if reverse else row for row in found]
+
+
+def one_side(y: Floats, reverse: bool) -> Floats:
+    """A direction's output (…, H) beside one that knows nothing of its side: (…, 2·H)."""
+    nothing = np.zeros_like(y)
+    return np.concatenate([nothing, y] if reverse else [y, nothing], axis=-1)
 
 
 def both_sides(backend: Backend, lines: Sequence[Ids]) -> Floats:
     """What a bidirectional model knows of each place of each line from the tokens before and
     after it, (B, T, 2·H); T is the length of `_padded` lines, what is past a line's end is void."""
-    targets = _padded(lines)
+    targets = padded(lines)
     inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START)
     backwards = np.ones_like(targets)
     for row, line in zip(backwards, lines, strict=True):
@@ -124,7 +146,33 @@ def both_sides(backend: Backend, lines: Sequence[Ids]) -> Floats:
     return np.concatenate([before, after], axis=-1)
 
 
-def _by_length(
+def states(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
+    """What a model knows after each token of each line, from the line's start: the output of its
+    top layer, (n, H); of a bidirectional model, beside that of the direction that has read the
+    line from its end down to the same token, (n, 2·H)."""
+
+    def together(batch: Sequence[Ids]) -> Floats:
+        sides = [_read_through(backend, batch, reverse=False)]
+        if backend.config.bidirectional:
+            sides.append(_read_through(backend, batch, reverse=True))
+        return np.concatenate(sides, axis=-1)
+
+    return by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
+
+
+def _read_through(backend: Backend, lines: Sequence[Ids], reverse: bool) -> Floats:
+    """A direction's output after each token of lines, (B, T, H)."""
+    ids = padded([line[::-1] if reverse else line for line in lines])
+    first = np.full((len(lines), 1), EOS if reverse else START)
+    _, state = backend.read(first, backend.initial_state(len(lines)), reverse)
+    y, _ = backend.read(ids, state, reverse)
+    if reverse:
+        for row, line in zip(y, lines, strict=True):
+            row[: len(line)] = row[: len(line)][::-1].copy()
+    return y
+
+
+def by_length(
     together: Callable[[Sequence[Ids]], Floats],
     sequences: Sequence[Ids],
     at_once: Callable[[int], int],
@@ -141,7 +189,7 @@ def _by_length(
     return found
 
 
-def _padded(sequences: Sequence[Ids]) -> NDArray[np.int64]:
+def padded(sequences: Sequence[Ids]) -> NDArray[np.int64]:
     """The sequences (B, T), where T is the length of the longest or a little more."""
     longest = max(len(s) for s in sequences)
     length = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE

@@ -26,7 +26,7 @@ from charlm.model.spelling import Spelling
 
 # In training, a bidirectional model does without one of its directions for this part of the
 # lines, each direction alike, so that it knows how to go on from one side alone.
-ONE_SIDED = 0.2
+ONE_SIDED = 0.5
 
 
 class Network(nn.Module):
@@ -200,6 +200,12 @@ class Network(nn.Module):
             for part, wanted in zip(*parts, strict=True)
         ]
         return torch.cat(found).view(targets.shape).cpu().numpy()
+
+    @torch.no_grad()
+    def spelled_words(self, letters: NDArray[np.integer]) -> NDArray[np.float32]:
+        """What a character-aware network makes of the letters of words, (N, L) -> (N, spelled)."""
+        spellings = torch.from_numpy(letters.astype(np.int64)).to(self.embedding.device)
+        return self.spelling.table(spellings).cpu().numpy()
 
     def _logits(self, features: Tensor) -> Tensor:
         weight = self.embedding[1:] if self.config.tied else self.output.W

@@ -162,6 +162,17 @@ class Decoder:
         held, self._held = self._held, self._held[len(piece) :]
         return self._utf8.decode(piece[len(held) :])
 
+    def copy(self) -> Decoder:
+        """Another one at the same place."""
+        other = Decoder(self._tokenizer, self._after, self._held)
+        other._utf8.setstate(self._utf8.getstate())
+        return other
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what has come is all given out: no unfinished character, no text held."""
+        return not self._held and not self._utf8.getstate()[0]
+
     def flush(self) -> str:
         """The rest, at the end of the stream."""
         return self._utf8.decode(b"", final=True)

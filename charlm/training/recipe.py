@@ -225,8 +225,8 @@ def choose(
     return Recipe(
         model=model, dropout=_dropout(options, tokens / train_tokens),
         forget_bias=options.forget_bias, minutes=minutes, epochs=options.epochs,
-        steps=options.steps, batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model), lines=options.lines,
-        seed=options.seed, device=device, precision=precision, tokens=tokens,
+        steps=options.steps, batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model),
+        lines=options.lines, seed=options.seed, device=device, precision=precision, tokens=tokens,
     )  # fmt: skip
 
 

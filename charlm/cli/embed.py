@@ -1,0 +1,103 @@
+"""`charlm embed`: vectors of the tokens of a text, and of words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlm.cli.common import (
+    EncodingOption,
+    ModelOption,
+    load_named,
+    note,
+    read_lines,
+    text_encoding,
+    warn_unknown,
+    write,
+)
+from charlm.errors import InputError
+
+if TYPE_CHECKING:
+    from charlm.embedding import LineVectors
+    from charlm.language_model import LanguageModel
+
+BINARY = (".safetensors", ".npz")
+TEXT = (".txt", ".vec")
+
+
+def embed(
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="A text, or with --words a list of words.", show_default=False
+        ),
+    ] = None,
+    model: ModelOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to write: .safetensors or .npz, with --words .txt too; else FILE's name "
+            "and .safetensors.",
+            show_default=False,
+        ),
+    ] = None,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="One vector a line, the mean of its tokens'.")
+    ] = False,
+    words: Annotated[
+        bool,
+        typer.Option(
+            "--words", help="Vectors of words by themselves; without FILE of the whole vocabulary."
+        ),
+    ] = False,
+    encoding: EncodingOption = "utf-8",
+) -> None:
+    """Write a vector for each token of a text, or for words: numbers for other programs."""
+    from charlm.embedding import check_name, of_lines, of_tokens, save
+
+    if file is None and not words:
+        raise InputError("name a text to embed, or add --words for the vectors of the vocabulary")
+    if mean and words:
+        raise InputError("--mean and --words: give only one of them")
+    target = out or Path(f"{'words' if file is None else Path(file).stem}.safetensors")
+    check_name(target, *BINARY, *(TEXT if words else ()))
+    if target.exists():
+        raise InputError(f"{target} exists; remove it, or name another file with --out")
+    loaded = load_named(model)
+    encoding = text_encoding(loaded, encoding)
+    if words:
+        _words(loaded, None if file is None else list(read_lines(file, encoding)), target)
+    else:
+        lines = _lines(loaded, list(read_lines(file or "-", encoding)))
+        save(target, of_lines(lines) if mean else of_tokens(lines))
+    write(str(target))
+
+
+def _lines(model: LanguageModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+    unknown: dict[str, None] = {}
+    for line, found in zip(lines, model.embed(lines), strict=True):
+        unknown.update(dict.fromkeys(model.unknown_in(line)))
+        yield line, found
+    warn_unknown(unknown)
+
+
+def _words(model: LanguageModel, words: list[str] | None, target: Path) -> None:
+    import numpy as np
+
+    from charlm import word_vectors
+    from charlm.embedding import save
+
+    if words is not None and not model.config.characters:
+        warn_unknown(word for word in words if model.word_id(word) is None)
+    names = model.vocabulary if words is None else words
+    vectors = model.word_vectors(words)
+    if target.suffix in TEXT:
+        word_vectors.write(target, names, vectors)
+    else:
+        spelled = np.frombuffer("\n".join(names).encode(), np.uint8)
+        save(target, {"vectors": vectors, "words": spelled})
+    note(f"{len(names):,} vectors of {vectors.shape[1]} features")

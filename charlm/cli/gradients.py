@@ -1,0 +1,203 @@
+"""`charlm gradients`: how far back gradients reach."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from charlm.cli.common import (
+    EncodingOption,
+    choose_format,
+    load_named,
+    note,
+    text_encoding,
+    tsv_row,
+    warn_unknown,
+    write,
+    write_table,
+)
+from charlm.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from charlm.language_model import LanguageModel
+    from charlm.model.config import ModelConfig
+    from charlm.model.gradients import GradientNorms
+
+FORMATS = ("table", "tsv", "json")
+PLOTS = (".png", ".svg")
+ROWS = 31  # of a table, at most
+WIDTH = 76  # of a table, about
+
+
+class Measured(NamedTuple):
+    """A model by the name it goes by in the output, and what was found."""
+
+    name: str
+    config: ModelConfig
+    norms: GradientNorms
+
+
+def gradients(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL]... TEXT",
+            help="Model files or folders, else as --model elsewhere; then a text, or its file.",
+            show_default=False,
+        ),
+    ],
+    steps: Annotated[int, typer.Option(metavar="K", help="How many steps back.")] = 60,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.png|FILE.svg", help="Draw it too, by matplotlib.", show_default=False
+        ),
+    ] = None,
+    encoding: EncodingOption = "utf-8",
+) -> None:
+    """Show how far back gradients reach: the norm of a token's loss by the states before it."""
+    chosen = choose_format(format, FORMATS)
+    if steps < 1:
+        raise OptionError(f"--steps {steps}: must be 1 or more")
+    if plot is not None:
+        _check_plot(Path(plot))
+    *models, text = arguments
+    named: list[str | None] = [*models] or [None]
+    found = [_measured(model, text, steps, encoding) for model in named]
+    {"table": _table, "tsv": _tsv, "json": _json}[chosen](found)
+    if plot is not None:
+        _write_plot(Path(plot), found)
+        note(f"plot: {plot}")
+
+
+def _measured(model: str | None, text: str, steps: int, encoding: str) -> Measured:
+    loaded = load_named(model)
+    text = _text(loaded, text, encoding)
+    from charlm.model.gradients import gradient_norms
+
+    ids = loaded.tokenizer.encode_ids(text)
+    norms = gradient_norms(loaded.network, ids, steps)
+    warn_unknown(loaded.unknown_in(text))
+    if norms.steps < steps:
+        note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")
+    return Measured(model or str(loaded.path.parent), loaded.config, norms)
+
+
+def _text(model: LanguageModel, text: str, encoding: str) -> str:
+    """What the file of this name holds; if there is none, the text itself."""
+    path = Path(text)
+    try:
+        if not text or not path.exists():
+            return text
+    except OSError:  # longer than a name can be
+        return text
+    if path.is_dir():
+        raise InputError(f"{text} is a folder; give a text, or its file, after the models")
+    from charlm.corpus.reading import Corpus
+
+    return "".join(Corpus([path], model.card.unit, text_encoding(model, encoding)).blocks())
+
+
+def _curves(found: Sequence[Measured]) -> Iterator[tuple[str, list[float]]]:
+    """Each model's norms by name: of the hidden state, and of the cell if there is one."""
+    for name, _, norms in found:
+        yield f"{name} dh", norms.dh.tolist()
+        if norms.dc is not None:
+            yield f"{name} dc", norms.dc.tolist()
+
+
+def _table(found: Sequence[Measured]) -> None:
+    names, curves = zip(*_curves(found), strict=True)
+    bars = _bars(curves, max(WIDTH // len(curves) - 10, 4))
+    longest = max(map(len, curves))
+    write_table(
+        [("k", "right"), *((name, "left") for name in names)],
+        (
+            (str(k), *(f"{c[k]:.1e} {b[k]}" if k < len(c) else "" for c, b in bars))
+            for k in range(0, longest, -(-longest // ROWS))
+        ),
+    )
+    for name, _, norms in found:
+        write(f"{name}: {_described(norms)}")
+
+
+def _bars(curves: Sequence[list[float]], width: int) -> list[tuple[list[float], list[str]]]:
+    """Each curve with a bar for each value, all on one logarithmic scale up to `width`."""
+    logs = [math.log(value) for curve in curves for value in curve if 0 < value < math.inf]
+    low, high = min(logs, default=0.0), max(logs, default=0.0)
+
+    def bar(value: float) -> str:
+        log = min(math.log(value), high) if value > 0 else low
+        return "▇" * round(width * (log - low) / ((high - low) or 1))
+
+    return [(curve, [bar(value) for value in curve]) for curve in curves]
+
+
+def _described(norms: GradientNorms) -> str:
+    if not math.isfinite(norms.decay):
+        return "the gradient of h is zero"
+    change = "halves" if norms.decay > 0 else "doubles"
+    every = f"every {abs(math.log(2) / norms.decay):.1f} steps back" if norms.decay else "never"
+    return f"the gradient of h {change} {every} ({norms.decay:.4f} nats/step)"
+
+
+def _tsv(found: Sequence[Measured]) -> None:
+    write(tsv_row(["model", "k", "dh", "dc"]))
+    for name, _, norms in found:
+        for k, dh in enumerate(norms.dh):
+            write(tsv_row([name, k, dh, "" if norms.dc is None else norms.dc[k]]))
+
+
+def _json(found: Sequence[Measured]) -> None:
+    for name, config, norms in found:
+        about = {
+            "model": name, "cell": config.cell, "layers": config.layers, "hidden": config.hidden,
+            "steps": norms.steps, "windows": norms.windows,
+            "decay_nats_per_step": _finite(norms.decay),
+            "half_life_steps": _finite(norms.half_life),
+            "dh": norms.dh.tolist(), "dc": None if norms.dc is None else norms.dc.tolist(),
+        }  # fmt: skip
+        write(json.dumps(about, ensure_ascii=False))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _check_plot(path: Path) -> None:
+    """Raise OptionError before anything is measured if the plot cannot be drawn."""
+    from importlib.util import find_spec
+
+    if path.suffix.lower() not in PLOTS:
+        raise OptionError(f"--plot {path}: the file's name must end in {' or '.join(PLOTS)}")
+    if not path.parent.is_dir():
+        raise OptionError(f"--plot {path}: there is no folder {path.parent}")
+    if find_spec("matplotlib") is None:
+        raise OptionError("--plot needs matplotlib; install it with `pip install matplotlib`")
+
+
+def _write_plot(path: Path, found: Sequence[Measured]) -> None:
+    from matplotlib.figure import Figure
+
+    from charlm.files import replacing
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, norms in _curves(found):
+        style = "--" if name.endswith(" dc") else "-"
+        axes.semilogy(norms, style, label=name)
+    axes.set_xlabel("k, steps back")
+    axes.set_ylabel("norm of the gradient of the loss by the state at t − k")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(path) as beside:
+        figure.savefig(beside, format=path.suffix[1:].lower(), dpi=150)

@@ -1,0 +1,97 @@
+"""Vectors of tokens in their context, and of words by themselves, and files of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import OptionError
+from charlm.files import replacing
+from charlm.model.likelihood import Backend, states
+from charlm.tokenizer import Tokenizer
+
+LINES_AT_ONCE = 1024
+
+
+class LineVectors(NamedTuple):
+    """The tokens of a line as vectors.
+
+    vectors:  (n, D) float32, the top layer's output after each token, read from the line's start;
+              of a bidirectional model (D = 2·H), beside that after reading from the line's end
+    ids:      (n,) int64, in the model's vocabulary
+    spans:    (n, 2) int64, the characters [start, end) of the line behind each token
+    """
+
+    vectors: NDArray[np.float32]
+    ids: NDArray[np.int64]
+    spans: NDArray[np.int64]
+
+
+def embed_lines(
+    backend: Backend, tokenizer: Tokenizer, lines: Iterable[str]
+) -> Iterator[LineVectors]:
+    """The vectors of each line, which depend on that line alone."""
+    remaining = iter(lines)
+    while batch := list(islice(remaining, LINES_AT_ONCE)):
+        encoded = [tokenizer.encode(line) for line in batch]
+        width = backend.config.hidden * (2 if backend.config.bidirectional else 1)
+        found = states(backend, [ids for ids, _ in encoded])
+        for vectors, (ids, spans) in zip(found, encoded, strict=True):
+            yield LineVectors(vectors.reshape(-1, width), ids, spans.reshape(-1, 2))
+
+
+def of_tokens(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file of token vectors.
+
+    vectors (n, D) float32; ids (n,) int64; lines (n,) int64, from 0; start, end (n,) int64, the
+    characters [start, end) of the whole text, in which each line has one character for its end
+    """
+    parts: dict[str, list[NDArray[Any]]] = {n: [] for n in ("vectors", "ids", "lines", "spans")}
+    position = 0
+    for number, (line, found) in enumerate(lines):
+        parts["vectors"].append(found.vectors)
+        parts["ids"].append(found.ids)
+        parts["lines"].append(np.full(len(found.ids), number))
+        parts["spans"].append(found.spans + position)
+        position += len(line) + 1
+    arrays = {name: np.concatenate(values) for name, values in parts.items()}
+    spans = arrays.pop("spans")
+    return arrays | {"start": spans[:, 0].copy(), "end": spans[:, 1].copy()}
+
+
+def of_lines(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file of line vectors.
+
+    vectors (lines, D) float32, the mean over a line's tokens, 0 for an empty line; start, end
+    (lines,) int64, the characters [start, end) of the whole text
+    """
+    means, spans, position = [], [], 0
+    for line, found in lines:
+        means.append(found.vectors.sum(axis=0) / max(len(found.vectors), 1))
+        spans.append((position, position + len(line)))
+        position += len(line) + 1
+    start, end = np.array(spans, np.int64).reshape(-1, 2).T
+    return {"vectors": np.stack(means), "start": start.copy(), "end": end.copy()}
+
+
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays to a .safetensors or .npz file."""
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        with replacing(path) as beside:
+            save_file(dict(arrays), beside)
+    else:
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stubs name an option
+
+
+def check_name(path: Path, *suffixes: str) -> None:
+    """Raises OptionError for a file of another kind than these."""
+    if path.suffix not in suffixes:
+        raise OptionError(f"--out {path}: end the name in {' or '.join(suffixes)}")

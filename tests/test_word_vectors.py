@@ -1,0 +1,71 @@
+"""Files of word vectors: read, broken, written, and read by gensim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charlm import word_vectors
+from charlm.errors import InputError
+from charlm.tokenizer import train_tokenizer
+
+TOKENIZER = train_tokenizer("word", lambda: ["the Cat sat , the cat\n"])
+LINES = ["the 1 2 3", "cat 0.5 -1e-2 7", "dog 9 9 9", ", 4 5 6"]
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("head", [[], ["4 3"]])
+def test_vectors_are_those_of_the_vocabulary_in_lower_case_if_need_be(
+    tmp_path: Path, head: list[str]
+) -> None:
+    path = written(tmp_path / "v.txt", *head, *LINES)
+    assert word_vectors.width(path) == 3
+    found = word_vectors.read(path, TOKENIZER)
+    by_word = {TOKENIZER.token(id): v.tolist() for id, v in zip(*vars(found).values(), strict=True)}
+    cat = [0.5, np.float32(-0.01), 7.0]
+    assert by_word == {"the": [1, 2, 3], "cat": cat, "Cat": cat, ",": [4, 5, 6]}
+
+
+def test_a_word_of_several_parts_and_trailing_spaces_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "v.txt", "the 1 2 3 ", ". . . 1 2 3", "cat 1 1 1")
+    assert len(word_vectors.read(path, TOKENIZER).ids) == 3  # Cat too
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["the 1 2 3", "cat 1 2"], "line 2: should be a word and 3 numbers"),
+        (["2 3", "the 1 2 3", "cat 1 x 3"], "line 3: should be a word and 3 numbers"),
+        (["the 1 2 3", "", "cat 1 2 3"], "line 2: should be"),
+        (["the 1 2 nan"], "line 1: should be"),
+        (["9 3", "the 1 2 3"], "ends after 1 of 9 words; the file is cut off"),
+        (["word"], "no file of word vectors"),
+        (["zebra 1 2 3"], "has a vector for none of the"),
+    ],
+)
+def test_broken_files_are_refused_by_name_and_line(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
+    path = written(tmp_path / "broken.txt", *lines)
+    with pytest.raises(InputError, match=rf"broken\.txt.*{message}"):
+        word_vectors.read(path, TOKENIZER)
+
+
+def test_gensim_reads_what_is_written(tmp_path: Path) -> None:
+    keyed_vectors = pytest.importorskip("gensim.models").KeyedVectors
+    words = [TOKENIZER.token(id) for id in range(TOKENIZER.size)]
+    vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
+    path = tmp_path / "v.txt"
+    word_vectors.write(path, words, vectors)
+    theirs = keyed_vectors.load_word2vec_format(str(path))
+    assert theirs.index_to_key == words
+    np.testing.assert_allclose(theirs.vectors, vectors, rtol=1e-6)
+    ours = word_vectors.read(path, TOKENIZER)
+    np.testing.assert_allclose(ours.vectors, vectors[ours.ids], rtol=1e-6)
+    assert len(ours.ids) == len(words)
