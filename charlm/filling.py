@@ -162,7 +162,8 @@ class _Filling:
         else:
             end = np.arange(self.tokenizer.size) == EOS  # which no bidirectional model predicts
         most, width = (1, WORDS) if self.tokenizer.level == "word" else (LONGEST, BEAM)
-        start = self._those(self.texts if left else self.starts, _is_word)
+        # The piece of a space alone may begin a line, too, and adds nothing there.
+        start = self._those(self.texts if left else self.starts, _has_no_space)
         first = _Onward("", decoder, start)
         return _search(side, first, self._those(self.texts, _is_word), end, most, width)
 
@@ -175,7 +176,9 @@ class _Filling:
         # A subword that begins a word has the space before it: with it the word is complete.
         spaced = self.tokenizer.level == "subword" and (not left or left[-1].isspace())
         if spaced:
-            allowed |= self._those(self.texts, lambda text: text[:1] == " " and _is_word(text[1:]))
+            allowed |= self._those(
+                self.texts, lambda text: text[:1] == " " and _has_no_space(text[1:])
+            )
         pieces = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
         first = _Backward(b"", pieces, spaced)
         return _search(side, first, allowed, end, LONGEST, BEAM)
@@ -192,7 +195,11 @@ def _sums(logprobs: Sequence[Floats]) -> NDArray[np.float64]:
 
 
 def _is_word(text: str) -> bool:
-    return bool(text) and not any(char.isspace() for char in text)
+    return bool(text) and _has_no_space(text)
+
+
+def _has_no_space(text: str) -> bool:
+    return not any(char.isspace() for char in text)
 
 
 class _Side:
@@ -247,7 +254,7 @@ class _Onward:
     @property
     def is_open(self) -> bool:
         """Whether it may go on."""
-        return not self.text or _is_word(self.text)
+        return _has_no_space(self.text)
 
 
 @dataclass(frozen=True)
