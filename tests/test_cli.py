@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -58,7 +59,7 @@ def test_train_score_sample_from_one_folder_without_naming_the_model(
     info = charlm("info", "--json", cwd=tmp_path)
     about = json.loads(info.stdout)
     assert about["model"]["hidden"] == 16 and len(about["curve"]) == 12
-    assert "1 × 16 lstm" in charlm("info", cwd=tmp_path).stdout
+    assert "lstm of 16, " in charlm("info", cwd=tmp_path).stdout
 
 
 def test_minutes_are_kept_from_start_to_model(corpus: Path, tmp_path: Path) -> None:
@@ -252,3 +253,116 @@ def test_a_signal_saves_what_was_learnt_and_the_run_goes_on(
     assert charlm("score", "the cat", "-m", "runs/corpus", cwd=tmp_path).returncode == 0
     note = charlm("train", corpus, "--steps", 2, "--hidden", 8, cwd=tmp_path).stderr
     assert "--out runs/corpus --resume" in note and "unfinished run of this corpus" in note
+
+
+@pytest.fixture(scope="module")
+def both(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bidirectional model of words by their letters."""
+    out = tmp_path_factory.mktemp("both") / "run"
+    options = ["--level", "word", "--characters", "convolutional", "--bidirectional", "--quiet"]
+    ran = charlm("train", corpus, *options, "--steps", 300, "--hidden", 24, "--out", out)
+    assert ran.returncode == 0, ran.stderr
+    return out
+
+
+def test_fill_formats(both: Path, path: Path) -> None:
+    line = "the ___ sat on ___ mat"
+    shown = charlm("fill", line, "a bird ___ all day", "--model", both)
+    heading, *rows = [row.split("\t") for row in shown.stdout.splitlines()]
+    assert heading == ["sentence", "blank", "rank", "filler", "probability"]
+    assert rows[0][:3] == ["1", "1", "1"] and rows[6][:3] == ["1", "2", "2"]
+    assert len(rows) == 15 and rows[-1][0] == "2" and rows[5][3] == "the"
+    found = json.loads(charlm("fill", line, "-k", 2, "--format", "json", "--model", both).stdout)
+    assert found["text"] == line and [len(blank) for blank in found["blanks"]] == [2, 2]
+    assert found["blanks"][1][0]["filler"] == "the"
+    assert "no blank in 'the [] sat'" in failed(charlm("fill", "--model", both, stdin="the [] sat"))
+    table = charlm("fill", "--blank", "[]", "--format", "table", "--model", path,
+                   stdin="the [] slept at home\n").stdout  # fmt: skip
+    assert table.splitlines()[0] == "the [] slept at home" and "cat" in table
+
+
+def test_a_bidirectional_model_says_what_it_is_for(both: Path, corpus: Path) -> None:
+    for command in (["score", "the cat"], ["sample"], ["evaluate", corpus]):
+        message = failed(charlm(*command, "--model", both))
+        assert "is bidirectional: it fills blanks (charlm fill)" in message
+    scored = charlm("score", "--pseudo", "the cat sat", "--format", "json", "--model", both)
+    assert {"pseudo_logprob", "pseudo_perplexity", "tokens"} < set(json.loads(scored.stdout))
+    assert "pseudo-probability" in charlm(
+        "score", "--pseudo", "the cat sat", "--format", "table", "--model", both
+    ).stdout  # fmt: skip
+    info = charlm("info", both).stdout
+    assert "convolutional spelling" in info and "each token given all others" in info
+
+
+def test_embed_writes_tokens_lines_and_words(both: Path, path: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the cat\n\na dog sat\n", encoding="utf-8")
+    ran = charlm("embed", text, "--model", path, cwd=tmp_path)
+    assert ran.stdout == "text.safetensors\n", ran.stderr
+    arrays = load_file(tmp_path / "text.safetensors")
+    assert arrays["vectors"].shape == (16, 32) and arrays["lines"].tolist()[-1] == 2
+    assert "exists; remove it, or name another" in failed(
+        charlm("embed", text, "--model", path, cwd=tmp_path)
+    )
+    lines = charlm("embed", text, "--mean", "--out", "lines.npz", "--model", both, cwd=tmp_path)
+    assert np.load(tmp_path / "lines.npz")["vectors"].shape == (3, 48) and not lines.returncode
+    words = tmp_path / "words.txt"
+    words.write_text("cat\nunheard\n", encoding="utf-8")
+    charlm("embed", words, "--words", "--out", "two.txt", "--model", both, cwd=tmp_path)
+    first, *rows = (tmp_path / "two.txt").read_text(encoding="utf-8").splitlines()
+    assert first == "2 174" and [row.split()[0] for row in rows] == ["cat", "unheard"]
+    charlm("embed", "--words", "--model", both, cwd=tmp_path)
+    arrays = load_file(tmp_path / "words.safetensors")
+    names = arrays["words"].tobytes().decode().split("\n")
+    assert names[:3] == ["<START>", "<EOS>", "<UNK>"] and len(names) == len(arrays["vectors"])
+    assert "--out a.csv: end the name in" in failed(charlm("embed", text, "--out", "a.csv"))
+    assert "add --words" in failed(charlm("embed"))
+
+
+def test_the_written_words_are_those_to_start_from(
+    both: Path, corpus: Path, tmp_path: Path
+) -> None:
+    charlm("embed", "--words", "--model", both, "--out", "all.txt", cwd=tmp_path)
+    ran = charlm(
+        "train", corpus, "--level", "word", "--embeddings", "all.txt", "--steps", 2, cwd=tmp_path
+    )
+    assert "embeddings: 26 of 26 tokens have a vector" in ran.stderr, ran.stderr
+
+
+def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -> None:
+    charlm("train", corpus, "--cell", "rnn", "--steps", 5, "--hidden", 8, "--out", "rnn",
+           cwd=tmp_path)  # fmt: skip
+    ran = charlm("gradients", path, "rnn", corpus, "--steps", 9, cwd=tmp_path)
+    rows = [row.split("\t") for row in ran.stdout.splitlines()]
+    assert rows[0] == ["model", "k", "dh", "dc"] and len(rows) == 21, ran.stderr
+    assert {row[0] for row in rows[1:]} == {str(path), "rnn"}
+
+
+def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
+    charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
+    plain, cached, other = (
+        json.loads(charlm("evaluate", corpus, *more, "--model", "run", "--format", "json",
+                          cwd=tmp_path).stdout)["perplexity"]
+        for more in ([], ["--cache", 200, "--cache-flatness", 1], ["--cache", 1])
+    )  # fmt: skip
+    assert cached < plain and cached != other
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--cell", "gru", "--peepholes", "ifo"], "--peepholes ifo: is not for --cell gru"),
+        (["--reset", "after"], "--reset after: is not for --cell lstm, but for --cell gru"),
+        (["--cell", "rnn", "--no-forget-gate"], "--no-forget-gate: is not for --cell rnn"),
+        (["--embeddings", "broken.txt", "--level", "word"], "broken.txt, line 2: should be"),
+        (["--embeddings", "wide.txt", "--level", "word", "--embedding", 5], "have 2 features"),
+        (["--embeddings", "none.txt", "--level", "word"], "none.txt"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused_before_training(
+    corpus: Path, tmp_path: Path, options: list[object], words: str
+) -> None:
+    (tmp_path / "broken.txt").write_text("the 1 2\ncat 1\n", encoding="utf-8")
+    (tmp_path / "wide.txt").write_text("the 1 2\ncat 1 2\n", encoding="utf-8")
+    ran = charlm("train", corpus, "--steps", 5, *options, cwd=tmp_path)
+    assert words in failed(ran) and not list(tmp_path.glob("runs/*"))

@@ -312,7 +312,7 @@ def test_a_network_starts_as_it_should() -> None:
         for gate in layer.U.detach().chunk(4):
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)
     relu = Network(ModelConfig(30, "rnn", hidden=16, activation="relu"))
-    torch.testing.assert_close(relu.layers[0].U.detach(), torch.eye(16))
+    torch.testing.assert_close(relu.layers[0].U.detach(), torch.eye(16) / 2)
     normed = Network(ModelConfig(30, "gru", hidden=16, layer_norm=True))
     assert normed.layers[0].gain.eq(1).all() and normed.layers[0].gain_u.eq(1).all()
 

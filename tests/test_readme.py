@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHORT = 0.1  # minutes
+SHORT = 0.05  # minutes
 
 
 def blocks(language: str) -> list[str]:

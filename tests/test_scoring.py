@@ -127,7 +127,7 @@ def test_a_long_text_in_streams_scores_as_in_one(
 ) -> None:
     ids = model.tokenizer.encode_ids("the cat sat on the mat\na dog sang at home\n" * 300)
     in_streams = text_logprob(model.stepper, ids)
-    monkeypatch.setattr("charlm.model.likelihood.TOKENS_PER_STREAM", 10**9)
+    monkeypatch.setattr("charlm.model.likelihood.LONGEST_SINGLE", 10**9)
     in_one = text_logprob(model.stepper, ids)
     assert in_streams != in_one and abs(in_streams - in_one) < 1e-5 * len(ids)
 

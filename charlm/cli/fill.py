@@ -44,8 +44,8 @@ def fill(
     if chosen == "tsv":
         write(tsv_row(["sentence", "blank", "rank", "filler", "probability"]))
     for number, text in enumerate(texts or read_lines("-", "utf-8"), start=1):
-        warn_unknown(loaded.unknown_in(text.replace(blank, " ")))
         found = loaded.fill(text, k=k, blank=blank)
+        warn_unknown(loaded.unknown_in(text.replace(blank, " ")))
         rows = [
             (place, rank, filler)
             for place, fillers in enumerate(found, start=1)

@@ -41,15 +41,15 @@ def info(
         return
     from charlm.training.reporter import sparkline
 
+    both_sides = "each token given all others, " if config.bidirectional else ""
     kind = "independent lines" if card.lines else "one document"
     rows = {
         "model": str(loaded.path),
-        "network": f"{config.layers} × {config.hidden} {config.cell}, {weights:,} weights",
+        "network": f"{config.described()}, {weights:,} weights",
         "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
-        "validation": _validation(
-            card.valid_carried, card.valid_bits_per_char, card.valid_is_held_out
-        ),
+        "validation": both_sides
+        + _validation(card.valid_carried, card.valid_bits_per_char, card.valid_is_held_out),
         "each line alone": "" if card.valid_lines is None else f"{card.valid_lines:.4f} nats/token",
         "trained": f"{card.trained}; {card.seconds:.0f} s",
         "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"

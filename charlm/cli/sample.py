@@ -68,11 +68,11 @@ def sample(
     if n < 1:
         raise OptionError(f"-n {n}: must be 1 or more")
     loaded = load_named(model)
+    texts = [loaded.stream(prime, sample=k, **options) for k in range(n)]
     if given is None:
         note(f"seed: {seed}")
     warn_unknown(loaded.unknown_in(prime, prime=True))
-    for k in range(n):
-        pieces = loaded.stream(prime, sample=k, **options)
+    for k, pieces in enumerate(texts):
         if as_json:
             text = prime + "".join(pieces)
             write(

@@ -105,6 +105,28 @@ class ModelConfig:
                 )
         return CELLS[self.cell](**asked)
 
+    def described(self) -> str:
+        """In words: the size, and what is special about it."""
+        many = self.layers > 1
+        size = (
+            f"{self.layers} × {self.hidden} {self.cell}"
+            if many
+            else f"{self.cell} of {self.hidden}"
+        )
+        values = {name: getattr(self, name) for name in VARIANTS}
+        parts = [size, *(f"{name} {v}" for name, v in values.items() if v and isinstance(v, str))]
+        parts += ["no forget gate"] if self.forget_gate is False else []
+        parts += [f"{self.characters} spelling"] if self.characters else []
+        for name, text in (("highway", "highway"), ("feedforward", "feed-forward")):
+            count = getattr(self, name)
+            parts += [f"{count} {text} layer{'s' * (count > 1)}"] if count else []
+        flags = {
+            "layer_norm": "layer norm",
+            "residual": "residual",
+            "bidirectional": "bidirectional",
+        }
+        return ", ".join(parts + [text for name, text in flags.items() if getattr(self, name)])
+
     @property
     def inputs(self) -> int:
         """Features that the first layer reads."""

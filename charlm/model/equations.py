@@ -48,7 +48,7 @@ class Cell:
     vectors:   names of further parameters (H,), zero at first
     gains:     with layer normalisation, the names of the gains (G·H,), one at first
     fused:     the name of torch's own kernel for exactly these equations, if it has one
-    identity:  recurrent matrices start as the identity (Le et al. 2015), else orthogonal
+    identity:  recurrent matrices start as half the identity, else orthogonal
     """
 
     step: Callable[[Any, Array, State], State]

@@ -229,7 +229,8 @@ class Layer(nn.Module):
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
         """Input weights by Glorot and Bengio (2010); recurrent ones orthogonal (Saxe et al. 2014)
-        gate by gate, or the identity (Le et al. 2015); the forget gate's bias as given (Gers et
+        gate by gate, or half the identity (as Le et al. 2015, whose whole identity lets the state
+        of a running text grow without bound); the forget gate's bias as given (Gers et
         al. 2000), every other bias 0."""
         for gate, rows in self._rows(self.cell.gates):
             nn.init.xavier_uniform_(self.W[rows], generator=generator)
@@ -239,7 +240,7 @@ class Layer(nn.Module):
             matrix = getattr(self, name)
             for _, rows in self._rows(gates):
                 if self.cell.identity:
-                    nn.init.eye_(matrix[rows])
+                    nn.init.eye_(matrix[rows]).mul_(0.5)
                 else:
                     nn.init.orthogonal_(matrix[rows], generator=generator)
 

@@ -21,8 +21,9 @@ Ids = NDArray[np.integer]
 # A long text is cut into streams that run side by side. Each first reads this many tokens of
 # what stands before it, by when its state is the one that a single run would have carried.
 WARM_UP = 512
-TOKENS_PER_STREAM = 8 * WARM_UP
+LONGEST_SINGLE = 8 * WARM_UP
 MOST_STREAMS = 64
+STEP_PER_STREAM = 50  # a step takes as long as 50 streams more in it
 STEPS_AT_ONCE = 128
 # Sequences of similar length run side by side, in shapes that recur: a fused kernel is made anew
 # for each shape.
@@ -52,10 +53,15 @@ class Backend(Protocol):
 
 
 def text_streams(tokens: int) -> tuple[int, int]:
-    """How many streams a text of so many tokens is cut into, and how many tokens each reads."""
-    streams = int(np.clip(tokens // TOKENS_PER_STREAM, 1, MOST_STREAMS))
-    warm_up = WARM_UP if streams > 1 else 0
-    return streams, -(-(tokens - warm_up) // streams) + warm_up
+    """How many streams a text of so many tokens is cut into, and how many tokens each reads.
+
+    With s streams it takes about (tokens / s + WARM_UP)·(STEP_PER_STREAM + s); s is where that
+    is least.
+    """
+    if tokens < LONGEST_SINGLE:
+        return 1, tokens
+    streams = min(round((STEP_PER_STREAM * tokens / WARM_UP) ** 0.5), MOST_STREAMS)
+    return streams, -(-(tokens - WARM_UP) // streams) + WARM_UP
 
 
 def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) -> float:

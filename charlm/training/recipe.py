@@ -155,10 +155,8 @@ class Recipe:
 
     def described(self) -> str:
         """The choice in one line."""
-        m = self.model
-        size = f"{m.layers} × {m.hidden} {m.cell}" if m.layers > 1 else f"{m.cell} of {m.hidden}"
         parts = [
-            size, *extras(m), f"dropout {self.dropout.outputs:g}",
+            self.model.described(), f"dropout {self.dropout.outputs:g}",
             f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
             f"{self.precision} on {self.device}", self.budget,
         ]  # fmt: skip
@@ -273,18 +271,6 @@ def probe(options: TrainOptions) -> ModelConfig:
     return network(plain, PROBE_VOCAB, PROBE_HIDDEN)
 
 
-def extras(model: ModelConfig) -> list[str]:
-    """What is special about a network, in words."""
-    values = {name: getattr(model, name) for name in VARIANTS}
-    named = [f"{name} {v}" for name, v in values.items() if isinstance(v, str) and v]
-    if model.forget_gate is False:
-        named.append("no forget gate")
-    named += [f"{model.characters} spelling"] if model.characters else []
-    named += [f"{getattr(model, n)} {n}" for n in ("highway", "feedforward") if getattr(model, n)]
-    flags = {"layer_norm": "layer norm", "residual": "residual", "bidirectional": "bidirectional"}
-    return named + [text for name, text in flags.items() if getattr(model, name)]
-
-
 # How many tokens should be trained on for each recurrent weight, and how many weights a text can
 # teach, as a multiple of the square root of its tokens.
 TOKENS_PER_WEIGHT = 8.0
@@ -313,7 +299,10 @@ def _dropout(options: TrainOptions, epochs: float) -> Dropout:
     )
 
 
+# Of the learning rate that suits an LSTM; with the whole of it these cells do not learn.
+CELL_RATE = {"rnn": 0.6, "gru-simple": 0.6}
+
+
 def _learning_rate(model: ModelConfig) -> float:
-    if model.tied:
-        return round(min(6e-3 * 256 / model.hidden, 8e-3), 4)
-    return round(min(7e-3 * (384 / model.hidden) ** 0.5, 8e-3), 4)
+    rate = 6e-3 * 256 / model.hidden if model.tied else 7e-3 * (384 / model.hidden) ** 0.5
+    return round(min(rate, 8e-3) * CELL_RATE.get(model.cell, 1.0), 4)

@@ -29,8 +29,9 @@ FP16_SCALE = 2.0**12
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
 AVERAGE_DECAY = 0.98  # a step
-EVALUATIONS = 12  # on the way; together they may take this part of the training time:
+EVALUATIONS = 12  # on the way; together they should take this part of the training time,
 EVALUATION_SHARE = 0.05
+MOST_SHARE = 0.1  # and of a budget in minutes they may not take more than this
 FEWEST_EVALUATED = 4096  # tokens
 SMOOTHING = 0.02  # of the running training loss
 MOST_SKIPPED = 50
@@ -114,7 +115,7 @@ class Trainer:
         self.best_loss = self.train_loss = math.inf
         self.place = Place()
         self.step = self.evaluations = self.skipped = 0
-        self.seconds = 0.0
+        self.seconds = self.evaluating = 0.0
 
     def run(self, clock: Clock) -> Iterator[Progress]:
         """Train until the budget is used up; how it stands after every step."""
@@ -129,7 +130,7 @@ class Trainer:
             fraction = clock.fraction(self.step)
             if fraction >= AVERAGE_FROM:
                 self._average()
-            valid_loss = self.evaluate() if self._evaluation_is_due(fraction) else None
+            valid_loss = self.evaluate() if self._evaluation_is_due(fraction, clock) else None
             self.seconds = clock.seconds
             epoch = self.place.epoch + self.place.step / self.batches.steps_per_epoch
             yield Progress(
@@ -140,6 +141,7 @@ class Trainer:
 
     def evaluate(self) -> float:
         """The validation loss, nats per token, in the training precision; best weights are kept."""
+        before = time.perf_counter()
         with self._averaged(), autocast(self.recipe.precision, self.device):
             self.network.eval()
             loss = self.validation.loss(self.network)
@@ -147,10 +149,14 @@ class Trainer:
             if loss < self.best_loss or not self.best:
                 self.best_loss = loss
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.evaluating += time.perf_counter() - before
         return loss
 
-    def _evaluation_is_due(self, fraction: float) -> bool:
+    def _evaluation_is_due(self, fraction: float, clock: Clock) -> bool:
         due, self.evaluations = self.evaluations, int(fraction * EVALUATIONS)
+        if self.recipe.minutes and fraction < 1:
+            affordable = MOST_SHARE * clock.seconds
+            return self.evaluations > due and self.evaluating <= affordable
         return self.evaluations > due
 
     def _update(self, batch: Batch, rate: float) -> None:
