@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, PLOT = ROOT / "benchmarks/cells.json", ROOT / "docs/cells.md", "gradients.svg"
-HIDDEN = 256  # of what learns
+HIDDEN, DROPOUT = 256, 0.1  # of what learns: the same for all
 TIMED = {"hidden": 512, "inputs": 128, "steps": 32, "batch": 32}
 ROUNDS = 9
 CELLS = {
@@ -86,28 +86,30 @@ def speed() -> dict[str, dict[str, float]]:
     return {n: {p: tokens / median(s[1:]) for p, s in by.items()} for n, by in seconds.items()}
 
 
-def charlm(*arguments: str) -> str:
+def charlm(folder: str, *arguments: str) -> str:
+    """Run a command in a folder; its standard output."""
     command = [sys.executable, "-m", "charlm", *arguments]
-    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    ran = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True, text=True)
+    return ran.stdout
 
 
 def trained(text: str, minutes: float, folder: str, arguments: str, seed: int = 1) -> Path:
     run = Path(folder) / f"run{len(list(Path(folder).iterdir()))}"
     charlm(
-        "train", text, "--hidden", str(HIDDEN), "--minutes", str(minutes), "--seed", str(seed),
-        "--quiet", "--out", str(run), *arguments.split(),
+        folder, "train", text, "--hidden", str(HIDDEN), "--dropout", str(DROPOUT), "--minutes",
+        str(minutes), "--seed", str(seed), "--quiet", "--out", str(run), *arguments.split(),
     )  # fmt: skip
     return run
 
 
 def learn(text: str, minutes: float = 2.0) -> dict[str, Any]:
     """Of each cell the validation loss and the tokens a second of the whole training."""
-    found: dict[str, Any] = {"minutes": minutes, "text": Path(text).name, "hidden": HIDDEN}
+    found: dict[str, Any] = {"minutes": minutes, "text": Path(text).name}
     found["cells"] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in CELLS.items():
             run = trained(text, minutes, folder, arguments)
-            about = json.loads(charlm("info", str(run), "--json"))
+            about = json.loads(charlm(folder, "info", str(run), "--json"))
             lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             speeds = [json.loads(line)["tokens_per_second"] for line in lines]
             found["cells"][name] = {
@@ -127,16 +129,13 @@ def gradients(text: str, minutes: float = 1.0) -> dict[str, Any]:
             c: [trained(text, minutes, folder, f"--cell {c}", s) for s in (1, 2, 3)] for c in cells
         }
         for cell in cells:
-            lines = charlm("gradients", *map(str, runs[cell]), text, "--format", "json")
+            lines = charlm(folder, "gradients", *map(str, runs[cell]), text, "--format", "json")
             about = [json.loads(line) for line in lines.splitlines()]
             found["decay"][cell] = [model["decay_nats_per_step"] for model in about]
         for cell in cells:
             runs[cell][0].rename(Path(folder) / cell)
-        subprocess.run(
-            [sys.executable, "-m", "charlm", "gradients", *cells, str(Path(text).resolve()),
-             "--plot", str(ROOT / "docs" / PLOT), "--format", "json"],
-            cwd=folder, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        plot = str(ROOT / "docs" / PLOT)
+        charlm(folder, "gradients", *cells, text, "--plot", plot, "--format", "json")
     return found
 
 
@@ -161,7 +160,8 @@ def figures(results: dict[str, Any]) -> str:
     hidden, inputs, steps, batch = TIMED.values()
     return (
         f"Each trained for {learnt['minutes']:g} minutes on {learnt['text']} with "
-        f"`--hidden {learnt['hidden']}`, one seed: the validation loss in nats a character, and "
+        f"`--hidden {HIDDEN} --dropout {DROPOUT:g}`, one seed: the validation loss in nats a "
+        "character, and "
         "the median training speed. The last two columns compare one layer's forward and backward "
         f"pass ({inputs} inputs, {hidden} features, {batch} sequences of {steps} tokens) with "
         f"`torch.nn.GRU`, which did {reference['fp32']:,.0f} tokens a second in float32 and "
@@ -191,7 +191,8 @@ def main(name: str, *arguments: str) -> None:
     if name == "page":
         page(results)
         return
-    text, minutes = arguments[:1], [float(value) for value in arguments[1:2]]
+    text = [str(Path(name).resolve()) for name in arguments[:1]]
+    minutes = [float(value) for value in arguments[1:2]]
     results[name] = {"speed": speed, "learn": learn, "gradients": gradients}[name](*text, *minutes)
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

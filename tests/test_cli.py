@@ -157,6 +157,7 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
         (["--help"], "[]"),
         (["score", "the cat", "-m", str(path)], "['numpy']"),
         (["sample", "-m", str(path), "--seed", "1"], "['numpy']"),
+        (["fill", "the ___ sat", "-m", str(path), "--format", "tsv"], "['numpy']"),
     ):
         ran = subprocess.run(
             [sys.executable, "-c", program.format(arguments=arguments)],

@@ -12,8 +12,9 @@ import torch
 from charlm.errors import OptionError
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.equations import Parameters
-from charlm.model.layers import FUSED, Layer, Masks
+from charlm.model.layers import Layer, Masks
 from charlm.model.network import Network, as_arrays, network_from
+from charlm.model.recurrence import FUSED
 from charlm.model.stepper import Stepper
 
 # Every cell in every variant: cell and options of `ModelConfig`.

@@ -46,7 +46,7 @@ def test_the_mask_of_the_state_is_the_same_at_every_step(monkeypatch: pytest.Mon
     layer = network.layers[0]
     read: list[torch.Tensor] = []
     monkeypatch.setattr(
-        "charlm.model.layers._LateParameters._read",
+        "charlm.model.recurrence._LateParameters._read",
         lambda self, h: read.append(self._mask) or h * self._mask,
     )
     masks = Masks(Dropout(state=0.5), torch.Generator().manual_seed(0))

@@ -57,30 +57,36 @@ def embed(
     encoding: EncodingOption = "utf-8",
 ) -> None:
     """Write a vector for each token of a text, or for words: numbers for other programs."""
+    from charlm.corpus.reading import Corpus
     from charlm.embedding import check_name, of_lines, of_tokens, save
 
     if file is None and not words:
         raise InputError("name a text to embed, or add --words for the vectors of the vocabulary")
     if mean and words:
         raise InputError("--mean and --words: give only one of them")
-    target = out or Path(f"{'words' if file is None else Path(file).stem}.safetensors")
+    target = out or Path(f"{'words' if file is None else Corpus([file]).name}.safetensors")
     check_name(target, *BINARY, *(TEXT if words else ()))
     if target.exists():
         raise InputError(f"{target} exists; remove it, or name another file with --out")
     loaded = load_named(model)
-    encoding = text_encoding(loaded, encoding)
+    lines = list(read_lines(file, text_encoding(loaded, encoding))) if file else None
+    if lines is not None and not any(lines):
+        raise InputError(f"{file}: the file is empty; there is nothing to embed")
     if words:
-        _words(loaded, None if file is None else list(read_lines(file, encoding)), target)
+        _words(loaded, lines and [word for word in lines if word], target)
     else:
-        lines = _lines(loaded, list(read_lines(file or "-", encoding)))
-        save(target, of_lines(lines) if mean else of_tokens(lines))
+        found = _lines(loaded, lines or [])
+        save(target, of_lines(found) if mean else of_tokens(found))
     write(str(target))
 
 
 def _lines(model: LanguageModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+    from charlm.tokenizer import UNK
+
     unknown: dict[str, None] = {}
     for line, found in zip(lines, model.embed(lines), strict=True):
-        unknown.update(dict.fromkeys(model.unknown_in(line)))
+        spans = found.spans[found.ids == UNK].tolist()
+        unknown.update(dict.fromkeys(line[start:end] for start, end in spans))
         yield line, found
     warn_unknown(unknown)
 
@@ -94,6 +100,8 @@ def _words(model: LanguageModel, words: list[str] | None, target: Path) -> None:
     if words is not None and not model.config.characters:
         warn_unknown(word for word in words if model.word_id(word) is None)
     names = model.vocabulary if words is None else words
+    if target.suffix in TEXT and (bad := next((n for n in names if n.split() != [n]), None)):
+        raise InputError(f"{bad!r}: no word in a text file of vectors has a space; write .npz")
     vectors = model.word_vectors(words)
     if target.suffix in TEXT:
         word_vectors.write(target, names, vectors)

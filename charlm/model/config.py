@@ -198,6 +198,13 @@ class Dropout:
     weights: float = 0.0
     per_step: bool = False
 
+    def described(self) -> str:
+        """In words."""
+        rates = {"inputs": self.inputs, "state": self.state, "weights": self.weights}
+        parts = [f"dropout {self.outputs:g}"]
+        parts += [f"{rate:g} of {name}" for name, rate in rates.items() if rate]
+        return ", ".join(parts + ["per step"] * self.per_step)
+
 
 def _under(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {f"{prefix}.{name}": shape for name, shape in shapes.items()}

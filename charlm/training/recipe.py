@@ -156,7 +156,7 @@ class Recipe:
     def described(self) -> str:
         """The choice in one line."""
         parts = [
-            self.model.described(), f"dropout {self.dropout.outputs:g}",
+            self.model.described(), self.dropout.described(),
             f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
             f"{self.precision} on {self.device}", self.budget,
         ]  # fmt: skip
