@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import charlm
 from charlm.language_model import LanguageModel
+from charlm.training.trainer import Trainer
 
 TEXT = "".join(
     f"{who} {what} {where}\n"
@@ -25,6 +28,18 @@ def shuffled(text: str, seed: int = 0) -> str:
     lines = text.splitlines(keepends=True)
     random.Random(seed).shuffle(lines)
     return "".join(lines)
+
+
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a SIGINT come once so many steps are done."""
+    update = Trainer._update
+
+    def counting(self: Trainer, *arguments: Any) -> None:
+        update(self, *arguments)
+        if self.step == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_update", counting)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from safetensors.numpy import load_file
 import charlm
 from charlm import word_vectors
 from charlm.errors import InputError, ModelError, OptionError, Stopped
-from charlm.training.trainer import Trainer
+from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -43,18 +41,6 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a SIGINT come once so many steps are done."""
-    update = Trainer._update
-
-    def counting(self: Trainer, *arguments: Any) -> None:
-        update(self, *arguments)
-        if self.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Trainer, "_update", counting)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

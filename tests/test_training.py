@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from charlm.model.network import Network
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.recipe import HIDDEN_SIZES, Recipe, TrainOptions, choose
 from charlm.training.trainer import Clock, Trainer, schedule
+from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
 
@@ -175,18 +175,6 @@ def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> Non
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "model.safetensors")
-
-
-def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a SIGINT come once so many steps are done."""
-    update = Trainer._update
-
-    def counting(self: Trainer, *arguments: Any) -> None:
-        update(self, *arguments)
-        if self.step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Trainer, "_update", counting)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
