@@ -46,47 +46,12 @@ class Filler:
     probability: float
 
 
-def fill(
-    stepper: Stepper,
-    backend: Callable[[int], Backend],
-    tokenizer: Tokenizer,
-    line: str,
-    *,
-    k: int = 5,
-    blank: str = BLANK,
-) -> list[list[Filler]]:
-    """The k best fillers of each blank, the likeliest first.
+class Filling:
+    """Fills the blanks of a line by one model.
 
-    backend:  gives what measures so many tokens
-
-    Several blanks are filled one after the other, those to come unknown, and then each once more
-    with the best fillers of the others in place. Raises InputError for a line without a blank.
+    stepper:  spells what is proposed
+    backend:  gives what ranks so many tokens
     """
-    if k < 1:
-        raise OptionError(f"-k {k}: must be 1 or more")
-    if not blank or blank not in line:
-        raise InputError(f"no blank in {line!r}; mark the place to fill with {blank or BLANK}")
-    if "\n" in line:
-        raise InputError("a line end in the text; give one line at a time")
-    parts = line.split(blank)
-    best = [UNFILLED] * (len(parts) - 1)
-    found: list[list[Filler]] = [[] for _ in best]
-    filling = _Filling(stepper, backend, tokenizer)
-    for _ in range(min(len(best), 2)):
-        for place in range(len(best)):
-            left = _woven(parts[: place + 1], best[:place])
-            right = _woven(parts[place + 1 :], best[place + 1 :])
-            found[place] = filling.fillers(left, right)[:k]
-            best[place] = found[place][0].text if found[place] else UNFILLED
-    return found
-
-
-def _woven(parts: Sequence[str], fillers: Sequence[str]) -> str:
-    return "".join(part + filler for part, filler in zip(parts, [*fillers, ""], strict=True))
-
-
-class _Filling:
-    """Finds the fillers of one blank."""
 
     def __init__(
         self, stepper: Stepper, backend: Callable[[int], Backend], tokenizer: Tokenizer
@@ -95,13 +60,39 @@ class _Filling:
         self.both = stepper.config.bidirectional
         # Of each token, the text that it adds at the start of a line, and within one.
         self.starts, self.texts = (
-            [tokenizer.appended(id, after).decode("utf-8", "surrogateescape")
-             for id in range(tokenizer.size)]
+            [
+                tokenizer.appended(id, after).decode("utf-8", "surrogateescape")
+                for id in range(tokenizer.size)
+            ]
             for after in (START, UNK)
-        )  # fmt: skip
+        )
+
+    def fill(self, line: str, k: int, blank: str) -> list[list[Filler]]:
+        """The k best fillers of each blank, the likeliest first.
+
+        Several blanks are filled one after the other, those to come unknown, and then each once
+        more with the best fillers of the others in place. Raises InputError for a line without a
+        blank, OptionError for k below 1.
+        """
+        if k < 1:
+            raise OptionError(f"-k {k}: must be 1 or more")
+        if not blank or blank not in line:
+            raise InputError(f"no blank in {line!r}; mark the place to fill with {blank or BLANK}")
+        if "\n" in line:
+            raise InputError("a line end in the text; give one line at a time")
+        parts = line.split(blank)
+        best = [UNFILLED] * (len(parts) - 1)
+        found: list[list[Filler]] = [[] for _ in best]
+        for _ in range(min(len(best), 2)):
+            for place in range(len(best)):
+                left = _woven(parts[: place + 1], best[:place])
+                right = _woven(parts[place + 1 :], best[place + 1 :])
+                found[place] = self.fillers(left, right)[:k]
+                best[place] = found[place][0].text if found[place] else UNFILLED
+        return found
 
     def fillers(self, left: str, right: str) -> list[Filler]:
-        """The best first."""
+        """Those of one blank, by what stands before and after it; the best first."""
         if self.both and self.tokenizer.level == "word":
             return self._words(left, right)
         proposed = self._from_left(left, right)
@@ -188,6 +179,10 @@ class _Filling:
         found = np.array([wanted(text) for text in texts])
         found[: len(SPECIALS)] = False
         return found
+
+
+def _woven(parts: Sequence[str], fillers: Sequence[str]) -> str:
+    return "".join(part + filler for part, filler in zip(parts, [*fillers, ""], strict=True))
 
 
 def _sums(logprobs: Sequence[Floats]) -> NDArray[np.float64]:

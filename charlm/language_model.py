@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from charlm import runs
 from charlm.embedding import LINES_AT_ONCE, LineVectors, embed_lines
 from charlm.errors import ModelError, OptionError
-from charlm.filling import BLANK, Filler, fill
+from charlm.filling import BLANK, Filler, Filling
 from charlm.model.cache import CacheOptions
 from charlm.model.config import multiplied_weights
 from charlm.model.file import MODEL_FILE, ModelFile
@@ -127,7 +127,7 @@ class LanguageModel:
         >>> len(fillers)
         3
         """
-        return fill(self.stepper, self._backend, self.tokenizer, line, k=k, blank=blank)
+        return self._filling.fill(line, k, blank)
 
     def evaluate(
         self,
@@ -286,6 +286,10 @@ class LanguageModel:
     def stepper(self) -> Stepper:
         """The network in NumPy."""
         return Stepper(self.config, self._file.weights)
+
+    @cached_property
+    def _filling(self) -> Filling:
+        return Filling(self.stepper, self._backend, self.tokenizer)
 
     @cached_property
     def network(self) -> Any:

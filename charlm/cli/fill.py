@@ -41,8 +41,6 @@ def fill(
     """Fill blanks: the likeliest words for each, by what stands before and after it."""
     chosen = choose_format(format, FORMATS)
     loaded = load_named(model)
-    if chosen == "tsv":
-        write(tsv_row(["sentence", "blank", "rank", "filler", "probability"]))
     for number, text in enumerate(texts or read_lines("-", "utf-8"), start=1):
         found = loaded.fill(text, k=k, blank=blank)
         warn_unknown(loaded.unknown_in(text.replace(blank, " ")))
@@ -55,6 +53,8 @@ def fill(
             blanks = [[{"filler": f.text, "probability": f.probability} for f in b] for b in found]
             write(json.dumps({"text": text, "blanks": blanks}, ensure_ascii=False))
         elif chosen == "tsv":
+            if number == 1:
+                write(tsv_row(["sentence", "blank", "rank", "filler", "probability"]))
             for place, rank, filler in rows:
                 write(tsv_row([number, place, rank, filler.text, filler.probability]))
         else:
