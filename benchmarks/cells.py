@@ -180,8 +180,9 @@ def reach(found: dict[str, Any]) -> str:
         f"![The norm of the gradient of a token's loss by the states before it]({PLOT})\n\n"
         "The norm of ∂L_t/∂h_{t−k}, the gradient of a token's loss by the hidden state k steps "
         "before (of an LSTM by its cell, dashed, too). The models were trained for "
-        f"{60 * found['minutes']:g} seconds on {found['text']}; drawn by `charlm gradients rnn lstm "
-        f"{found['text']} --plot {PLOT}`. A line fitted to its logarithm falls by "
+        f"{60 * found['minutes']:g} seconds on {found['text']}; drawn by "
+        f"`charlm gradients rnn lstm {found['text']} --plot {PLOT}`. A line fitted to its "
+        "logarithm falls by "
         f"{' and by '.join(described)} (mean and standard deviation of three seeds).\n"
     )
 
