@@ -2,14 +2,16 @@
 
     python benchmarks/cells.py speed
     python benchmarks/cells.py learn TEXT [MINUTES]
+    python benchmarks/cells.py lines TEXT [MINUTES]
     python benchmarks/cells.py gradients TEXT [MINUTES]
     python benchmarks/cells.py page
 
 `speed` times every cell over one layer of H features, forward and backward, in turns with
 `torch.nn.GRU`. `learn` trains each on the same text for the same minutes (2), with one hidden size
-and one seed. `gradients` trains `rnn` and `lstm` with three seeds each (1 minute), measures how far
-their gradients reach and draws docs/gradients.svg. What they find is kept in benchmarks/cells.json,
-from which `page` fills in the page. Nothing else should run on the machine.
+and one seed; `lines` the LSTM with and without its forget gate on independent lines. `gradients`
+trains `rnn` and `lstm` with three seeds each (1 minute), measures how far their gradients reach and
+draws docs/gradients.svg. What they find is kept in benchmarks/cells.json, from which `page` fills
+in the page. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ CELLS = {
     "gru-simple": "--cell gru-simple",
 }
 CELLS |= {f"{name}, layer norm": f"{options} --layer-norm" for name, options in CELLS.items()}
+LINES = {name: f"{CELLS[name]} --lines" for name in ("lstm", "lstm, no forget gate")}
 
 
 def options_of(arguments: str) -> dict[str, Any]:
@@ -102,22 +105,26 @@ def trained(text: str, minutes: float, folder: str, arguments: str, seed: int = 
     return run
 
 
-def learn(text: str, minutes: float = 2.0) -> dict[str, Any]:
+def learn(text: str, minutes: float = 2.0, cells: dict[str, str] = CELLS) -> dict[str, Any]:
     """Of each cell the validation loss and the tokens a second of the whole training."""
     found: dict[str, Any] = {"minutes": minutes, "text": Path(text).name}
     found["cells"] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, arguments in CELLS.items():
+        for name, arguments in cells.items():
             run = trained(text, minutes, folder, arguments)
             about = json.loads(charlm(folder, "info", str(run), "--json"))
-            lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            speeds = [json.loads(line)["tokens_per_second"] for line in lines]
+            metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            speeds = [json.loads(line)["tokens_per_second"] for line in metrics]
             found["cells"][name] = {
                 "nats": about["card"]["valid_carried"], "weights": about["weights"],
                 "tokens_per_second": median(speeds), "trained": about["card"]["trained"],
             }  # fmt: skip
             print(name, found["cells"][name], flush=True)
     return found
+
+
+def lines(text: str, minutes: float = 2.0) -> dict[str, Any]:
+    return learn(text, minutes, LINES)
 
 
 def gradients(text: str, minutes: float = 1.0) -> dict[str, Any]:
@@ -142,10 +149,19 @@ def gradients(text: str, minutes: float = 1.0) -> dict[str, Any]:
 def page(results: dict[str, Any]) -> None:
     """Put the tables into the page."""
     text = PAGE.read_text(encoding="utf-8")
-    for name, block in (("figures", figures(results)), ("gradients", reach(results["gradients"]))):
+    for name, block in blocks(results).items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
         text = re.sub(pattern, lambda m: m[1] + block + m[2], text, flags=re.DOTALL)  # noqa: B023
     PAGE.write_text(text, encoding="utf-8")
+
+
+def blocks(results: dict[str, Any]) -> dict[str, str]:
+    """What the page says of these results, by the names of its marks."""
+    return {
+        "figures": figures(results),
+        "lines": by_line(results["lines"]),
+        "gradients": reach(results["gradients"]),
+    }
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -168,6 +184,15 @@ def figures(results: dict[str, Any]) -> str:
         f"{reference['bf16']:,.0f} in bf16 in the same run.\n\n"
         "| cell | options | nats/char | tokens/s | × nn.GRU, fp32 | × nn.GRU, bf16 |\n"
         "|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def by_line(found: dict[str, Any]) -> str:
+    with_gate, without = (cell["nats"] for cell in found["cells"].values())
+    return (
+        f"Each line of {found['text']} by itself, `--lines`, is learnt in {found['minutes']:g} "
+        f"minutes to {without:.4f} nats a character without the forget gate and to "
+        f"{with_gate:.4f} with it (one seed, otherwise as in the table below).\n"
     )
 
 
@@ -194,7 +219,8 @@ def main(name: str, *arguments: str) -> None:
         return
     text = [str(Path(name).resolve()) for name in arguments[:1]]
     minutes = [float(value) for value in arguments[1:2]]
-    results[name] = {"speed": speed, "learn": learn, "gradients": gradients}[name](*text, *minutes)
+    measure = {"speed": speed, "learn": learn, "lines": lines, "gradients": gradients}[name]
+    results[name] = measure(*text, *minutes)
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

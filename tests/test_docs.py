@@ -66,7 +66,8 @@ def test_the_figures_are_those_that_the_script_found(monkeypatch: pytest.MonkeyP
     import cells
 
     results = json.loads((ROOT / "benchmarks/cells.json").read_text(encoding="utf-8"))
-    assert cells.figures(results) in PAGE and cells.reach(results["gradients"]) in PAGE
+    for name, block in cells.blocks(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in PAGE
     assert (ROOT / "docs" / cells.PLOT).is_file()
     for arguments in cells.CELLS.values():
         ModelConfig(9, **cells.options_of(arguments))

@@ -100,7 +100,7 @@ def _settled(folder: Path, target: Path | None) -> Path:
 
 
 def _advise(corpus: Corpus, survey: Survey, options: TrainOptions, reporter: Reporter) -> None:
-    """Notes on a text that seems not to be what the options take it for, and on older runs."""
+    """Notes on options that seem not to suit the text, and on older runs."""
     if survey.looks_hard_wrapped:
         reporter.note(
             "note: the lines look broken at a fixed width; --unit paragraph joins them up to a "
@@ -110,6 +110,11 @@ def _advise(corpus: Corpus, survey: Survey, options: TrainOptions, reporter: Rep
         reporter.note(
             f"note: {survey.lines} line ends in {survey.chars:,} characters: the model learns "
             "little of how a text begins and ends; a line for each sentence or paragraph is best"
+        )
+    if options.forget_gate is False and not options.lines and not options.bidirectional:
+        reporter.note(
+            "note: without a forget gate the cell's state grows for as long as the text runs on; "
+            "--lines starts every line afresh"
         )
     for folder in runs.runs_of(corpus.name):
         checkpoint = _checkpoint_in(folder)
