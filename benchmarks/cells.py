@@ -169,6 +169,7 @@ def figures(results: dict[str, Any]) -> str:
     reference = timed["torch.nn.GRU"]
     rows = [
         f"| {name} | `{CELLS[name]}` | {cell['nats']:.4f} | {cell['tokens_per_second']:,.0f} | "
+        f"{precision(cell)} | "
         f"{timed[name]['fp32'] / reference['fp32']:.2f} | "
         f"{timed[name]['bf16'] / reference['bf16']:.2f} |"
         for name, cell in learnt["cells"].items()
@@ -177,14 +178,19 @@ def figures(results: dict[str, Any]) -> str:
     return (
         f"Each trained for {learnt['minutes']:g} minutes on {learnt['text']} with "
         f"`--hidden {HIDDEN} --dropout {DROPOUT:g}`, one seed: the validation loss in nats a "
-        "character, and "
-        "the median training speed. The last two columns compare one layer's forward and backward "
-        f"pass ({inputs} inputs, {hidden} features, {batch} sequences of {steps} tokens) with "
-        f"`torch.nn.GRU`, which did {reference['fp32']:,.0f} tokens a second in float32 and "
-        f"{reference['bf16']:,.0f} in bf16 in the same run.\n\n"
-        "| cell | options | nats/char | tokens/s | × nn.GRU, fp32 | × nn.GRU, bf16 |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        "character, and the median training speed, in the precision that `train` chose. The last "
+        f"two columns compare one layer's forward and backward pass ({inputs} inputs, {hidden} "
+        f"features, {batch} sequences of {steps} tokens) with `torch.nn.GRU`, which did "
+        f"{reference['fp32']:,.0f} tokens a second in float32 and {reference['bf16']:,.0f} in bf16 "
+        "in the same run.\n\n"
+        "| cell | options | nats/char | tokens/s | in | × nn.GRU, fp32 | × nn.GRU, bf16 |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
+
+
+def precision(cell: dict[str, Any]) -> str:
+    (found,) = re.findall(r"fp32|bf16", cell["trained"])
+    return str(found)
 
 
 def by_line(found: dict[str, Any]) -> str:

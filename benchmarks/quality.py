@@ -17,7 +17,7 @@ from fill import fillers
 
 SENTENCES = Path(__file__).resolve().parent.parent / "corpora/sentences.txt"
 SHAKESPEARE = "tinyshakespeare.txt --valid-fraction 0.1"
-DEEP = f"{SHAKESPEARE} --minutes 2 --hidden 128 --layers"
+DEEP = f"{SHAKESPEARE} --minutes 2 --hidden 128 --dropout 0.1 --layers"
 PTB = "ptb.train.txt --valid ptb.valid.txt --minutes 10"
 WORDS = f"{PTB} --level word --split whitespace"
 SHORT = f"{WORDS.replace('10', '5')} --hidden 192 --dropout 0.2"

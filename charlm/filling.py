@@ -78,8 +78,6 @@ class Filling:
             raise OptionError(f"-k {k}: must be 1 or more")
         if not blank or blank not in line:
             raise InputError(f"no blank in {line!r}; mark the place to fill with {blank or BLANK}")
-        if "\n" in line:
-            raise InputError("a line end in the text; give one line at a time")
         parts = line.split(blank)
         best = [UNFILLED] * (len(parts) - 1)
         found: list[list[Filler]] = [[] for _ in best]
@@ -93,7 +91,7 @@ class Filling:
 
     def fillers(self, left: str, right: str) -> list[Filler]:
         """Those of one blank, by what stands before and after it; the best first."""
-        if self.both and self.tokenizer.level == "word":
+        if self.tokenizer.level == "word":
             return self._words(left, right)
         proposed = self._from_left(left, right)
         if self.both:
@@ -101,26 +99,31 @@ class Filling:
         return self._ranked(sorted(proposed), left, right)
 
     def _words(self, left: str, right: str) -> list[Filler]:
-        """All words of the vocabulary by p(word | left, right)."""
+        """The words of the vocabulary that fit: all of them by p(word | left, right), or by a
+        forward model those that it finds likeliest after what is on the left."""
         ids, spans = self.tokenizer.encode(left + ANY_WORD + right)
         place = int(np.searchsorted(spans[:, 1], len(left), side="right"))
         start, end = (int(edge) - len(left) for edge in spans[place])
         before, after = left[len(left) + start :], right[: end - len(ANY_WORD)]
-        y = both_sides(self.backend(len(ids)), [ids])[0, place]
         words = [text.removeprefix(" ") for text in self.texts]
         fits = [
             id >= len(SPECIALS) and bool(word.strip()) and len(word) > len(before + after)
             and word.startswith(before) and word.endswith(after)
             for id, word in enumerate(words)
         ]  # fmt: skip
-        logits = np.where(fits[1:], self.stepper.logits(y), -np.inf)
         if not any(fits):
             return []
-        p = np.exp(log_softmax(logits))
-        return [
-            Filler(words[k + 1][len(before) : len(words[k + 1]) - len(after)], float(p[k]))
-            for k in np.argsort(-p, kind="stable")[: sum(fits)]
-        ]
+        if self.both:
+            y = both_sides(self.backend(len(ids)), [ids])[0, place]
+            logprobs = np.pad(self.stepper.logits(y), (1, 0))
+        else:
+            (logprobs,) = _Side(self.stepper, [START, *as_inputs(ids[:place])], False).logprobs()
+        logprobs = log_softmax(np.where(fits, logprobs, -np.inf))
+        best = np.argsort(-logprobs, kind="stable")[: sum(fits)]
+        texts = [words[id][len(before) : len(words[id]) - len(after)] for id in best]
+        if not self.both:
+            return self._ranked(texts[:WORDS], left, right)
+        return [Filler(t, float(np.exp(logprobs[id]))) for t, id in zip(texts, best, strict=True)]
 
     def _ranked(self, fillers: Sequence[str], left: str, right: str) -> list[Filler]:
         """The fillers by the probability of the whole line, each with its share of their sum.
@@ -150,29 +153,29 @@ class Filling:
         side = _Side(self.stepper, [START, *as_inputs(ids).tolist()], reverse=False)
         if right:
             end = self._those(self.texts, lambda text: text[:1] == right[0])
-        else:
-            end = np.arange(self.tokenizer.size) == EOS  # which no bidirectional model predicts
-        most, width = (1, WORDS) if self.tokenizer.level == "word" else (LONGEST, BEAM)
+        else:  # no bidirectional model predicts the end
+            end = (np.arange(self.tokenizer.size) == EOS) & (not self.both)
         # The piece of a space alone may begin a line, too, and adds nothing there.
         start = self._those(self.texts if left else self.starts, _has_no_space)
         first = _Onward("", decoder, start)
-        return _search(side, first, self._those(self.texts, _is_word), end, most, width)
+        return _search(side, first, self._those(self.texts, _is_word), end)
 
     def _from_right(self, left: str, right: str) -> set[str]:
         """Fillers that lead to the right, spelled from their end, and that can go on the left."""
         ids, spans = self.tokenizer.encode("x" + right)
         side = _Side(self.stepper, [EOS, *ids[spans[:, 0] > 0][::-1].tolist()], reverse=True)
         allowed = self._those(self.texts, _is_word)
-        end = self._those(self.texts, lambda text: text[-1:] == left[-1:])
         # A subword that begins a word has the space before it: with it the word is complete.
         spaced = self.tokenizer.level == "subword" and (not left or left[-1].isspace())
+        before = (left[:-1] if spaced else left)[-1:]
+        end = self._those(self.texts, lambda text: text[-1:] == before)
         if spaced:
             allowed |= self._those(
                 self.texts, lambda text: text[:1] == " " and _has_no_space(text[1:])
             )
         pieces = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
         first = _Backward(b"", pieces, spaced)
-        return _search(side, first, allowed, end, LONGEST, BEAM)
+        return _search(side, first, allowed, end)
 
     def _those(self, texts: Sequence[str], wanted: Callable[[str], bool]) -> NDArray[np.bool_]:
         """The tokens (V,) whose text is wanted; none of the special ones."""
@@ -290,23 +293,21 @@ def _search(
     first: _Onward | _Backward,
     allowed: NDArray[np.bool_],
     end: NDArray[np.bool_],
-    most: int,
-    width: int,
 ) -> set[str]:
-    """The likeliest fillers of at most so many tokens, by a beam search.
+    """The likeliest fillers, by a beam search.
 
     allowed:  (V,), the tokens that a filler is made of
     end:      (V,), the tokens one of which should come next after it
     """
     found: dict[str, float] = {}
     beam: list[tuple[float, _Onward | _Backward]] = [(0.0, first)]
-    for length in range(most + 1):
+    for length in range(LONGEST + 1):
         logprobs = side.logprobs()
         for (logprob, spelled), row in zip(beam, logprobs, strict=True):
             if (filler := spelled.filler) is not None:
                 ending = float(np.logaddexp.reduce(row[end])) if end.any() else 0.0
                 found[filler] = max(logprob + ending, found.get(filler, -np.inf))
-        if length == most:
+        if length == LONGEST:
             break
         scores = np.full(logprobs.shape, -np.inf)
         for row, ((logprob, spelled), given) in enumerate(zip(beam, logprobs, strict=True)):
@@ -314,7 +315,7 @@ def _search(
                 mask = spelled.mask()
                 fits = allowed if mask is None else mask
                 scores[row, fits] = logprob + given[fits]
-        best = np.argsort(-scores, axis=None)[:width]
+        best = np.argsort(-scores, axis=None)[:BEAM]
         rows, ids = np.unravel_index(best[np.isfinite(scores.ravel()[best])], scores.shape)
         if not len(rows):
             break
@@ -323,4 +324,4 @@ def _search(
             for row, id in zip(rows, ids, strict=True)
         ]
         side.go_on(rows, ids)
-    return set(sorted(found, key=lambda filler: -found[filler])[: max(PROPOSED, width)])
+    return set(sorted(found, key=lambda filler: -found[filler])[:PROPOSED])

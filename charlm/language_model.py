@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlm import runs
 from charlm.embedding import LINES_AT_ONCE, LineVectors, embed_lines
-from charlm.errors import ModelError, OptionError
+from charlm.errors import InputError, ModelError, OptionError
 from charlm.filling import BLANK, Filler, Filling
 from charlm.model.cache import CacheOptions
 from charlm.model.config import multiplied_weights
@@ -110,7 +110,7 @@ class LanguageModel:
                 f"--pseudo: {self.path} is no bidirectional model; leave the option out, it gives "
                 "the probability itself"
             )
-        texts = map(_one_line_end, texts)
+        texts = map(_one_line, texts)
         first = list(islice(texts, SENTENCES_AT_ONCE))
         backend = self._backend(2 * sum(map(len, first)))
         return pseudo_score_sentences(backend, self.tokenizer, chain(first, texts))
@@ -127,7 +127,7 @@ class LanguageModel:
         >>> len(fillers)
         3
         """
-        return self._filling.fill(line, k, blank)
+        return self._filling.fill(_one_line(line), k, blank)
 
     def evaluate(
         self,
@@ -223,13 +223,13 @@ class LanguageModel:
         return list(dict.fromkeys(found))
 
     def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
-        """A vector for each token of each line, in its context, see `LineVectors`.
+        """A vector for each token of each line, each line by itself, see `LineVectors`.
 
         >>> (line,) = model.embed(["the cat"])
         >>> line.vectors.shape == (7, model.config.hidden)
         True
         """
-        lines = iter(lines)
+        lines = map(_one_line, lines)
         first = list(islice(lines, LINES_AT_ONCE))
         backend = self._backend(sum(map(len, first)))
         return embed_lines(backend, self.tokenizer, chain(first, lines))
@@ -308,6 +308,13 @@ class LanguageModel:
 def _one_line_end(text: str) -> str:
     """The text with "\\n" for "\\r\\n", as in the files that a model learns from."""
     return text.replace("\r\n", "\n")
+
+
+def _one_line(text: str) -> str:
+    """The text, if it is a line. Raises InputError if it is more."""
+    if "\n" in text:
+        raise InputError("a line end in the text; give one line at a time")
+    return text
 
 
 def load(path: str | Path | None = None) -> LanguageModel:

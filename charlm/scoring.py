@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,7 @@ class SentenceScore(TextScore):
     """A scored sentence, and its tokens in order."""
 
     token_scores: tuple[TokenScore, ...] = ()
+    prefix: ClassVar[str] = ""  # of the measures' names
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,12 @@ class PseudoScore(SentenceScore):
     that comes of it says so in its name.
     """
 
+    prefix: ClassVar[str] = "pseudo-"
+
     def to_json(self) -> dict[str, Any]:
         counts = ("text", "tokens", "chars", "bytes", "unknown")
-        return {n if n in counts else f"pseudo_{n}": v for n, v in super().to_json().items()}
+        prefix = self.prefix.replace("-", "_")
+        return {n if n in counts else prefix + n: v for n, v in super().to_json().items()}
 
 
 Score = TypeVar("Score", bound=SentenceScore)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.reading import Corpus
+from charlm.corpus.reading import RAW, Corpus
 from charlm.errors import InputError
 from charlm.files import replacing
 from charlm.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ class _Reader:
         has_head = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
         self.words = int(numbers[0]) if has_head else None
         self.first_line = 2 if has_head else 1
-        self.entries = self.lines if has_head else _before(first, self.lines)
+        self.entries = self.lines if has_head else chain([first], self.lines)
         self.features = int(numbers[1]) if has_head else len(numbers) - 1
         if self.features < 1:
             raise InputError(
@@ -73,8 +74,8 @@ class _Reader:
 
     def _broken(self, number: int) -> InputError:
         return InputError(
-            f"{self.path}, line {number}: should be a word and {self.features} numbers; mend the "
-            "file, or copy it again"
+            f"{self.path}, line {number}: should be a word and {self.features} numbers, written as "
+            "text; mend the file, or convert it from the binary format"
         )
 
 
@@ -110,10 +111,6 @@ def write(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> Non
 
 
 def _lines(path: str | Path) -> Iterator[str]:
-    for block in Corpus([path]).blocks():
+    """Bytes that are no UTF-8 do not matter: a word that has such is not one of the text's."""
+    for block in Corpus([path], encoding=RAW).blocks():
         yield from block.removesuffix("\n").split("\n")
-
-
-def _before(first: str, lines: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from lines

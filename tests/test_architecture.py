@@ -158,6 +158,11 @@ def test_vectors_as_wide_as_the_hidden_state_are_tied(corpus: Path, vectors: Pat
         ({"cell": "lstm", "reset": "before"}, "--reset before: is not for --cell lstm"),
         ({"bidirectional": True, "feedforward": 0}, "--feedforward 0: --bidirectional needs"),
         ({"embedding": 0}, "--embedding 0"),
+        ({"embedding": 32, "residual": True, "hidden": None}, "--residual: .* --layers 2"),
+        ({"level": "word", "embeddings": "vectors.txt", "residual": True, "hidden": None},
+         "--residual: .* --layers 2"),
+        ({"cell": "gru", "forget_bias": 2.0}, "--forget-bias 2: there is no forget gate"),
+        ({"forget_gate": False, "forget_bias": 0.0}, "--forget-bias 0: there is no forget gate"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_training(

@@ -215,6 +215,10 @@ def test_models_that_are_damaged_foreign_or_newer_are_refused(path: Path, tmp_pa
             lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 1', b'{\\"format\\": 9')),
             "a model of format 9",
         ),
+        "own": (
+            lambda p: p.write_bytes(whole.replace(b'\\"cell\\": \\"lstm', b'\\"cell\\": \\"mine')),
+            "its cell, mine, is none of charlm's",
+        ),
     }
     for name, (write, words) in cases.items():
         damaged = tmp_path / f"{name}.safetensors"
@@ -344,9 +348,11 @@ def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
     plain, cached, other = (
         json.loads(charlm("evaluate", corpus, *more, "--model", "run", "--format", "json",
                           cwd=tmp_path).stdout)["perplexity"]
-        for more in ([], ["--cache", 200, "--cache-flatness", 1], ["--cache", 1])
+        for more in ([], ["--cache", 200, "--cache-flatness", 0.3], ["--cache", 1])
     )  # fmt: skip
     assert cached < plain and cached != other
+    alone = charlm("evaluate", corpus, "--cache-weight", 0.2, "--model", "run", cwd=tmp_path)
+    assert "--cache-weight: goes with --cache N" in failed(alone)
 
 
 @pytest.mark.parametrize(

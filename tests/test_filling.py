@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import charlm
+from charlm.corpus.batches import LONGEST_LINE
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.language_model import LanguageModel
 from charlm.model.likelihood import both_sides, pseudo_logprobs
@@ -71,6 +72,15 @@ def test_a_blank_within_a_word_keeps_what_is_there(both: Any) -> None:
     assert found[0].text == "ep"
 
 
+def test_a_forward_word_model_fills_within_a_word(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = charlm.train(corpus, level="word", steps=20, hidden=16, quiet=True)
+    (found,) = model.fill("the cat sl___t at home")
+    assert [filler.text for filler in found] == ["ep"] and found[0].probability == 1.0
+
+
 @pytest.mark.parametrize("level", ["char", "word"])
 def test_a_forward_model_ranks_by_the_probability_of_the_whole_line(
     corpus: Path, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,8 +136,10 @@ def test_what_cannot_be_filled_is_refused(both: Any) -> None:
     model = both("char")
     with pytest.raises(InputError, match="no blank in 'the cat'; mark the place to fill with ___"):
         model.fill("the cat")
-    with pytest.raises(InputError, match="one line at a time"):
-        model.fill("a\n___")
+    for use in (model.fill, lambda s: list(model.iter_pseudo_scores([s])),
+                lambda s: list(model.embed([s]))):  # fmt: skip
+        with pytest.raises(InputError, match="one line at a time"):
+            use("a\n___")
     with pytest.raises(OptionError, match="-k 0"):
         model.fill("a ___", k=0)
     assert model.fill("the cat ??? at home", blank="???")[0]
@@ -163,9 +175,25 @@ def test_the_card_of_a_bidirectional_model_is_its_pseudo_log_likelihood(
     both: Any, corpus: Path
 ) -> None:
     model = both("char")
-    text = corpus.read_text(encoding="utf-8")
-    lines = text[len(text) - model.card.valid_tokens :].splitlines()
+    lines = corpus.read_text(encoding="utf-8").splitlines()
+    while sum(map(len, lines)) > model.card.valid_tokens:
+        del lines[0]
     scores = list(model.iter_pseudo_scores(lines))
     nats = -sum(s.logprob for s in scores) / sum(s.tokens for s in scores)
+    assert model.card.valid_tokens == sum(s.tokens for s in scores)
     assert model.card.valid_carried == pytest.approx(nats, abs=1e-4)
+    assert model.card.valid_bits_per_char == pytest.approx(nats / np.log(2), abs=1e-4)
     assert model.card.valid_lines is None
+
+
+def test_a_bidirectional_model_is_validated_on_long_lines_too(corpus: Path, tmp_path: Path) -> None:
+    line = corpus.read_text(encoding="utf-8").replace("\n", " ").strip()
+    (tmp_path / "line.txt").write_text(f"{line}\n", encoding="utf-8")
+    model = charlm.train(
+        corpus, valid=tmp_path / "line.txt", out=tmp_path / "run", bidirectional=True, hidden=16,
+        steps=20, quiet=True,
+    )  # fmt: skip
+    assert len(line) > LONGEST_LINE and model.card.valid_tokens == len(line)
+    pieces = [line[k : k + LONGEST_LINE] for k in range(0, len(line), LONGEST_LINE)]
+    logprob = sum(score.logprob for score in model.iter_pseudo_scores(pieces))
+    assert model.card.valid_carried == pytest.approx(-logprob / len(line), abs=1e-4)

@@ -158,9 +158,7 @@ def test_at_k_0_it_is_the_gradient_where_the_softmax_reads() -> None:
     found = gradient_norms(network, IDS, STEPS)
     network.double()
     with torch.no_grad():
-        h = network.recur(
-            network.layers, network.vectors(INPUTS[:, None]), network.initial_state(1)
-        )[0][-1]
+        h = network.layers(network.vectors(INPUTS[:, None]), network.initial_state(1))[0][-1]
         p = F.linear(network.top(h), network.output.W, network.output.b).softmax(dim=1)
         p[0, int(IDS[-1]) - 1] -= 1
         g = (p @ network.output.W)[0] * network.norm.gain

@@ -66,6 +66,29 @@ def test_weight_dropout_leaves_out_recurrent_weights_for_a_whole_sequence() -> N
     torch.testing.assert_close(ratio[ratio != 0], torch.full_like(ratio[ratio != 0], 4 / 3))
 
 
+def test_each_line_of_both_directions_has_its_own_mask() -> None:
+    network = randomised(ModelConfig(9, **BOTH), dropout=Dropout(outputs=0.5)).train()
+    read: list[torch.Tensor] = []
+    network.feedforward[0].register_forward_pre_hook(lambda module, x: read.append(x[0]))
+    ids = torch.ones(5, 3, dtype=torch.int64)
+    network.loss(ids, ids, network.initial_state(3), ids)
+    left_out = read[0] == 0  # (T, B, 2·H)
+    assert torch.equal(left_out, left_out[:1].expand_as(left_out))
+    assert len(torch.unique(left_out[0], dim=0)) == 3
+
+
+def test_dropout_leaves_the_way_around_a_residual_layer_alone() -> None:
+    config = ModelConfig(9, layers=3, hidden=8, embedding=8, residual=True)
+    network = randomised(config)
+    for layer in network.layers:
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)  # whose output is zero
+    x = torch.randn(5, 2, 8)
+    masks = Masks(Dropout(outputs=0.5, inputs=0.5), torch.Generator().manual_seed(0))
+    y, _ = network.layers(x, network.initial_state(2), masks)
+    torch.testing.assert_close(y, x)
+
+
 def test_evaluation_leaves_nothing_out() -> None:
     config = ModelConfig(9, hidden=8, embedding=4, layers=2)
     dropout = Dropout(0.5, 0.5, 0.5, 0.5)

@@ -65,7 +65,7 @@ def test_the_python_works(folder: Path) -> None:
 
 
 def test_every_option_is_in_the_help_and_every_command_is_in_the_readme() -> None:
-    for command in ("train", "score", "sample", "evaluate", "info"):
+    for command in ("train", "score", "sample", "fill", "evaluate", "embed", "gradients", "info"):
         shown = subprocess.run(
             [sys.executable, "-m", "charlm", command, "--help"],
             capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"},

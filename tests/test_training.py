@@ -208,6 +208,10 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
     more = charlm.train(corpus, resume=True, quiet=True, steps=120)
     assert more.path == first.path
     assert more.card.valid_carried < first.card.valid_carried
+    metrics = (more.path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = {m["step"]: m["valid_nats_per_token"] for m in map(json.loads, metrics)}
+    on_the_way = [loss for step, loss in losses.items() if 20 <= step < 60]
+    assert len(set(on_the_way)) == len(on_the_way) > 2  # not of the averaged weights of before
 
 
 def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) -> None:

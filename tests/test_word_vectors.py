@@ -37,6 +37,14 @@ def test_a_word_of_several_parts_and_trailing_spaces_are_read(tmp_path: Path) ->
     assert len(word_vectors.read(path, TOKENIZER).ids) == 3  # Cat too
 
 
+def test_words_that_are_no_utf8_do_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_bytes(b"the 1 2 3\nna\xefve 1 2 3\n")
+    assert len(word_vectors.read(tmp_path / "v.txt", TOKENIZER).ids) == 1
+    (tmp_path / "v.bin").write_bytes(b"2 3\nthe \0\0\x80?\0\0\0@cat ")
+    with pytest.raises(InputError, match=r"v\.bin, line 2: .* convert it from the binary format"):
+        word_vectors.read(tmp_path / "v.bin", TOKENIZER)
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -18,7 +18,7 @@ from charlm.cli.common import (
     write,
     write_table,
 )
-from charlm.errors import InputError
+from charlm.errors import InputError, OptionError
 
 FORMATS = ("table", "tsv", "json")
 
@@ -40,9 +40,21 @@ def evaluate(
         ),
     ] = None,
     cache_flatness: Annotated[
-        float, typer.Option(help="θ of the cache: how similar the states are to be.")
-    ] = 0.3,
-    cache_weight: Annotated[float, typer.Option(help="λ of the cache, 0 to 1.")] = 0.1,
+        float | None,
+        typer.Option(
+            metavar="θ",
+            help="How similar the states are to be, from 0; else 1.",
+            show_default=False,
+        ),
+    ] = None,
+    cache_weight: Annotated[
+        float | None,
+        typer.Option(
+            metavar="λ",
+            help="The cache's part of the prediction, 0 to 1; else 0.1.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
@@ -54,7 +66,11 @@ def evaluate(
     from charlm.corpus.reading import Corpus
     from charlm.model.cache import CacheOptions
 
-    memory = CacheOptions(cache, cache_flatness, cache_weight) if cache is not None else None
+    settings = {"flatness": cache_flatness, "weight": cache_weight}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given and cache is None:
+        raise OptionError(f"--cache-{next(iter(given))}: goes with --cache N")
+    memory = None if cache is None else CacheOptions(cache, **given)
     loaded = load_named(model)
     encoding = text_encoding(loaded, encoding)
     rows = []

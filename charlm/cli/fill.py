@@ -43,7 +43,10 @@ def fill(
     loaded = load_named(model)
     for number, text in enumerate(texts or read_lines("-", "utf-8"), start=1):
         found = loaded.fill(text, k=k, blank=blank)
-        warn_unknown(loaded.unknown_in(text.replace(blank, " ")))
+        filled = text
+        for fillers in found:
+            filled = filled.replace(blank, fillers[0].text if fillers else " ", 1)
+        warn_unknown(loaded.unknown_in(filled))
         rows = [
             (place, rank, filler)
             for place, fillers in enumerate(found, start=1)

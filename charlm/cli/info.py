@@ -30,7 +30,9 @@ def info(
 
     loaded = load(model)
     card, config = loaded.card, loaded.config
-    weights = sum(math.prod(shape) for shape in config.shapes().values())
+    shapes = config.shapes()
+    shapes.pop("spelled", None)  # made of the other weights
+    weights = sum(map(math.prod, shapes.values()))
     curve = _curve(loaded.path.parent / "metrics.jsonl")
     if as_json:
         about = {
@@ -42,7 +44,7 @@ def info(
     from charlm.training.reporter import sparkline
 
     both_sides = "each token given all others, " if config.bidirectional else ""
-    kind = "independent lines" if card.lines else "one document"
+    kind = "independent lines" if card.lines or config.bidirectional else "one document"
     rows = {
         "model": str(loaded.path),
         "network": f"{config.described()}, {weights:,} weights",

@@ -67,8 +67,8 @@ def score(
     chosen = choose_format(format, FORMATS)
     if texts and file:
         raise InputError("give sentences or --file, not both")
-    if pseudo and (context or chosen == "kenlm"):
-        raise OptionError("--pseudo: goes with neither --context nor --format kenlm")
+    if pseudo and (context or no_eos or chosen == "kenlm"):
+        raise OptionError("--pseudo: goes with none of --context, --no-eos and --format kenlm")
     loaded = load_named(model)
     sentences = texts if texts else read_lines(file or "-", text_encoding(loaded, encoding))
     scores: Iterator[SentenceScore]
@@ -100,8 +100,8 @@ def _table(scores: Iterable[SentenceScore], tokens: bool) -> None:
         return
     scores = iter(scores)
     first = list(islice(scores, 1))
-    pseudo = "pseudo-" if first and "pseudo_logprob" in first[0].to_json() else ""
-    columns = [(f"{pseudo}probability", "right"), ("bits", "right"), ("bits/char", "right"),
+    prefix = first[0].prefix if first else ""
+    columns = [(f"{prefix}probability", "right"), ("bits", "right"), ("bits/char", "right"),
                ("perplexity", "right"), ("unknown", "right"), ("text", "left")]  # fmt: skip
     write_table(
         columns,
@@ -119,7 +119,7 @@ def _token_table(score: SentenceScore) -> None:
         (t.token, f"{t.bits:.2f}", f"{math.exp(t.logprob):.4f}", "▇" * round(24 * t.bits / longest))
         for t in score.token_scores
     ]
-    write(f"{score.text}   {score.probability}, {score.bits:.1f} bits")
+    write(f"{score.text}   {score.prefix}probability {score.probability}, {score.bits:.1f} bits")
     write_table([("token", "left"), ("bits", "right"), ("p", "right"), ("", "left")], rows)
 
 

@@ -133,7 +133,7 @@ class LineBatches:
     ) -> None:  # fmt: skip
         self.ids, self.seed = tokens.ids, seed
         self.rare = _rare(tokens, vocab, unknowns)
-        self.starts, lengths = _pieces(np.asarray(tokens.bounds))
+        self.starts, lengths = pieces(np.asarray(tokens.bounds))
         self.ends = self.starts + lengths
         self.sizes = -(-lengths // LENGTH_MULTIPLE)  # in multiples
         self.together = np.maximum(batch * length // (LENGTH_MULTIPLE * np.arange(1, 99)), 1)
@@ -175,7 +175,7 @@ class LineBatches:
         return Batch(inputs, targets, np.ones(len(pieces), bool), following)
 
 
-def _pieces(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pieces(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The starts and lengths of lines, without their `<EOS>`, cut after `LONGEST_LINE` tokens."""
     starts, lengths = bounds[:-1], np.diff(bounds) - 1
     parts = -(-lengths // LONGEST_LINE)

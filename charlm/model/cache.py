@@ -30,7 +30,7 @@ class CacheOptions:
     """
 
     size: int
-    flatness: float = 0.3
+    flatness: float = 1.0
     weight: float = 0.1
 
     def __post_init__(self) -> None:

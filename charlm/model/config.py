@@ -78,8 +78,8 @@ class ModelConfig:
             )
         if self.residual and self.layers == 1 and self.inputs != self.hidden:
             raise OptionError(
-                f"--residual: the only layer turns {self.inputs} features into {self.hidden}; "
-                "give --layers 2 or more, or an --embedding as large as --hidden"
+                "--residual: the only layer has another number of features than what it reads; "
+                "give --layers 2 or more"
             )
         if self.characters not in (None, *CHARACTERS):
             raise OptionError(f"--characters {self.characters}: choose {' or '.join(CHARACTERS)}")

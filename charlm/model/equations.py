@@ -41,7 +41,8 @@ NORM_EPSILON = 1e-5
 class Cell:
     """A cell's step and what its weights look like.
 
-    gates:     one letter per gate, in the order of the rows of W and b
+    gates:     one letter per gate, in the order of the rows of W and b; the bias of a gate "f"
+               starts at the forget bias, every other at 0
     state:     one letter per state vector; the first is the output
     products:  the recurrent matrices, each with the gates that its rows belong to; () for one
                matrix U over all gates

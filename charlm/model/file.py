@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from charlm.errors import CharlmError, ModelError
 from charlm.files import replacing
 from charlm.model.config import ModelConfig
+from charlm.model.equations import CELLS
 from charlm.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT = 1
@@ -86,6 +87,12 @@ class ModelFile:
             raise ModelError(
                 f"{path}: a model of format {about.get('format')}, and this charlm reads format "
                 f"{FORMAT}; upgrade charlm, or train the model anew"
+            )
+        cell = about.get("model", {}).get("cell")
+        if cell is not None and cell not in CELLS:
+            raise ModelError(
+                f"{path}: its cell, {cell}, is none of charlm's; enter it in "
+                "charlm.model.equations.CELLS before the model is loaded"
             )
         try:
             config = ModelConfig(**about["model"])

@@ -34,7 +34,8 @@ class GradientNorms:
     dh:     (K + 1,) over the hidden states of all layers together
     dc:     (K + 1,) the same of an LSTM's cells; None for a cell that has none
     decay:  λ of the line log‖∂L_t/∂h_{t−k}‖ ≈ a − λk, in nats per step: least squares over all
-            k and windows; negative if gradients grow, NaN if all but one of them are zero
+            windows and the k where none of them is zero or overflows; negative if gradients
+            grow, NaN if there are fewer than two such k
     """
 
     dh: NDArray[np.float64]
@@ -83,8 +84,8 @@ def gradient_norms(network: Network, ids: IntArray, steps: int) -> GradientNorms
 def _check(network: Network, ids: IntArray) -> None:
     if network.config.bidirectional:
         raise ModelError(
-            "gradients are followed in one direction, and this model reads lines from both ends; "
-            "train one without --bidirectional"
+            "the model is bidirectional, and gradients are followed in one direction; train one "
+            "without --bidirectional"
         )
     if len(ids) < 2:
         raise InputError(
@@ -138,7 +139,8 @@ def _norms(
 
 def _step(network: Network, token: Tensor, state: States) -> States:
     """The state after one more token (B,)."""
-    return network.recur(network.layers, network.vectors(token[None]), state)[1]
+    after: States = network.layers(network.vectors(token[None]), state)[1]
+    return after
 
 
 def _decay(norms: NDArray[np.float64]) -> float:

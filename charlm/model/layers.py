@@ -129,9 +129,10 @@ class Stack(nn.ModuleList):
     ) -> tuple[Tensor, States]:
         after: States = []
         for layer, state in zip(self, states, strict=True):
-            if after and masks:
-                x = masks.outputs(x)
-            y, state = layer(x, state, masks)
+            read = x
+            if masks:
+                read = masks.outputs(x) if after else masks.inputs(x)
+            y, state = layer(read, state, masks)
             x = x + y if self.residual and x.shape == y.shape else y
             after.append(tuple(s.float() if s.dtype.itemsize < 4 else s for s in state))
         return x, after

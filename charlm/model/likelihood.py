@@ -120,15 +120,11 @@ def one_sided_logprobs(backend: Backend, lines: Sequence[Ids], reverse: bool) ->
     direction of a bidirectional model alone; or, in reverse, log p(s[t] | s[t+1:]) by the other."""
 
     def together(batch: Sequence[Ids]) -> Floats:
-        targets = padded(batch)
-        first = EOS if reverse else START
-        inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=first)
-        y, _ = backend.read(inputs, backend.initial_state(len(batch)), reverse)
-        return backend.logprobs(one_side(y, reverse), targets)
+        y = _outputs(backend, batch, reverse)
+        y = y[:, 1:] if reverse else y[:, :-1]
+        return backend.logprobs(one_side(y, reverse), padded(batch))
 
-    turned = [line[::-1] if reverse else line for line in lines]
-    found = by_length(together, turned, lambda length: max(TOKENS_AT_ONCE // length, 1))
-    return [row[::-1] if reverse else row for row in found]
+    return by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
 
 
 def one_side(y: Floats, reverse: bool) -> Floats:
@@ -139,17 +135,9 @@ def one_side(y: Floats, reverse: bool) -> Floats:
 
 def both_sides(backend: Backend, lines: Sequence[Ids]) -> Floats:
     """What a bidirectional model knows of each place of each line from the tokens before and
-    after it, (B, T, 2·H); T is the length of `_padded` lines, what is past a line's end is void."""
-    targets = padded(lines)
-    inputs = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START)
-    backwards = np.ones_like(targets)
-    for row, line in zip(backwards, lines, strict=True):
-        row[: len(line)] = [EOS, *line[:0:-1]]
-    before, _ = backend.read(inputs, backend.initial_state(len(lines)))
-    after, _ = backend.read(backwards, backend.initial_state(len(lines)), reverse=True)
-    for row, line in zip(after, lines, strict=True):
-        row[: len(line)] = row[: len(line)][::-1].copy()
-    return np.concatenate([before, after], axis=-1)
+    after it, (B, T, 2·H); T is the length of `padded` lines, what is past a line's end is void."""
+    before, after = _outputs(backend, lines), _outputs(backend, lines, reverse=True)
+    return np.concatenate([before[:, :-1], after[:, 1:]], axis=-1)
 
 
 def states(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
@@ -158,23 +146,27 @@ def states(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
     line from its end down to the same token, (n, 2·H)."""
 
     def together(batch: Sequence[Ids]) -> Floats:
-        sides = [_read_through(backend, batch, reverse=False)]
+        sides = [_outputs(backend, batch)[:, 1:]]
         if backend.config.bidirectional:
-            sides.append(_read_through(backend, batch, reverse=True))
+            sides.append(_outputs(backend, batch, reverse=True)[:, :-1])
         return np.concatenate(sides, axis=-1)
 
     return by_length(together, lines, lambda length: max(TOKENS_AT_ONCE // length, 1))
 
 
-def _read_through(backend: Backend, lines: Sequence[Ids], reverse: bool) -> Floats:
-    """A direction's output after each token of lines, (B, T, H)."""
+def _outputs(backend: Backend, lines: Sequence[Ids], reverse: bool = False) -> Floats:
+    """A direction's output between the tokens of lines, (B, T + 1, H): at t after s[:t]; or, in
+    reverse, after s[t:], read from the line's end."""
     ids = padded([line[::-1] if reverse else line for line in lines])
-    first = np.full((len(lines), 1), EOS if reverse else START)
-    _, state = backend.read(first, backend.initial_state(len(lines)), reverse)
-    y, _ = backend.read(ids, state, reverse)
+    ids = np.pad(ids, ((0, 0), (1, 0)), constant_values=EOS if reverse else START)
+    state, parts = backend.initial_state(len(lines)), []
+    for start in range(0, ids.shape[1], STEPS_AT_ONCE):
+        y, state = backend.read(ids[:, start : start + STEPS_AT_ONCE], state, reverse)
+        parts.append(y)
+    y = np.concatenate(parts, axis=1)
     if reverse:
         for row, line in zip(y, lines, strict=True):
-            row[: len(line)] = row[: len(line)][::-1].copy()
+            row[: len(line) + 1] = row[: len(line) + 1][::-1].copy()
     return y
 
 

@@ -123,13 +123,6 @@ class Network(nn.Module):
         words, places = torch.unique(ids, return_inverse=True)
         return F.embedding(places, self.spelling(self.spellings[words]))
 
-    def recur(
-        self, stack: Stack, x: Tensor, state: States, masks: Masks | None = None
-    ) -> tuple[Tensor, States]:
-        """A stack over what it reads, (T, B, inputs) -> (T, B, H), and the state after."""
-        y, after = stack(masks.inputs(x) if masks else x, state, masks)
-        return y, after
-
     def top(self, y: Tensor, masks: Masks | None = None) -> Tensor:
         """From the recurrent layers' outputs, those of both directions side by side, to the
         features that the softmax reads, (…, H)."""
@@ -149,12 +142,13 @@ class Network(nn.Module):
                     is then a line, filled up with `<START>`, id 0, as target
         """
         masks = Masks(self.dropout, self.generator) if self.training else None
-        y, state = self.recur(self.layers, self.vectors(inputs), state, masks)
+        y, state = self.layers(self.vectors(inputs), state, masks)
         if following is not None:
-            there = targets != 0
-            y = self._joined(y, following, there.sum(dim=0), masks)[there]
-            targets = targets[there]
-        y = self.top(y, masks).reshape(-1, self.config.hidden)
+            y = self._joined(y, following, (targets != 0).sum(dim=0), masks)
+        y = self.top(y, masks)
+        if following is not None:
+            y, targets = y[targets != 0], targets[targets != 0]
+        y = y.reshape(-1, self.config.hidden)
         weight = self.embedding if self.config.tied else self.output.W
         return summed_cross_entropy(y, weight, self.output.b, targets.flatten() - 1), state
 
@@ -165,7 +159,7 @@ class Network(nn.Module):
             over those after it, so that neither has seen the target.
         """
         x = self.vectors(reversed_in_time(following, lengths))
-        back, _ = self.recur(self.reverse, x, self.initial_state(x.shape[1]), masks)
+        back, _ = self.reverse(x, self.initial_state(x.shape[1]), masks)
         back = reversed_in_time(back, lengths)
         if masks:
             side = torch.rand(len(lengths), 1, generator=self.generator, device=y.device)
@@ -183,7 +177,7 @@ class Network(nn.Module):
         state after; `reverse` is the direction that reads lines from their ends."""
         x = torch.from_numpy(ids.T.astype(np.int64)).to(self.embedding.device)
         stack = self.reverse if reverse else self.layers
-        y, state = self.recur(stack, self.vectors(x), state)
+        y, state = stack(self.vectors(x), state)
         return y.transpose(0, 1).float().cpu().numpy(), state
 
     @torch.no_grad()

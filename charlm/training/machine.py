@@ -62,7 +62,8 @@ def choose_precision(wanted: str, device: torch.device, probe: ModelConfig) -> t
 
 def training_rate(precision: str, device: torch.device, probe: ModelConfig) -> float:
     """FLOP/s of a network's training steps in this precision; 0 if it cannot run at all."""
-    network = Network(probe, generator=torch.Generator().manual_seed(0)).to(device)
+    network = Network(probe).to(device)
+    network.generator = torch.Generator(device).manual_seed(0)
     ids = torch.ones(PROBE_SHAPE, dtype=torch.int64, device=device)
 
     def step() -> float:

@@ -117,7 +117,12 @@ class TrainOptions:
             if getattr(self, name) and self.level != "word":
                 raise OptionError(f"--{name} {getattr(self, name)}: is for words; add --level word")
         # What the network is to look like is checked where it is used.
-        network(self, 4, hidden=self.hidden or 128)
+        shape = network(self, 4, hidden=self.hidden or 1)
+        if self.forget_bias != 1.0 and "f" not in shape.recurrence.gates:
+            raise OptionError(
+                f"--forget-bias {self.forget_bias:g}: there is no forget gate; leave it out, or "
+                "use --cell lstm"
+            )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -157,7 +162,8 @@ class Recipe:
         """The choice in one line."""
         parts = [
             self.model.described(), self.dropout.described(),
-            f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
+            f"{self.batch * self.bptt} tokens a step" if self.model.bidirectional
+            else f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
             f"{self.precision} on {self.device}", self.budget,
         ]  # fmt: skip
         return ", ".join(parts)

@@ -80,7 +80,7 @@ class Run:
 
     def _batches(self) -> Batches | LineBatches:
         recipe, data = self.recipe, self.data
-        unknowns = data.tokenizer.level != "byte"
+        unknowns = data.tokenizer.level in ("char", "word")  # the others spell what is rare
         if recipe.model.bidirectional:
             return LineBatches(
                 data.training, data.tokenizer.size, recipe.batch, recipe.bptt, seed=recipe.seed,
@@ -196,13 +196,15 @@ class Run:
     def _write_model(
         self, best: Network, carried: float, from_zero: float | None, seconds: float
     ) -> None:
-        facts, ids = self.data.facts, self.validation.ids
-        chars = facts.valid_chars * len(ids) / len(self.data.validation.ids)
+        facts, tokens = self.data.facts, self.validation.predicted
+        share = len(self.validation.ids) / len(self.data.validation.ids)
+        unpredicted = len(self.validation.ids) - tokens  # the ends of lines, a character each
+        chars = facts.valid_chars * share - unpredicted
         card = Card(
             corpus=facts.name, corpus_sha256=facts.sha256, lines=self.options.lines,
             unit=self.options.unit, train_tokens=len(self.data.training.ids),
-            valid_tokens=len(ids), valid_carried=carried, valid_lines=from_zero,
-            valid_bits_per_char=carried * len(ids) / max(chars, 1) / math.log(2),
+            valid_tokens=tokens, valid_carried=carried, valid_lines=from_zero,
+            valid_bits_per_char=carried * tokens / max(chars, 1) / math.log(2),
             valid_is_held_out=facts.held_out, trained=self.recipe.described(),
             seconds=round(seconds, 1), charlm_version=__version__,
         )  # fmt: skip

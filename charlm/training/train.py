@@ -17,7 +17,7 @@ from charlm.tokenizer.letters import Letters
 from charlm.training import machine
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.data import Data, open_corpus, prepare
-from charlm.training.recipe import Recipe, TrainOptions, choose, probe
+from charlm.training.recipe import Recipe, TrainOptions, choose, network, probe
 from charlm.training.reporter import Reporter
 from charlm.training.run import CHECKPOINT, Run
 from charlm.training.stopping import StopSignals
@@ -41,6 +41,7 @@ def train_run(
 
     options:  those of `TrainOptions` that are given
     """
+    options = {n: str(v) if isinstance(v, Path) else v for n, v in options.items()}
     wanted = TrainOptions(**options)
     if force and (resume or out is None):
         raise OptionError("--force: goes with --out, and without --resume")
@@ -135,6 +136,7 @@ def _new(
 ) -> Run:
     device = machine.choose_device(options.device)
     width = _width(options)
+    network(options, 4, options.hidden or 1, width=width)  # refused before the text is encoded
     precision, rate = machine.choose_precision(options.precision, device, probe(options))
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)

@@ -122,6 +122,8 @@ class Trainer:
         self.network.train()
         fraction = clock.fraction(self.step)
         self.evaluations = int(fraction * EVALUATIONS)
+        if fraction < AVERAGE_FROM:  # of a run that goes on with a larger budget
+            self.average = {}
         for batch in self.batches.iterate(self.place):
             before = time.perf_counter()
             rate = self.recipe.lr * schedule(fraction)
@@ -146,7 +148,7 @@ class Trainer:
             self.network.eval()
             loss = self.validation.loss(self.network)
             self.network.train()
-            if loss < self.best_loss or not self.best:
+            if not self.best or loss < self.best_loss or math.isnan(self.best_loss):
                 self.best_loss = loss
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.evaluating += time.perf_counter() - before

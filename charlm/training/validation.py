@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.corpus.batches import pieces
 from charlm.model.likelihood import Backend, pseudo_logprobs, sequence_logprobs, text_logprob
 
 
@@ -18,7 +19,8 @@ class Validation:
 
     ids:     (n,) tokens; every line ends with an `<EOS>`
     bounds:  (lines + 1,) where the lines start
-    pseudo:  tokens are predicted from both sides, by a bidirectional model
+    pseudo:  tokens are predicted from both sides, by a bidirectional model; no line's end is, and
+             long lines are cut as they are for training
     """
 
     ids: NDArray[np.integer[Any]]
@@ -29,11 +31,16 @@ class Validation:
         """The first so many tokens."""
         return replace(self, ids=np.asarray(self.ids[:tokens]))
 
+    @property
+    def predicted(self) -> int:
+        """How many tokens are predicted."""
+        return sum(map(len, self._pieces())) if self.pseudo else len(self.ids)
+
     def loss(self, backend: Backend) -> float:
         """Nats per token, the state carried from line to line; of a bidirectional model, of every
         token given all others of its line."""
         if self.pseudo:
-            return _mean(pseudo_logprobs(backend, [line[:-1] for line in self._lines(self.ids)]))
+            return _mean(pseudo_logprobs(backend, self._pieces()))
         return -text_logprob(backend, self.ids) / len(self.ids)
 
     def loss_from_zero(self, backend: Backend, tokens: int) -> float | None:
@@ -41,6 +48,14 @@ class Validation:
         so many tokens; None if there are none, or the model reads lines anyway."""
         lines = [] if self.pseudo else self._lines(self.ids[:tokens])
         return _mean(sequence_logprobs(backend, lines)) if lines else None
+
+    def _pieces(self) -> list[NDArray[np.integer[Any]]]:
+        starts, lengths = pieces(self.bounds)
+        ends = starts + lengths
+        return [
+            np.asarray(self.ids[a:b]) for a, b in zip(starts, ends, strict=True)
+            if b <= len(self.ids)
+        ]  # fmt: skip
 
     def _lines(self, ids: NDArray[np.integer[Any]]) -> list[NDArray[np.integer[Any]]]:
         bounds = np.asarray(self.bounds[: len(ids) + 1])
