@@ -244,7 +244,7 @@ SPELLED = 150  # features of a word's vector that come from its letters
 
 
 def network(
-    options: TrainOptions, vocab: int, hidden: int, alphabet: int = 1, width: int | None = None
+    options: TrainOptions, vocab: int, hidden: int, alphabet: int = 0, width: int | None = None
 ) -> ModelConfig:
     """The network that is asked for, at this size. Raises OptionError for what makes no sense.
 
@@ -264,7 +264,7 @@ def network(
         highway=int(bool(options.characters)) if highway is None else highway,
         bidirectional=options.bidirectional, characters=options.characters,
         spelled=SPELLED if options.characters else 0,
-        alphabet=alphabet if options.characters else 0,
+        alphabet=alphabet,
     )  # fmt: skip
 
 

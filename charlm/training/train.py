@@ -141,9 +141,9 @@ def _new(
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)
         vectors = _start_vectors(options, data, reporter)
-        letters = Letters(data.tokenizer)
+        alphabet = Letters(data.tokenizer).size if options.characters else 0
         recipe = choose(
-            options, vocab=data.tokenizer.size, alphabet=letters.size, width=width,
+            options, vocab=data.tokenizer.size, alphabet=alphabet, width=width,
             chars=survey.chars, train_tokens=len(data.training.ids), rate=rate,
             device=str(device), precision=precision,
         )  # fmt: skip
