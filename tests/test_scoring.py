@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.language_model import LanguageModel
+from charlm.model.config import ModelConfig
 from charlm.model.likelihood import text_logprob
 from charlm.scoring import byte_length, scientific, score_sentences
 from charlm.tokenizer import EOS, START
@@ -130,6 +131,32 @@ def test_a_long_text_in_streams_scores_as_in_one(
     monkeypatch.setattr("charlm.model.likelihood.LONGEST_SINGLE", 10**9)
     in_one = text_logprob(model.stepper, ids)
     assert in_streams != in_one and abs(in_streams - in_one) < 1e-5 * len(ids)
+
+
+class StartsOfLines:
+    """A backend to which nothing is probable unless it began to read where a line begins."""
+
+    config = ModelConfig(9, hidden=1)
+
+    def initial_state(self, batch: int) -> np.ndarray:
+        return np.full((batch, 1), np.nan)
+
+    def read(
+        self, ids: np.ndarray, state: np.ndarray, reverse: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        state = np.where(np.isnan(state), ids[:, :1] == START, state)
+        return np.repeat(state, ids.shape[1], axis=1)[..., None], state
+
+    def logprobs(self, y: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return np.where(y[..., 0] == 1, 0.0, -1.0)
+
+
+def test_every_stream_of_a_long_text_begins_where_a_line_does() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.where(rng.random(50_000) < 0.02, EOS, 5)
+    assert text_logprob(StartsOfLines(), ids) == 0.0
+    without_lines = np.full(50_000, 5)
+    assert -50_000 < text_logprob(StartsOfLines(), without_lines) < 0.0
 
 
 def test_probabilities_too_small_for_a_float_still_print(model: LanguageModel) -> None:

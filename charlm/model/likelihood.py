@@ -19,7 +19,8 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
 
 # A long text is cut into streams that run side by side. Each first reads this many tokens of
-# what stands before it, by when its state is the one that a single run would have carried.
+# what stands before it, and those from there back to the start of their line, which is where a
+# model knows how to start; by then its state is the one that a single run would have carried.
 WARM_UP = 512
 LONGEST_SINGLE = 8 * WARM_UP
 MOST_STREAMS = 64
@@ -53,7 +54,7 @@ class Backend(Protocol):
 
 
 def text_streams(tokens: int) -> tuple[int, int]:
-    """How many streams a text of so many tokens is cut into, and how many tokens each reads.
+    """How many streams a text of so many tokens is cut into, and about how many each reads.
 
     With s streams it takes about (tokens / s + WARM_UP)·(STEP_PER_STREAM + s); s is where that
     is least.
@@ -61,7 +62,7 @@ def text_streams(tokens: int) -> tuple[int, int]:
     if tokens < LONGEST_SINGLE:
         return 1, tokens
     streams = min(round((STEP_PER_STREAM * tokens / WARM_UP) ** 0.5), MOST_STREAMS)
-    return streams, -(-(tokens - WARM_UP) // streams) + WARM_UP
+    return streams, -(-tokens // streams) + WARM_UP
 
 
 def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) -> float:
@@ -69,15 +70,16 @@ def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) 
 
     cache:  mix the prediction with a neural cache of what came before in the text
     """
-    streams, length = (1, len(ids)) if cache else text_streams(len(ids))
-    warm_up = WARM_UP if streams > 1 else 0
+    streams = 1 if cache else text_streams(len(ids))[0]
+    edges = np.arange(streams + 1)[:, None] * len(ids) // streams
+    first = _warm_up_starts(ids, edges[:-1])
     memory = Cache(cache, backend.config.hidden) if cache else None
-    first = np.arange(streams)[:, None] * (length - warm_up)
     total, state = 0.0, backend.initial_state(streams)
-    for start in range(0, length, STEPS_AT_ONCE):
-        steps = np.arange(start, min(start + STEPS_AT_ONCE, length))
-        positions = first + steps
-        scored = ((steps >= warm_up) | (first == 0)) & (positions < len(ids))
+    for start in range(0, int((edges[1:] - first).max()), STEPS_AT_ONCE):
+        positions = first + np.arange(start, start + STEPS_AT_ONCE)
+        if streams == 1:
+            positions = positions[:, positions[0] < len(ids)]
+        scored = (positions >= edges[:-1]) & (positions < edges[1:])
         positions = np.minimum(positions, len(ids) - 1)
         inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))
         y, state = backend.read(inputs, state)
@@ -87,6 +89,14 @@ def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) 
         else:
             total += float(found[scored].sum(dtype=np.float64))
     return total
+
+
+def _warm_up_starts(ids: Ids, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the streams begin to read whose scores begin at these edges."""
+    wanted = np.maximum(edges - WARM_UP, 0)
+    lines = np.append(0, np.flatnonzero(ids == EOS) + 1)
+    starts = lines[np.searchsorted(lines, wanted, side="right") - 1]
+    return np.where(wanted - starts <= WARM_UP, starts, wanted)
 
 
 def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[Floats]:

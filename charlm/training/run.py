@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +35,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 LINE_TOKENS = 20_000  # of the validation text that are also measured line by line
 FEWEST_VALIDATED = 100_000  # tokens, however short the training
 SECONDS_TO_WRITE = 0.3
+PROBED_TOKENS = 16384  # of the validation text, to see how long all of it takes
 
 
 class Run:
@@ -154,18 +156,21 @@ class Run:
         return best
 
     def _seconds_to_finish(self) -> float:
-        """What `_finish` and the last evaluation will take, by one timed call of the network."""
+        """What `_finish` and the last evaluation will take, by one timed call of the network, or
+        by lines of a part that a bidirectional one reads."""
+        self.network.eval()
+        part = self.validation.first(PROBED_TOKENS)
+        if part.pseudo:
+            took = _seconds(lambda: part.loss(self.network))
+            return SECONDS_TO_WRITE + 1.2 * took * len(self.validation.ids) / len(part.ids)
         streams, length = text_streams(len(self.validation.ids))
         ids = np.ones((streams, STEPS_AT_ONCE), np.int64)
-        self.network.eval()
-        took = 0.0
-        for _ in range(2):  # the first call makes the kernel
-            before = time.perf_counter()
+
+        def call() -> None:
             y, _ = self.network.read(ids, self.network.initial_state(streams))
-            if self.recipe.model.bidirectional:
-                y = np.concatenate([y, y], axis=-1)
             self.network.logprobs(y, ids)
-            took = time.perf_counter() - before
+
+        took = _seconds(call)
         calls = -(-length // STEPS_AT_ONCE)
         lines = min(LINE_TOKENS, len(self.validation.ids)) / (streams * STEPS_AT_ONCE)
         return SECONDS_TO_WRITE + took * (1.1 * calls + 1.2 * lines)
@@ -211,6 +216,14 @@ class Run:
         weights = as_arrays(best.state_dict())
         model = ModelFile(self.recipe.model, weights, self.data.tokenizer, card)
         model.save(self.folder / MODEL_FILE)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """How long it takes the second time; the first makes the kernels."""
+    call()
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
 
 
 def _forget_metrics_after(path: Path, step: int) -> None:
