@@ -43,7 +43,7 @@ FILLED = {
 }
 CACHED = ("ptb-words",)
 # Of the neural cache: pairs, and what is tried on the validation text.
-CACHE, FLATNESSES, WEIGHTS = 2000, (0.5, 1.0, 2.0), (0.05, 0.1, 0.2)
+CACHE, FLATNESSES, WEIGHTS = 2000, (1.0, 2.0, 4.0), (0.05, 0.1, 0.2)
 
 
 def main(data: Path, names: list[str]) -> None:
