@@ -92,6 +92,8 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def check_name(path: Path, *suffixes: str) -> None:
-    """Raises OptionError for a file of another kind than these."""
+    """Raises OptionError for a file of another kind than these, or in a folder that is missing."""
     if path.suffix not in suffixes:
         raise OptionError(f"--out {path}: end the name in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise OptionError(f"--out {path}: there is no folder {path.parent}")

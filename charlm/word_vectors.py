@@ -6,7 +6,7 @@ words and that of features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -36,7 +36,8 @@ class _Reader:
     """The lines of a file of word vectors, and what its beginning says of it."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path, self.lines = path, _lines(path)
+        # Bytes that are no UTF-8 do not matter: a word that has such is not one of the text's.
+        self.path, self.lines = path, Corpus([path], encoding=RAW).lines()
         first = next(self.lines, "")
         numbers = first.split()
         has_head = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
@@ -104,13 +105,10 @@ def read(path: str | Path, tokenizer: Tokenizer) -> WordVectors:
 
 def write(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Write words and their vectors (n, E) in the text format of word2vec."""
-    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+    with (
+        replacing(path) as beside,
+        beside.open("w", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for word, vector in zip(words, vectors.tolist(), strict=True):
             file.write(f"{word} {' '.join(f'{value:.7g}' for value in vector)}\n")
-
-
-def _lines(path: str | Path) -> Iterator[str]:
-    """Bytes that are no UTF-8 do not matter: a word that has such is not one of the text's."""
-    for block in Corpus([path], encoding=RAW).blocks():
-        yield from block.removesuffix("\n").split("\n")

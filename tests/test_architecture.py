@@ -161,6 +161,7 @@ def test_vectors_as_wide_as_the_hidden_state_are_tied(corpus: Path, vectors: Pat
         ({"embedding": 32, "residual": True, "hidden": None}, "--residual: .* --layers 2"),
         ({"level": "word", "embeddings": "vectors.txt", "residual": True, "hidden": None},
          "--residual: .* --layers 2"),
+        ({"forget_bias": float("nan")}, "--forget-bias nan: must be from -100 to 100"),
         ({"cell": "gru", "forget_bias": 2.0}, "--forget-bias 2: there is no forget gate"),
         ({"forget_gate": False, "forget_bias": 0.0}, "--forget-bias 0: there is no forget gate"),
     ],

@@ -290,6 +290,14 @@ def test_lines_come_whole_with_what_stands_before_and_after_each_token(tmp_path:
     assert lines_in(batches) == found != lines_in(batches, epoch=1)
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_lines_are_those_of_the_text(tmp_path: Path, end: str) -> None:
+    lines = ["ab", "", "x" * (3 << 19) + " y", "z " * (1 << 20), "cd"]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + end, encoding="utf-8")
+    found = list(Corpus([tmp_path / "text.txt"]).lines())
+    assert found == lines + [""] * (len(end) > 1)
+
+
 def test_long_lines_are_cut_into_pieces_that_know_their_neighbours(tmp_path: Path) -> None:
     text = "".join("abcdefghij"[k % 7] for k in range(LONGEST_LINE * 2 + 50))
     tokenizer, tokens = encoded(text + "\nab\n", tmp_path)

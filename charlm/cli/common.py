@@ -51,8 +51,7 @@ def read_lines(path: str, encoding: str) -> Iterator[str]:
 
     if path == "-" and sys.stdin.isatty():
         note("reading sentences, one a line, until Ctrl-D")
-    for block in Corpus([path], encoding=encoding).blocks():
-        yield from block.removesuffix("\n").split("\n")
+    return Corpus([path], encoding=encoding).lines()
 
 
 def note(text: str) -> None:

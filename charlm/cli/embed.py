@@ -21,6 +21,9 @@ from charlm.cli.common import (
 from charlm.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from charlm.embedding import LineVectors
     from charlm.language_model import LanguageModel
 
@@ -76,7 +79,9 @@ def embed(
         _words(loaded, lines and [word for word in lines if word], target)
     else:
         found = _lines(loaded, lines or [])
-        save(target, of_lines(found) if mean else of_tokens(found))
+        arrays = of_lines(found) if mean else of_tokens(found)
+        save(target, arrays)
+        _note_size(arrays["vectors"])
     write(str(target))
 
 
@@ -106,6 +111,10 @@ def _words(model: LanguageModel, words: list[str] | None, target: Path) -> None:
     if target.suffix in TEXT:
         word_vectors.write(target, names, vectors)
     else:
-        spelled = np.frombuffer("\n".join(names).encode(), np.uint8)
+        spelled = np.frombuffer("\n".join(names).encode(errors="surrogateescape"), np.uint8)
         save(target, {"vectors": vectors, "words": spelled})
-    note(f"{len(names):,} vectors of {vectors.shape[1]} features")
+    _note_size(vectors)
+
+
+def _note_size(vectors: NDArray[np.float32]) -> None:
+    note(f"{len(vectors):,} vectors of {vectors.shape[1]} features")

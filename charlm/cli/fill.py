@@ -11,7 +11,9 @@ from charlm.cli.common import (
     ModelOption,
     choose_format,
     load_named,
+    note,
     read_lines,
+    text_encoding,
     tsv_row,
     warn_unknown,
     write,
@@ -41,12 +43,15 @@ def fill(
     """Fill blanks: the likeliest words for each, by what stands before and after it."""
     chosen = choose_format(format, FORMATS)
     loaded = load_named(model)
-    for number, text in enumerate(texts or read_lines("-", "utf-8"), start=1):
+    for number, text in enumerate(texts or read_lines("-", text_encoding(loaded, "utf-8")), 1):
         found = loaded.fill(text, k=k, blank=blank)
         filled = text
         for fillers in found:
             filled = filled.replace(blank, fillers[0].text if fillers else " ", 1)
         warn_unknown(loaded.unknown_in(filled))
+        for place, fillers in enumerate(found, start=1):
+            if not fillers:
+                note(f"nothing fits in blank {place} of {text!r}; is there a space missing by it?")
         rows = [
             (place, rank, filler)
             for place, fillers in enumerate(found, start=1)

@@ -92,6 +92,16 @@ class Corpus:
         lines = self._line_blocks()
         return lines if self.unit == "line" else _join_paragraphs(lines)
 
+    def lines(self) -> Iterator[str]:
+        """The lines of the text, however long, without their ends."""
+        parts: list[str] = []
+        for block in self.blocks():
+            rest, *lines = block.split("\n")
+            parts.append(rest)
+            for line in lines:
+                yield "".join(parts)
+                parts = [line]
+
     def survey(self) -> Survey:
         """Read everything once. Raises InputError for what cannot be read or is empty."""
         digest, chars, lines, wrapped = hashlib.sha256(), 0, 0, False

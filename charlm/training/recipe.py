@@ -118,6 +118,8 @@ class TrainOptions:
                 raise OptionError(f"--{name} {getattr(self, name)}: is for words; add --level word")
         # What the network is to look like is checked where it is used.
         shape = network(self, 4, hidden=self.hidden or 1)
+        if not abs(self.forget_bias) <= 100:
+            raise OptionError(f"--forget-bias {self.forget_bias:g}: must be from -100 to 100")
         if self.forget_bias != 1.0 and "f" not in shape.recurrence.gates:
             raise OptionError(
                 f"--forget-bias {self.forget_bias:g}: there is no forget gate; leave it out, or "

@@ -35,6 +35,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 LINE_TOKENS = 20_000  # of the validation text that are also measured line by line
 FEWEST_VALIDATED = 100_000  # tokens, however short the training
 SECONDS_TO_WRITE = 0.3
+FEW_STEPS = 200  # with which no network learns much
 PROBED_TOKENS = 16384  # of the validation text, to see how long all of it takes
 
 
@@ -124,6 +125,11 @@ class Run:
             if progress.valid_loss is not None and self._checkpoint_is_due():
                 self._save_unfinished()
         self._finish(clock)
+        if self.recipe.minutes and trainer.step < FEW_STEPS:
+            reporter.note(
+                f"note: only {trainer.step} steps fitted into {self.recipe.budget}: give more "
+                "--minutes, or --threads 1 if something else keeps this machine busy"
+            )
         return None
 
     def _checkpoint_is_due(self) -> bool:
@@ -140,8 +146,6 @@ class Run:
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write the model."""
-        if not self.trainer.best:
-            self.trainer.evaluate()
         best = self._best()
         carried = self.validation.loss(best)
         from_zero = self.validation.loss_from_zero(best, LINE_TOKENS)

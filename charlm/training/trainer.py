@@ -156,7 +156,9 @@ class Trainer:
 
     def _evaluation_is_due(self, fraction: float, clock: Clock) -> bool:
         due, self.evaluations = self.evaluations, int(fraction * EVALUATIONS)
-        if self.recipe.minutes and fraction < 1:
+        if fraction >= 1:
+            return True
+        if self.recipe.minutes:
             affordable = MOST_SHARE * clock.seconds
             return self.evaluations > due and self.evaluating <= affordable
         return self.evaluations > due
