@@ -325,6 +325,7 @@ def test_plots_are_written(folder: Path, small: Path, tmp_path: Path, suffix: st
         (["gone", "text"], ModelError, "gone: no such model"),
         ([""], InputError, "too short (0 of"),
         (["x"], InputError, "too short (1 of"),
+        (["nope.txt"], InputError, "nope.txt: no such file"),
         (["x" * 300, "--encoding", "none"], None, ""),
     ],
 )

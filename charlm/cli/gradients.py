@@ -97,6 +97,8 @@ def _text(model: LanguageModel, text: str, encoding: str) -> str:
     path = Path(text)
     try:
         if not text or not path.exists():
+            if path.suffix and not any(char.isspace() for char in text):
+                raise InputError(f"{text}: no such file; check the name and the folder you are in")
             return text
     except OSError:  # longer than a name can be
         return text
