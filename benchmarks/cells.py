@@ -2,16 +2,14 @@
 
     python benchmarks/cells.py speed
     python benchmarks/cells.py learn TEXT [MINUTES]
-    python benchmarks/cells.py lines TEXT [MINUTES]
     python benchmarks/cells.py gradients TEXT [MINUTES]
     python benchmarks/cells.py page
 
 `speed` times every cell over one layer of H features, forward and backward, in turns with
 `torch.nn.GRU`. `learn` trains each on the same text for the same minutes (2), with one hidden size
-and one seed; `lines` the LSTM with and without its forget gate on independent lines. `gradients`
-trains `rnn` and `lstm` with three seeds each (1 minute), measures how far their gradients reach and
-draws docs/gradients.svg. What they find is kept in benchmarks/cells.json, from which `page` fills
-in the page. Nothing else should run on the machine.
+and one seed. `gradients` trains `rnn` and `lstm` with three seeds each (1 minute), measures how far
+their gradients reach and draws docs/gradients.svg. What they find is kept in benchmarks/cells.json,
+from which `page` fills in the page. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ CELLS = {
     "gru-simple": "--cell gru-simple",
 }
 CELLS |= {f"{name}, layer norm": f"{options} --layer-norm" for name, options in CELLS.items()}
-LINES = {name: f"{CELLS[name]} --lines" for name in ("lstm", "lstm, no forget gate")}
 
 
 def options_of(arguments: str) -> dict[str, Any]:
@@ -105,12 +102,11 @@ def trained(text: str, minutes: float, folder: str, arguments: str, seed: int = 
     return run
 
 
-def learn(text: str, minutes: float = 2.0, cells: dict[str, str] = CELLS) -> dict[str, Any]:
+def learn(text: str, minutes: float = 2.0) -> dict[str, Any]:
     """Of each cell the validation loss and the tokens a second of the whole training."""
-    found: dict[str, Any] = {"minutes": minutes, "text": Path(text).name}
-    found["cells"] = {}
+    found: dict[str, Any] = {"minutes": minutes, "text": Path(text).name, "cells": {}}
     with tempfile.TemporaryDirectory() as folder:
-        for name, arguments in cells.items():
+        for name, arguments in CELLS.items():
             run = trained(text, minutes, folder, arguments)
             about = json.loads(charlm(folder, "info", str(run), "--json"))
             metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -121,10 +117,6 @@ def learn(text: str, minutes: float = 2.0, cells: dict[str, str] = CELLS) -> dic
             }  # fmt: skip
             print(name, found["cells"][name], flush=True)
     return found
-
-
-def lines(text: str, minutes: float = 2.0) -> dict[str, Any]:
-    return learn(text, minutes, LINES)
 
 
 def gradients(text: str, minutes: float = 1.0) -> dict[str, Any]:
@@ -157,11 +149,7 @@ def page(results: dict[str, Any]) -> None:
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
     """What the page says of these results, by the names of its marks."""
-    return {
-        "figures": figures(results),
-        "lines": by_line(results["lines"]),
-        "gradients": reach(results["gradients"]),
-    }
+    return {"figures": figures(results), "gradients": reach(results["gradients"])}
 
 
 def figures(results: dict[str, Any]) -> str:
@@ -193,15 +181,6 @@ def precision(cell: dict[str, Any]) -> str:
     return str(found)
 
 
-def by_line(found: dict[str, Any]) -> str:
-    with_gate, without = (cell["nats"] for cell in found["cells"].values())
-    return (
-        f"Each line of {found['text']} by itself, `--lines`, is learnt in {found['minutes']:g} "
-        f"minutes to {without:.4f} nats a character without the forget gate and to "
-        f"{with_gate:.4f} with it (one seed, otherwise as in the table below).\n"
-    )
-
-
 def reach(found: dict[str, Any]) -> str:
     described = [
         f"{mean(d):.4f} ± {stdev(d):.4f} nats a step for `{cell}`"
@@ -225,7 +204,7 @@ def main(name: str, *arguments: str) -> None:
         return
     text = [str(Path(name).resolve()) for name in arguments[:1]]
     minutes = [float(value) for value in arguments[1:2]]
-    measure = {"speed": speed, "learn": learn, "lines": lines, "gradients": gradients}[name]
+    measure = {"speed": speed, "learn": learn, "gradients": gradients}[name]
     results[name] = measure(*text, *minutes)
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -112,11 +112,6 @@ def _advise(corpus: Corpus, survey: Survey, options: TrainOptions, reporter: Rep
             f"note: {survey.lines} line ends in {survey.chars:,} characters: the model learns "
             "little of how a text begins and ends; a line for each sentence or paragraph is best"
         )
-    if options.forget_gate is False and not options.lines and not options.bidirectional:
-        reporter.note(
-            "note: without a forget gate the cell's state grows for as long as the text runs on; "
-            "--lines starts every line afresh"
-        )
     for folder in runs.runs_of(corpus.name):
         checkpoint = _checkpoint_in(folder)
         if checkpoint and not checkpoint.values["finished"] and _is_of(checkpoint, survey):
