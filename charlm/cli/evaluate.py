@@ -43,7 +43,7 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="θ",
-            help="How similar the states are to be, from 0; else 1.",
+            help="How similar the states are to be, from 0; else 2.",
             show_default=False,
         ),
     ] = None,
