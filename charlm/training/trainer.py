@@ -50,26 +50,28 @@ def schedule(fraction: float) -> float:
 class Clock:
     """How much of the budget is used.
 
-    started:  the time on the monotonic clock from which it counts
-    earlier:  seconds used up before, in runs that this one resumes
-    reserve:  seconds that are to be left of a budget in minutes, for finishing
+    started:   the time on the monotonic clock from which it counts
+    earlier:   seconds used up before, in runs that this one resumes
+    start_up:  seconds that were used up before the first step
+    reserve:   seconds that are to be left of a budget in minutes, for finishing
     """
 
     def __init__(
         self, recipe: Recipe, steps_per_epoch: int, started: float, earlier: float
     ) -> None:
         self.recipe, self.steps_per_epoch = recipe, steps_per_epoch
-        self.started, self.reserve = started - earlier, 0.0
+        self.started = started - earlier
+        self.start_up = self.reserve = 0.0
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
     def fraction(self, step: int) -> float:
-        """0 at the start, 1 when the budget is used up."""
+        """0 at the first step, 1 when the budget is used up."""
         if self.recipe.minutes:
-            usable = 60 * self.recipe.minutes - self.reserve
-            return min(self.seconds / usable, 1.0) if usable > 0 else 1.0
+            usable = 60 * self.recipe.minutes - self.reserve - self.start_up
+            return min((self.seconds - self.start_up) / usable, 1.0) if usable > 0 else 1.0
         steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
         return min(step / steps, 1.0)
 
@@ -115,11 +117,14 @@ class Trainer:
         self.best_loss = self.train_loss = math.inf
         self.place = Place()
         self.step = self.evaluations = self.skipped = 0
-        self.seconds = self.evaluating = 0.0
+        self.seconds = self.start_up = self.evaluating = 0.0
 
     def run(self, clock: Clock) -> Iterator[Progress]:
         """Train until the budget is used up; how it stands after every step."""
         self.network.train()
+        if not self.step:
+            self.start_up = clock.seconds
+        clock.start_up = self.start_up
         fraction = clock.fraction(self.step)
         self.evaluations = int(fraction * EVALUATIONS)
         if fraction < AVERAGE_FROM:  # of a run that goes on with a larger budget
@@ -242,7 +247,8 @@ class Trainer:
             tensors |= under(f"optimizer.{kind}", moments)
         values = {
             "recipe": self.recipe.to_json(), "place": asdict(self.place), "step": self.step,
-            "seconds": self.seconds, "best_loss": self.best_loss, "train_loss": self.train_loss,
+            "seconds": self.seconds, "start_up": self.start_up, "best_loss": self.best_loss,
+            "train_loss": self.train_loss,
         }  # fmt: skip
         return Checkpoint(tensors, values)
 
@@ -262,5 +268,5 @@ class Trainer:
             self.optimizer.moments[kind] = below(f"optimizer.{kind}", tensors)
         self.network.generator.set_state(checkpoint.tensors["generator"])
         self.place, self.step = Place(**values["place"]), values["step"]
-        self.seconds = values["seconds"]
+        self.seconds, self.start_up = values["seconds"], values["start_up"]
         self.best_loss, self.train_loss = values["best_loss"], values["train_loss"]
