@@ -15,7 +15,7 @@ from charlm.model.equations import Parameters
 from charlm.model.layers import Layer, Masks
 from charlm.model.network import Network, as_arrays, network_from
 from charlm.model.recurrence import FUSED
-from charlm.model.stepper import Stepper
+from charlm.model.stepper import Stepper, log_softmax
 
 # Every cell in every variant: cell and options of `ModelConfig`.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -264,6 +264,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "residual": {"layers": 2, "residual": True},
     "residual around all": {"layers": 2, "residual": True, "embedding": 24},
     "feed-forward": {"feedforward": 2}, "highway": {"highway": 2},
+    "split": {"cutoffs": (10, 20)}, "tied and split": {"tied": True, "cutoffs": (15,)},
 }  # fmt: skip
 
 
@@ -273,7 +274,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 )
 def test_numpy_and_torch_give_the_same_logprobs(variant: str, network: str) -> None:
     config = ModelConfig(
-        40, **{"hidden": 24, "embedding": 24 if network == "tied" else 20, **VARIANTS[variant],
+        40, **{"hidden": 24, "embedding": 24 if "tied" in network else 20, **VARIANTS[variant],
                **NETWORKS[network]},
     )  # fmt: skip
     net = Network(config, generator=torch.Generator().manual_seed(3)).eval()
@@ -290,6 +291,9 @@ def test_numpy_and_torch_give_the_same_logprobs(variant: str, network: str) -> N
     assert np.std(ours) > 0.1
     logits, _ = stepper.step(inputs[:, 0], stepper.initial_state(3))
     np.testing.assert_allclose(stepper.logits(y[:, 0]), logits, atol=1e-5)
+    everything = np.broadcast_to(np.arange(1, 40)[:, None], (39, 3)).T
+    each = stepper.logprobs(np.repeat(y[:, :1], 39, axis=1), everything)
+    np.testing.assert_allclose(log_softmax(logits), each, atol=1e-5)
 
 
 def test_the_stepper_needs_no_table_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.layers import Highway, Masks, reversed_in_time
 from charlm.model.likelihood import both_sides, one_sided_logprobs, pseudo_logprobs
-from charlm.model.loss import summed_cross_entropy
+from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.model.network import Network, as_arrays, network_from
 from charlm.model.stepper import Stepper
 from charlm.tokenizer import EOS, START, train_tokenizer
@@ -279,36 +279,65 @@ def test_reversing_in_time_knows_each_length() -> None:
 # --- the loss ---
 
 
+SHAPES = {"plain": (), "one tail": (3,), "two tails": (2, 4)}
+
+
+def softmax_of(cutoffs: tuple[int, ...], tied: bool, **kind: Any) -> Softmax:
+    """Of 7 rows and 4 features, with random weights."""
+    tensors = [
+        torch.randn(*shape, requires_grad=True, **kind)
+        for shape in ((7 + tied, 4), (7,), (len(cutoffs), 4), (len(cutoffs),))
+    ]
+    return Softmax(cutoffs, *tensors)
+
+
+def split_logprobs(y: torch.Tensor, softmax: Softmax, tied: bool) -> torch.Tensor:
+    """All of them, (N, 7), by torch's own functions: p(head or tail) · p(row | tail)."""
+    logits = torch.nn.functional.linear(y, softmax.weight[tied:], softmax.bias)
+    of_tails = torch.nn.functional.linear(y, softmax.tail_weight, softmax.tail_bias)
+    head, *tails = logits.tensor_split(list(softmax.cutoffs), dim=1)
+    head = torch.log_softmax(torch.cat([head, of_tails], dim=1), dim=1)
+    kept = head.shape[1] - len(tails)
+    parts = [t.log_softmax(dim=1) + head[:, [kept + j]] for j, t in enumerate(tails)]
+    return torch.cat([head[:, :kept], *parts], dim=1)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 100])
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_loss_and_its_gradients_are_those_of_torchs_cross_entropy(
-    rows: int, tied: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cutoffs", SHAPES.values(), ids=SHAPES)
+def test_the_loss_and_its_gradients_are_those_of_torchs_own_functions(
+    rows: int, tied: bool, cutoffs: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charlm.model.loss.ENTRIES_AT_ONCE", rows * 7)
     torch.manual_seed(0)
-    y, weight, bias = (
-        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((10, 4), (7 + tied, 4), (7,))
-    )
+    softmax = softmax_of(cutoffs, tied, dtype=torch.float64)
+    y = torch.randn(10, 4, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(7, (10,))
-    ours = summed_cross_entropy(y, weight, bias, targets)
-    logits = torch.nn.functional.linear(y, weight[tied:], bias)
-    theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
-    found, expected = (torch.autograd.grad(2 * t, (y, weight, bias)) for t in (ours, theirs))
-    for a, b in zip(found, expected, strict=True):
+    all_logprobs = split_logprobs(y, softmax, tied)
+    torch.testing.assert_close(all_logprobs.exp().sum(dim=1), torch.ones(10, dtype=torch.float64))
+    theirs = all_logprobs[torch.arange(10), targets]
+    with torch.no_grad():
+        found = target_logprobs(y, targets, softmax)
+    torch.testing.assert_close(found, theirs.float(), rtol=0, atol=1e-6)
+    ours = summed_cross_entropy(y, targets, softmax)
+    torch.testing.assert_close(ours, -theirs.sum(), rtol=0, atol=1e-10)
+    wanted = [y, *softmax[1 : 5 if cutoffs else 3]]
+    gradients = (torch.autograd.grad(2 * t, wanted) for t in (ours, -theirs.sum()))
+    for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-def test_the_loss_in_bf16_is_near_that_in_float32() -> None:
+@pytest.mark.parametrize("cutoffs", SHAPES.values(), ids=SHAPES)
+def test_the_loss_in_bf16_is_near_that_in_float32(cutoffs: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    y, weight = torch.randn(50, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
-    bias, targets = torch.zeros(30, requires_grad=True), torch.randint(30, (50,))
-    exact = summed_cross_entropy(y, weight, bias, targets)
+    softmax, y = softmax_of(cutoffs, False), torch.randn(50, 4, requires_grad=True)
+    targets = torch.randint(7, (50,))
+    exact = summed_cross_entropy(y, targets, softmax)
     with torch.autocast("cpu", torch.bfloat16):
-        near = summed_cross_entropy(y, weight, bias, targets)
+        near = summed_cross_entropy(y, targets, softmax)
     assert near.dtype == torch.float32
     torch.testing.assert_close(near, exact, rtol=1e-2, atol=0)
-    gradients = (torch.autograd.grad(loss, (y, weight, bias)) for loss in (near, exact))
+    wanted = [y, *softmax[1 : 5 if cutoffs else 3]]
+    gradients = (torch.autograd.grad(loss, wanted) for loss in (near, exact))
     for a, b in zip(*gradients, strict=True):
         assert a.dtype == torch.float32 and (a - b).norm() < 0.02 * b.norm()

@@ -22,7 +22,15 @@ from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stop
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.network import Network
 from charlm.training.optimizer import BETAS, AdamW
-from charlm.training.recipe import HIDDEN_SIZES, Recipe, TrainOptions, choose
+from charlm.training.recipe import (
+    HIDDEN_SIZES,
+    ROWS_OF_TAIL,
+    Recipe,
+    TrainOptions,
+    choose,
+    softmax_rows,
+    split_softmax,
+)
 from charlm.training.trainer import Clock, Trainer, schedule
 from conftest import stopped_after
 
@@ -39,8 +47,8 @@ def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
 
 def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
     return choose(
-        TrainOptions(**options), vocab=80, chars=chars, train_tokens=chars, rate=rate,
-        device="cpu", precision="fp32",
+        TrainOptions(**options), counts=np.full(80, -(-chars // 80)), chars=chars,
+        rate=rate, device="cpu", precision="fp32",
     )  # fmt: skip
 
 
@@ -53,6 +61,25 @@ def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks()
     by_rate = sizes([recipe_for(10**6, r, minutes=2.0) for r in (1e10, 1e11, 1e12)])
     for found in (by_corpus, by_budget, by_rate):
         assert found == sorted(found) and len(set(found)) > 1 and set(found) <= {*HIDDEN_SIZES}
+
+
+def test_the_softmax_of_a_large_vocabulary_is_split_where_it_saves_most() -> None:
+    zipf = np.append(0, 10**6 // np.arange(1, 10_000))
+    cutoffs = split_softmax(zipf)
+    assert len(cutoffs) == 2 and softmax_rows(zipf, cutoffs) < 0.25 * softmax_rows(zipf, ())
+    others = [(c,) for c in range(100, 9000, 100)] + [
+        (a, b) for a in (100, 500) for b in (600, 5000)
+    ]
+    assert all(softmax_rows(zipf, cutoffs) <= 1.02 * softmax_rows(zipf, other) for other in others)
+    for few_or_equal in (zipf[:80], np.full(10_000, 7), np.array([0, 3])):
+        assert split_softmax(few_or_equal) == ()
+
+
+def test_rows_of_the_softmax_are_those_that_tokens_are_multiplied_with() -> None:
+    counts, tail = np.array([9, 50, 20, 10, 10, 5, 5]), ROWS_OF_TAIL  # <START> is not predicted
+    assert softmax_rows(counts, ()) == 6
+    assert softmax_rows(counts, (2,)) == pytest.approx(2 + tail + 4 * 0.3)
+    assert softmax_rows(counts, (1, 4)) == pytest.approx(1 + 2 * tail + 3 * 0.4 + 2 * 0.1)
 
 
 def test_nothing_but_a_corpus_ends_within_five_minutes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -29,6 +30,10 @@ class ModelConfig:
     hidden:     features H of each layer's hidden state
     embedding:  features E of a token's vector
     tied:       the softmax uses the embedding's vectors (needs E = H)
+    cutoffs:    rows of the softmax, ascending, at which its tails start; none: a plain softmax.
+                Else p(k) is softmax(head)[k] for the rows before the first, and
+                softmax(head)[tail j]·softmax(tail j)[k] for those of tail j: as Grave et al.
+                (2017), but with all features for every row
 
     activation, forget_gate, peepholes, reset:  variants of the cell; None for its default
     layer_norm:     layer normalisation of the gates within the cell
@@ -50,6 +55,7 @@ class ModelConfig:
     hidden: int = 256
     embedding: int = 128
     tied: bool = False
+    cutoffs: tuple[int, ...] = ()
     activation: str | None = None
     forget_gate: bool | None = None
     peepholes: str | None = None
@@ -64,6 +70,10 @@ class ModelConfig:
     alphabet: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cutoffs", tuple(self.cutoffs))  # JSON has lists
+        edges = (0, *self.cutoffs, self.vocab - 1)
+        if self.cutoffs and not all(a < b for a, b in pairwise(edges)):
+            raise OptionError(f"cutoffs {self.cutoffs}: must ascend from 1 to {self.vocab - 2}")
         if not 1 <= self.layers <= 4:
             raise OptionError(f"--layers {self.layers}: must be 1, 2, 3 or 4")
         for name in ("hidden", "embedding"):
@@ -157,7 +167,11 @@ class ModelConfig:
         shapes |= {"norm.gain": (self.hidden,), "norm.bias": (self.hidden,)}
         if not self.tied:
             shapes["output.W"] = (self.vocab - 1, self.hidden)
-        return shapes | {"output.b": (self.vocab - 1,)}
+        shapes["output.b"] = (self.vocab - 1,)
+        if self.cutoffs:
+            tails = len(self.cutoffs)
+            shapes |= {"output.W_tail": (tails, self.hidden), "output.b_tail": (tails,)}
+        return shapes
 
     def _spelling(self) -> dict[str, tuple[int, ...]]:
         """The network over a word's letters, and what it makes of each word of the vocabulary."""
@@ -216,13 +230,16 @@ def _option(name: str, value: Any) -> str:
     return f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
 
 
-def multiplied_weights(config: ModelConfig) -> int:
-    """How many weights each token is multiplied with: 2 FLOP each to run, 6 to train."""
-    looked_up = ("embedding", "spelled", "spelling.")
+def multiplied_weights(config: ModelConfig, softmax_rows: float | None = None) -> float:
+    """How many weights each token is multiplied with: 2 FLOP each to run, 6 to train.
+
+    softmax_rows:  of the softmax, on average; all of them unless it is given
+    """
+    others = ("embedding", "spelled", "spelling.", "output.")  # the first three are looked up
     matrices = [
         shape
         for name, shape in config.shapes().items()
-        if len(shape) > 1 and not name.startswith(looked_up)
+        if len(shape) > 1 and not name.startswith(others)
     ]
-    tied = (config.vocab - 1) * config.hidden if config.tied else 0
-    return sum(map(prod, matrices)) + tied
+    rows = config.vocab - 1 if softmax_rows is None else softmax_rows
+    return sum(map(prod, matrices)) + rows * config.hidden

@@ -197,3 +197,6 @@ class Output(nn.Module):
         if not config.tied:
             self.W = nn.Parameter(torch.empty(config.vocab - 1, config.hidden))
         self.b = nn.Parameter(torch.zeros(config.vocab - 1))
+        if config.cutoffs:
+            self.W_tail = nn.Parameter(torch.zeros(len(config.cutoffs), config.hidden))
+            self.b_tail = nn.Parameter(torch.zeros(len(config.cutoffs)))

@@ -21,7 +21,7 @@ from charlm.model.layers import (
     States,
     reversed_in_time,
 )
-from charlm.model.loss import ENTRIES_AT_ONCE, summed_cross_entropy
+from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.model.spelling import Spelling
 
 # In training, a bidirectional model does without one of its directions for this part of the
@@ -149,8 +149,15 @@ class Network(nn.Module):
         if following is not None:
             y, targets = y[targets != 0], targets[targets != 0]
         y = y.reshape(-1, self.config.hidden)
-        weight = self.embedding if self.config.tied else self.output.W
-        return summed_cross_entropy(y, weight, self.output.b, targets.flatten() - 1), state
+        return summed_cross_entropy(y, targets.flatten() - 1, self._softmax()), state
+
+    def _softmax(self) -> Softmax:
+        output = self.output
+        weight = self.embedding if self.config.tied else output.W
+        tails = (
+            (output.W_tail, output.b_tail) if self.config.cutoffs else (weight[:0], output.b[:0])
+        )
+        return Softmax(self.config.cutoffs, weight, output.b, *tails)
 
     def _joined(self, y: Tensor, following: Tensor, lengths: Tensor, masks: Masks | None) -> Tensor:
         """The outputs of both directions side by side, (T, B, 2·H).
@@ -187,23 +194,14 @@ class Network(nn.Module):
         device = self.embedding.device
         columns = torch.from_numpy(targets.astype(np.int64)).to(device).flatten() - 1
         features = self.top(torch.from_numpy(y).to(device).flatten(0, 1))
-        rows = max(ENTRIES_AT_ONCE // self.config.vocab, 1)
-        parts = torch.split(features, rows), torch.split(columns, rows)
-        found = [
-            -F.cross_entropy(self._logits(part), wanted, reduction="none")
-            for part, wanted in zip(*parts, strict=True)
-        ]
-        return torch.cat(found).view(targets.shape).cpu().numpy()
+        found = target_logprobs(features, columns, self._softmax())
+        return found.view(targets.shape).cpu().numpy()
 
     @torch.no_grad()
     def spelled_words(self, letters: NDArray[np.integer]) -> NDArray[np.float32]:
         """What a character-aware network makes of the letters of words, (N, L) -> (N, spelled)."""
         spellings = torch.from_numpy(letters.astype(np.int64)).to(self.embedding.device)
         return self.spelling.table(spellings).cpu().numpy()
-
-    def _logits(self, features: Tensor) -> Tensor:
-        weight = self.embedding[1:] if self.config.tied else self.output.W
-        return F.linear(features, weight, self.output.b).float()
 
 
 def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,7 @@ class Stepper:
         self.highway = [_below(f"highway.{k}", weights) for k in range(config.highway)]
         self.feedforward = [_below(f"feedforward.{k}", weights) for k in range(config.feedforward)]
         self.gain, self.bias = weights["norm.gain"], weights["norm.bias"]
-        # <START>, id 0, is never predicted: output row k belongs to id k + 1.
-        self.output = self.embedding[1:] if config.tied else weights["output.W"]
-        self.output_bias = weights["output.b"]
+        self.output = _parts(config, weights)
         self.layers = _Stack(self, "layers", weights)
         self.reverse = _Stack(self, "reverse", weights) if config.bidirectional else None
 
@@ -76,18 +75,46 @@ class Stepper:
         found = np.empty(len(flat), np.float32)
         for start in range(0, len(flat), rows):
             part = slice(start, start + rows)
-            logprobs = log_softmax(self.logits(flat[part]))
-            found[part] = logprobs[np.arange(len(logprobs)), columns[part]]
+            found[part] = self._target_logprobs(self._features(flat[part]), columns[part])
         return found.reshape(targets.shape)
 
+    def _target_logprobs(self, features: Floats, columns: NDArray[np.int64]) -> Floats:
+        """log p(columns[n]) after features (N, H): the tails are only asked where they matter."""
+        cutoffs = self.config.cutoffs
+        tail = np.searchsorted(cutoffs, columns, side="right")
+        rows = np.where(tail > 0, cutoffs[0] - 1 + tail, columns) if cutoffs else columns
+        found: Floats = self._log_softmax(features, 0)[np.arange(len(rows)), rows]
+        for j, first in enumerate(cutoffs, 1):
+            inside = np.flatnonzero(tail == j)
+            within = self._log_softmax(features[inside], j)
+            found[inside] += within[np.arange(len(inside)), columns[inside] - first]
+        return found
+
+    def _log_softmax(self, features: Floats, part: int) -> Floats:
+        W, b = self.output[part]
+        return log_softmax(features @ W.T + b)
+
     def logits(self, y: Floats) -> Floats:
-        """(…, V-1) after y (…, H), or (…, 2·H) with both directions; column k is of id k + 1."""
+        """(…, V-1) after y (…, H), or (…, 2·H) with both directions; column k is of id k + 1.
+
+        Those of a split softmax are log-probabilities.
+        """
+        features, cutoffs = self._features(y), self.config.cutoffs
+        if not cutoffs:
+            W, b = self.output[0]
+            return features @ W.T + b
+        head, *tails = (self._log_softmax(features, part) for part in range(len(self.output)))
+        of_tails = head[..., cutoffs[0] :, None]
+        within = [of_tails[..., j, :] + tail for j, tail in enumerate(tails)]
+        return np.concatenate([head[..., : cutoffs[0]], *within], axis=-1)
+
+    def _features(self, y: Floats) -> Floats:
+        """What the softmax reads, (…, H)."""
         for p in self.feedforward:
             y = relu(y @ p["W"].T + p["b"])
         centred = y - y.mean(axis=-1, keepdims=True)
         variance = np.square(centred).mean(axis=-1, keepdims=True)
-        features = centred / np.sqrt(variance + NORM_EPSILON) * self.gain + self.bias
-        return features @ self.output.T + self.output_bias
+        return centred / np.sqrt(variance + NORM_EPSILON) * self.gain + self.bias
 
     def vectors(self, ids: Ids) -> Floats:
         """What the first layer reads for these ids, (…, inputs)."""
@@ -136,6 +163,23 @@ def _below(prefix: str, weights: Mapping[str, Floats]) -> dict[str, Floats]:
     """The weights of one layer, by their names within it."""
     start = f"{prefix}."
     return {name.removeprefix(start): w for name, w in weights.items() if name.startswith(start)}
+
+
+def _parts(config: ModelConfig, weights: Mapping[str, Floats]) -> list[tuple[Floats, Floats]]:
+    """W and b of the head's softmax, whose last rows stand for the tails, and of each tail's.
+
+    `<START>`, id 0, is never predicted: row k belongs to id k + 1.
+    """
+    W = weights["embedding"][1:] if config.tied else weights["output.W"]
+    b, cutoffs = weights["output.b"], config.cutoffs
+    if not cutoffs:
+        return [(W, b)]
+    head = slice(0, cutoffs[0])
+    parts = [
+        (np.concatenate([W[head], weights["output.W_tail"]]),
+         np.concatenate([b[head], weights["output.b_tail"]])),
+    ]  # fmt: skip
+    return parts + [(W[a:z], b[a:z]) for a, z in pairwise((*cutoffs, len(b)))]
 
 
 def log_softmax(logits: Floats) -> Floats:

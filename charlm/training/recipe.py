@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from charlm.errors import OptionError
 from charlm.model.config import VARIANTS, Dropout, ModelConfig, multiplied_weights
@@ -189,22 +193,24 @@ USEFUL = 0.85  # of a budget in minutes: the rest starts, evaluates and finishes
 def choose(
     options: TrainOptions,
     *,
-    vocab: int,
+    counts: NDArray[np.int64],
     alphabet: int = 0,
     width: int | None = None,
     chars: int,
-    train_tokens: int,
     rate: float,
     device: str,
     precision: str,
 ) -> Recipe:
     """Choose all that the options leave open.
 
-    vocab, chars, train_tokens:  of the corpus
-    alphabet:                    letters that its words are made of
-    width:                       features of the word vectors to start from
-    rate:                        FLOP/s that this machine trains at
+    counts:    (V,), how often each token comes in the training part
+    alphabet:  letters that its words are made of
+    width:     features of the word vectors to start from
+    chars:     of the corpus
+    rate:      FLOP/s that this machine trains at
     """
+    train_tokens, split = int(counts.sum()), split_softmax(counts)
+    rows = softmax_rows(counts, split)
     minutes = options.minutes
     if not (minutes or options.epochs or options.steps):
         least, typical, most = DEFAULT_MINUTES
@@ -213,13 +219,14 @@ def choose(
 
     def tokens_within_budget(model: ModelConfig) -> float:
         if minutes:
-            return USEFUL * 60 * minutes * rate / (6 * multiplied_weights(model))
+            return USEFUL * 60 * minutes * rate / (6 * multiplied_weights(model, rows))
         if options.epochs:
             return options.epochs * train_tokens
         return (options.steps or 0) * batch * bptt
 
     def of_size(hidden: int) -> ModelConfig:
-        return network(options, vocab, hidden, alphabet, width)
+        model = network(options, len(counts), hidden, alphabet, width)
+        return dataclasses.replace(model, cutoffs=split)
 
     if options.hidden:
         model = of_size(options.hidden)
@@ -234,6 +241,30 @@ def choose(
         steps=options.steps, batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model),
         lines=options.lines, seed=options.seed, device=device, precision=precision, tokens=tokens,
     )  # fmt: skip
+
+
+# Of a softmax: a tail takes as long as so many rows more; and it is split if that leaves so much.
+ROWS_OF_TAIL = 100
+WORTH_SPLITTING = 0.5
+CANDIDATES = 32
+
+
+def split_softmax(counts: NDArray[np.int64]) -> tuple[int, ...]:
+    """Where to split the softmax (`ModelConfig.cutoffs`), to multiply with the fewest rows: into
+    a head and one tail or two, or not at all."""
+    last = len(counts) - 1
+    edges = np.unique(np.geomspace(1, last, CANDIDATES).astype(int))[1:-1].tolist()
+    splits = [(a,) for a in edges] + list(combinations(edges, 2))
+    best = min(splits, key=lambda split: softmax_rows(counts, split), default=())
+    return best if softmax_rows(counts, best) < WORTH_SPLITTING * last else ()
+
+
+def softmax_rows(counts: NDArray[np.int64], cutoffs: tuple[int, ...]) -> float:
+    """How many rows of the softmax a token is multiplied with, on average."""
+    share = np.append(0, np.cumsum(counts[1:])) / counts[1:].sum()
+    edges = (*cutoffs, len(counts) - 1)
+    tails = [(b - a) * (share[b] - share[a]) + ROWS_OF_TAIL for a, b in pairwise(edges)]
+    return float(edges[0] + sum(tails))
 
 
 def _shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
@@ -286,9 +317,8 @@ WEIGHTS_PER_ROOT = 1600.0
 
 
 def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
-    recurrent = multiplied_weights(model) - (model.vocab - 1) * model.hidden
     teachable = WEIGHTS_PER_ROOT * train_tokens**0.5
-    return recurrent <= min(tokens / TOKENS_PER_WEIGHT, teachable)
+    return multiplied_weights(model, 0) <= min(tokens / TOKENS_PER_WEIGHT, teachable)
 
 
 def _dropout(options: TrainOptions, epochs: float) -> Dropout:

@@ -138,8 +138,8 @@ def _new(
         vectors = _start_vectors(options, data, reporter)
         alphabet = Letters(data.tokenizer).size if options.characters else 0
         recipe = choose(
-            options, vocab=data.tokenizer.size, alphabet=alphabet, width=width,
-            chars=survey.chars, train_tokens=len(data.training.ids), rate=rate,
+            options, counts=data.training.counts(data.tokenizer.size), alphabet=alphabet,
+            width=width, chars=survey.chars, rate=rate,
             device=str(device), precision=precision,
         )  # fmt: skip
         return Run(folder, options, recipe, data, vectors)
