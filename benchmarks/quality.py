@@ -1,86 +1,122 @@
-"""How well charlm learns known texts: `python benchmarks/quality.py DATA [NAME...]`.
+"""How well charlm learns known texts.
 
-DATA is a folder with tinyshakespeare.txt, ptb.train.txt, ptb.valid.txt and ptb.test.txt, none of
-which comes with charlm. Without names all of these are run, one after the other:
+    python benchmarks/quality.py DATA [--seeds N] [NAME ...]
+    python benchmarks/quality.py page
+
+DATA is a folder with tinyshakespeare.txt, names.txt, ptb.train.txt, ptb.valid.txt and ptb.test.txt,
+none of which comes with charlm. The trainings that are named, or whose names begin with what is
+named (all of them, without names), run one after the other with so many seeds (1). What they find
+is kept in benchmarks/quality.json, from which `page` fills in docs/recipe.md. Nothing else should
+run on the machine. The trainings:
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from fill import fillers
 
-SENTENCES = Path(__file__).resolve().parent.parent / "corpora/sentences.txt"
+from charlm.corpus.reading import Corpus
+from charlm.language_model import LanguageModel
+from charlm.tokenizer import as_inputs
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PAGE = ROOT / "benchmarks/quality.json", ROOT / "docs/recipe.md"
+SENTENCES, TALES = ROOT / "corpora/sentences.txt", ROOT / "corpora/tales.txt"
 SHAKESPEARE = "tinyshakespeare.txt --valid-fraction 0.1"
 DEEP = f"{SHAKESPEARE} --minutes 2 --hidden 128 --dropout 0.1 --layers"
-PTB = "ptb.train.txt --valid ptb.valid.txt --minutes 10"
+PTB = "ptb.train.txt --valid ptb.valid.txt"
 WORDS = f"{PTB} --level word --split whitespace"
-SHORT = f"{WORDS.replace('10', '5')} --hidden 192 --dropout 0.2"
+SHORT = f"{WORDS} --minutes 5 --hidden 192 --dropout 0.2"
+# What the recipe is fitted on: texts and budgets, in minutes.
+FITTED = {
+    "tales": (f"{TALES}", (1, 3)),
+    "names": ("names.txt --lines", (1, 3)),
+    "shakespeare": (SHAKESPEARE, (1, 3, 10)),
+    "sentences": (f"{SENTENCES} --lines", (1, 3)),
+    "ptb-characters": (PTB, (1, 3, 10)),
+    "ptb-subwords": (f"{PTB} --level subword", (3, 10)),
+    "ptb-words": (WORDS, (1, 3, 10, 60)),
+    "tales-words": (f"{TALES} --level word", (1, 3)),
+}
 TRAINED = {
-    "shakespeare": SHAKESPEARE,
-    "shakespeare-1": f"{SHAKESPEARE} --minutes 1",
+    f"{name}-{minutes}": f"{arguments} --minutes {minutes}"
+    for name, (arguments, budgets) in FITTED.items()
+    for minutes in budgets
+} | {
     **{f"depth-{layers}": f"{DEEP} {layers}" for layers in (1, 2, 3, 4)},
     "depth-4-residual": f"{DEEP} 4 --residual",
-    "ptb-words": WORDS,
-    "ptb-subwords": f"{PTB} --level subword",
-    "ptb-plain": SHORT,
-    "ptb-recurrent": f"{SHORT} --characters recurrent",
-    "ptb-convolutional": f"{SHORT} --characters convolutional",
-    "ptb-both": f"{WORDS} --bidirectional",
-    "sentences-both": f"{SENTENCES} --minutes 3 --bidirectional",
-    "sentences-words-both": f"{SENTENCES} --minutes 3 --bidirectional --level word",
+    "plain-words": SHORT,
+    "recurrent-words": f"{SHORT} --characters recurrent",
+    "convolutional-words": f"{SHORT} --characters convolutional",
+    "both-ptb": f"{WORDS} --minutes 10 --bidirectional",
+    "both-sentences": f"{SENTENCES} --minutes 3 --bidirectional",
+    "both-sentences-words": f"{SENTENCES} --minutes 3 --bidirectional --level word",
 }
-TESTS = {"ptb-words": "ptb.test.txt", "ptb-subwords": "ptb.test.txt"}
 FILLED = {
-    "ptb-both": "ptb.test.txt",
-    "sentences-both": str(SENTENCES.with_suffix(".heldout.txt")),
-    "sentences-words-both": str(SENTENCES.with_suffix(".heldout.txt")),
+    "both-ptb": "ptb.test.txt",
+    "both-sentences": str(SENTENCES.with_suffix(".heldout.txt")),
+    "both-sentences-words": str(SENTENCES.with_suffix(".heldout.txt")),
 }
-CACHED = ("ptb-words",)
 # Of the neural cache: pairs, and what is tried on the validation text.
 CACHE, FLATNESSES, WEIGHTS = 2000, (1.0, 2.0, 4.0), (0.05, 0.1, 0.2)
+WINDOW = 256  # characters that nanoGPT sees at once
 
 
-def main(data: Path, names: list[str]) -> None:
-    for name in names or TRAINED:
-        with tempfile.TemporaryDirectory() as folder:
-            report(name, data, Path(folder) / name)
+def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
+    """Train, and say what came of it and how long the whole command took."""
+    print(f"{name}: charlm train {TRAINED[name]} --seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        run, start = Path(folder) / name, time.monotonic()
+        options = ["--seed", str(seed), "--quiet", "--out", str(run)]
+        charlm(data, run, "train", *TRAINED[name].split(), *options)
+        seconds = time.monotonic() - start
+        card = json.loads(charlm(data, run, "info", str(run), "--json"))["card"]
+        curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found = {
+            "seconds": seconds, "trained": card["trained"], "nats": card["valid_carried"],
+            "nats_by_line": card["valid_lines"], "bits_per_char": card["valid_bits_per_char"],
+            "steps": curve[-1]["step"], "epochs": curve[-1]["epoch"],
+            "train_nats": curve[-1]["train_nats_per_token"],
+        }  # fmt: skip
+        if name.startswith("shakespeare"):
+            found["nats_in_windows"] = in_windows(run, data / "tinyshakespeare.txt")
+        if name.startswith("ptb"):
+            test = measured(data, run, "ptb.test.txt")
+            found["test_perplexity"], found["test_bits"] = test["perplexity"], test["bits_per_char"]
+        if name.startswith("ptb-words"):
+            found["cached"] = cached(data, run)
+        if name in FILLED:
+            found["filled"] = fillers(str(run), str(data / FILLED[name]))
+    for figure, value in found.items():
+        print(f"  {figure}: {value}", flush=True)
+    return found
 
 
-def report(name: str, data: Path, run: Path) -> None:
-    """Train, time the whole command, and print the card's figures and the test's."""
-    print(f"{name}: charlm train {TRAINED[name]}", flush=True)
-    start = time.monotonic()
-    charlm(data, run, "train", *TRAINED[name].split(), "--quiet", "--out", str(run))
-    seconds = time.monotonic() - start
-    card = json.loads(charlm(data, run, "info", str(run), "--json"))["card"]
-    print(f"  {card['trained']}")
-    alone = card["valid_lines"]
-    print(
-        f"  {seconds:.1f} s; validation {card['valid_carried']:.4f} nats/token"
-        + ("" if alone is None else f" carried, {alone:.4f} each line from zero")
-        + f"; {card['valid_bits_per_char']:.4f} bits/char",
-        flush=True,
-    )
-    if name in TESTS:
-        test = measured(data, run, TESTS[name])
-        print(
-            f"  {TESTS[name]}: perplexity {test['perplexity']:.2f} over {test['tokens']:,} tokens, "
-            f"{test['bits_per_char']:.4f} bits/char",
-            flush=True,
-        )
-    if name in CACHED:
-        cached(data, run, TESTS[name])
-    if name in FILLED:
-        print(f"  {fillers(str(run), str(data / FILLED[name]))}", flush=True)
+def in_windows(run: Path, text: Path) -> float:
+    """Nats a character as nanoGPT evaluates: in windows of their own, from the zero state, whose
+    first character is read and not predicted; over all of the validation part."""
+    model = LanguageModel(run / "model.safetensors")
+    characters = "".join(Corpus([str(text)]).blocks())
+    cut = characters.index("\n", int(len(characters) * 0.9)) + 1
+    ids = model.tokenizer.encode_ids(characters[cut:])
+    ids = ids[: (len(ids) - 1) // WINDOW * WINDOW + 1]
+    read, targets = (part.reshape(-1, WINDOW) for part in (ids[:-1], ids[1:]))
+    network = model.network
+    y, _ = network.read(as_inputs(read), network.initial_state(len(read)))
+    return -float(network.logprobs(y, targets).astype(float).mean())
 
 
-def cached(data: Path, run: Path, test: str) -> None:
+def cached(data: Path, run: Path) -> dict[str, Any]:
     """Choose the cache's settings on the validation text, then measure the test with them."""
     settings = [
         ["--cache", str(CACHE), "--cache-flatness", str(theta), "--cache-weight", str(weight)]
@@ -88,8 +124,8 @@ def cached(data: Path, run: Path, test: str) -> None:
         for weight in WEIGHTS
     ]
     best = min(settings, key=lambda s: measured(data, run, "ptb.valid.txt", *s)["perplexity"])
-    found = measured(data, run, test, *best)["perplexity"]
-    print(f"  {test} with {' '.join(best)}: perplexity {found:.2f}", flush=True)
+    found = measured(data, run, "ptb.test.txt", *best)["perplexity"]
+    return {"options": " ".join(best), "test_perplexity": found}
 
 
 def measured(data: Path, run: Path, text: str, *options: str) -> dict[str, float]:
@@ -106,7 +142,61 @@ def charlm(data: Path, run: Path, *arguments: str) -> str:
     return ran.stdout
 
 
+# --- the page ---
+
+
+def page(results: dict[str, Any]) -> None:
+    """Fill in docs/recipe.md, between its marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, block in blocks(results).items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        text = marks.sub(lambda match, b=block: match[1] + b + match[2], text)  # type: ignore[misc]
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def blocks(results: dict[str, Any]) -> dict[str, str]:
+    """What the page says of these results, by the names of its marks."""
+    heading = (
+        "| text | minutes | seeds | chosen | epochs | nats/token | bits/char |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
+    rows = []
+    for name, (_, budgets) in FITTED.items():
+        for minutes in budgets:
+            runs = list(results.get(f"{name}-{minutes}", {}).values())
+            if not runs:
+                continue
+            middle = sorted(runs, key=lambda run: run["nats"])[(len(runs) - 1) // 2]
+            chosen = middle["trained"].rsplit(", ", 1)[0]
+            bits = median(run["bits_per_char"] for run in runs)
+            rows.append(
+                f"| {name} | {minutes} | {len(runs)} | {chosen} | {middle['epochs']:.1f} | "
+                f"{median(run['nats'] for run in runs):.4f} | {bits:.4f} |"
+            )
+    return {"figures": heading + "\n".join(rows) + "\n"}
+
+
+def main() -> None:
+    if sys.argv[1:] == ["page"]:
+        page(json.loads(RESULTS.read_text(encoding="utf-8")))
+        return
+    listed = "\n".join(f"    {name:<22}{arguments}" for name, arguments in TRAINED.items())
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "") + listed, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("names", nargs="*", default=[""])
+    chosen = parser.parse_args()
+    for name in TRAINED:
+        for seed in range(1, chosen.seeds + 1):
+            if not any(name.startswith(wanted) for wanted in chosen.names):
+                continue
+            found = measure(name, chosen.data.resolve(), seed)
+            results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+            results.setdefault(name, {})[str(seed)] = found
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__ + "\n".join(f"    {name}" for name in TRAINED))
-    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
+    main()

@@ -1,56 +1,88 @@
-"""How fast charlm starts, samples, scores and reads, beside what it is compared with.
+"""How fast charlm is, beside the machine's limits and plain torch.
 
-    python benchmarks/speed.py
+    python benchmarks/speed.py [--only PART ...] [--nanogpt PATH TEXT]
 
-Everything is measured in turns within this one run, so that the ratios hold on a noisy machine;
-the figures are medians. A model of 1 × 512 and one of 2 × 512 with random weights stand in for
-trained ones, which are as fast.
+The parts are limits, training, sampling, scoring, reading, start-up and memory. What is compared
+is measured in turns within one run, so that the ratios hold on a noisy machine; figures are
+medians. Networks have random weights, as fast as trained ones. With --nanogpt the CPU recipe of
+nanoGPT, from a clone of it at PATH, is trained on TEXT, and then charlm for as long. A complete run
+is kept in benchmarks/speed.json. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import os
+import pickle
+import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+from charlm.corpus.batches import Batches
+from charlm.corpus.encoding import TokenFile
 from charlm.language_model import LanguageModel
-from charlm.model.config import ModelConfig
+from charlm.model.config import Dropout, ModelConfig, multiplied_weights
 from charlm.model.file import Card, ModelFile
 from charlm.model.network import Network, as_arrays
+from charlm.model.stepper import Stepper
 from charlm.tokenizer import train_tokenizer
+from charlm.training.machine import autocast
+from charlm.training.recipe import Recipe
+from charlm.training.trainer import CLIP, Clock, Trainer
+from charlm.training.validation import Validation
 
-TEXT = Path(__file__).parent.parent / "corpora" / "tales.txt"
-ROUNDS = 7
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        one, two = (random_model(Path(folder) / f"{k}.safetensors", k) for k in (1, 2))
-        start_up(one)
-        for model in (one, two):
-            sampling(model)
-        scoring(one)
-    reading()
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/speed.json"
+TALES, SENTENCES = ROOT / "corpora/tales.txt", ROOT / "corpora/sentences.txt"
+CPU = torch.device("cpu")
+VOCAB, EMBEDDING = 66, 128  # of the networks that are timed
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def random_model(path: Path, layers: int) -> LanguageModel:
-    text = TEXT.read_text(encoding="utf-8")
-    tokenizer = train_tokenizer("char", lambda: [text])
-    config = ModelConfig(tokenizer.size, "lstm", layers, hidden=512, embedding=128)
-    card = Card("random", "", False, "line", 0, 0, 0.0, None, 0.0, False, "not", 0.0, "")
-    ModelFile(config, as_arrays(Network(config).state_dict()), tokenizer, card).save(path)
-    return LanguageModel(path)
+@dataclass(frozen=True)
+class Row:
+    """A figure, a rate unless the unit is seconds or megabytes, and what it is compared with.
+
+    plain:  the same by the usual way
+    limit:  what the machine could do at best
+    """
+
+    what: str
+    unit: str
+    charlm: float
+    plain: float | None = None
+    limit: float | None = None
+
+    def shown(self) -> str:
+        cells = [f"{self.what:<46}{_number(self.charlm):>12} {self.unit:<14}"]
+        if self.plain is not None:
+            cells.append(f"plain {_number(self.plain):>10}  ratio {self.charlm / self.plain:6.2f}")
+        if self.limit is not None:
+            cells.append(f"limit {_number(self.limit):>10}  share {self.charlm / self.limit:4.0%}")
+        return "  ".join(cells)
 
 
-def in_turns(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def in_turns(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
     """The median seconds of each, run one after the other, round after round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
@@ -61,83 +93,353 @@ def in_turns(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dic
     return {name: median(values[1:]) for name, values in seconds.items()}
 
 
-def start_up(model: LanguageModel) -> None:
-    def command(*arguments: str) -> Callable[[], object]:
-        environment = {**os.environ, "CHARLM_MODEL": str(model.path)}
-        full = [sys.executable, *arguments]
-        return lambda: subprocess.run(full, env=environment, capture_output=True, check=True)
+# --- what the machine can do ---
 
-    charlm = ("-m", "charlm")
+
+def limits() -> Iterator[Row]:
+    for name in PRECISIONS:
+        yield Row(f"matrix product 2048³, {name}", "GFLOP/s", product_rate(name, 2048, 2048, 2048))
+    yield Row("reading 400 MB of memory", "GB/s", reading_rate(400_000_000))
+    yield Row("reading 10 MB, again and again", "GB/s", reading_rate(10_000_000))
+
+
+@cache
+def product_rate(precision: str, m: int, k: int, n: int) -> float:
+    """GFLOP/s of a product (m, k)·(k, n)."""
+    a, b = (torch.randn(*shape).to(PRECISIONS[precision]) for shape in ((m, k), (k, n)))
+    out, flop = torch.empty(m, n, dtype=a.dtype), 2 * m * k * n
+    times = max(1, int(2e9 // flop))
+
+    def run() -> None:
+        for _ in range(times):
+            torch.mm(a, b, out=out)
+
+    return times * flop / in_turns({"": run})[""] / 1e9
+
+
+@cache
+def reading_rate(size: int) -> float:
+    """GB/s at which so many bytes can be read, by whichever of two ways is faster."""
+    numbers = np.ones(size // 4, np.float32)
+    tensor, times = torch.from_numpy(numbers), max(1, 10**9 // size)
     found = in_turns(
         {
-            "python -c 'import torch'": command("-c", "import torch"),
-            "python -c 'import numpy'": command("-c", "import numpy"),
-            "charlm --help": command(*charlm, "--help"),
-            "charlm score SENTENCE": command(*charlm, "score", "The harbour was quiet."),
-            "charlm sample --length 500": command(*charlm, "sample", "--length", "500"),
+            "torch": lambda: [tensor.sum() for _ in range(times)],
+            "numpy": lambda: [numbers @ numbers for _ in range(times)],
         }
     )
-    print("Seconds for a whole command, LSTM of 512")
-    for name, seconds in found.items():
-        print(f"  {name:<30}{seconds:6.2f}")
+    return times * size / min(found.values()) / 1e9
 
 
-def sampling(model: LanguageModel) -> None:
-    layers, hidden = model.config.layers, model.config.hidden
-    reference = torch.nn.LSTM(128, hidden, layers)
-    x = torch.zeros(1, 1, 128)
+# --- training ---
 
-    def step_torch(steps: int = 100) -> None:
+SHAPES = (  # layers, features, streams, tokens of each
+    (2, 512, 128, 128),
+    (1, 320, 32, 32),
+)
+MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+def training() -> Iterator[Row]:
+    torch.set_flush_denormal(True)
+    for (layers, hidden, batch, length), cell in (
+        (shape, cell) for shape in SHAPES for cell in MODULES
+    ):
+        config = ModelConfig(VOCAB, cell, layers, hidden, EMBEDDING)
+        runs = {
+            f"{who} {precision}": make(config, batch, length, precision)
+            for precision in PRECISIONS
+            for who, make in (("charlm", our_step), ("plain", plain_step))
+        }
+        seconds, tokens = in_turns(runs, rounds=3 if batch > 32 else 15), batch * length
+        for precision in PRECISIONS:
+            yield Row(
+                f"{cell} {layers} × {hidden}, {batch} × {length}, {precision}", "tokens/s",
+                tokens / seconds[f"charlm {precision}"], tokens / seconds[f"plain {precision}"],
+                tokens / product_seconds(config, batch, length, precision),
+            )  # fmt: skip
+
+
+def our_step(config: ModelConfig, batch: int, length: int, precision: str) -> Callable[[], object]:
+    """A step of charlm's own training loop, all of it but evaluation."""
+    ids = np.random.default_rng(0).integers(3, config.vocab, 400_000).astype(np.uint8)
+    bounds = np.arange(0, len(ids) + 1, 40)
+    recipe = Recipe(
+        config, Dropout(), 1.0, None, None, 10**9, batch, length, 1e-3, False, 1, "cpu", precision,
+        10**6,
+    )  # fmt: skip
+    batches = Batches(TokenFile(ids, bounds), config.vocab, batch, length, lines=False, seed=1)
+    trainer = Trainer(recipe, Network(config), batches, Validation(ids[:4096], bounds[:100]))
+    steps = trainer.run(Clock(recipe, batches.steps_per_epoch, time.monotonic(), 0))
+    return lambda: next(steps)
+
+
+def plain_step(
+    config: ModelConfig, batch: int, length: int, precision: str
+) -> Callable[[], object]:
+    """The same in the usual words: torch's modules, its loss and its fused optimizer."""
+    embedding = nn.Embedding(config.vocab, config.embedding)
+    layers = MODULES[config.cell](config.embedding, config.hidden, config.layers)
+    norm, output = nn.LayerNorm(config.hidden), nn.Linear(config.hidden, config.vocab - 1)
+    parameters = list(nn.ModuleList([embedding, layers, norm, output]).parameters())
+    optimizer = torch.optim.AdamW(parameters, fused=True)
+    ids = torch.randint(config.vocab - 1, (length, batch))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(precision, CPU):
+            logits = output(norm(layers(embedding(ids))[0]))
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def product_seconds(config: ModelConfig, batch: int, length: int, precision: str) -> float:
+    """What the matrix products of a step would take by themselves, each in its own shape; those
+    of the backward pass are as many again, twice."""
+    gates, tokens = len(config.recurrence.gates) * config.hidden, batch * length
+    inputs = [config.embedding] + [config.hidden] * (config.layers - 1)
+    products = [(tokens, read, gates, 1) for read in inputs]
+    products += [(batch, config.hidden, gates, length * config.layers)]
+    products += [(tokens, config.hidden, config.vocab - 1, 1)]
+    return sum(
+        3 * times * 2 * m * k * n / product_rate(precision, m, k, n) / 1e9
+        for m, k, n, times in products
+    )
+
+
+# --- sampling ---
+
+
+def sampling() -> Iterator[Row]:
+    for layers, hidden in ((1, 256), (1, 512), (2, 512), (2, 1024)):
+        config = ModelConfig(VOCAB, "lstm", layers, hidden, EMBEDDING)
+        weights = as_arrays(Network(config).state_dict())
+        stepper = Stepper(config, weights)
+        found = in_turns(
+            {
+                "plain": plain_stepping(layers, hidden),
+                "charlm": stepping(stepper, 1),
+                "16": stepping(stepper, 16),
+            }
+        )
+        read = 4 * (multiplied_weights(config) - 4 * hidden * EMBEDDING)  # the rest is looked up
+        yield Row(
+            f"one stream, {layers} × {hidden}", "tokens/s", 100 / found["charlm"],
+            100 / found["plain"], reading_rate(int(read)) * 1e9 / read,
+        )  # fmt: skip
+        yield Row(f"16 streams, {layers} × {hidden}", "tokens/s", 1600 / found["16"])
+
+
+def stepping(stepper: Stepper, streams: int) -> Callable[[], object]:
+    def run(steps: int = 100) -> None:
+        state, ids = stepper.initial_state(streams), np.full(streams, 3)
+        for _ in range(steps):
+            _, state = stepper.step(ids, state)
+
+    return run
+
+
+def plain_stepping(layers: int, hidden: int) -> Callable[[], object]:
+    reference, output = nn.LSTM(EMBEDDING, hidden, layers), nn.Linear(hidden, VOCAB - 1)
+    x = torch.zeros(1, 1, EMBEDDING)
+
+    def run(steps: int = 100) -> None:
         state = None
         with torch.no_grad():
             for _ in range(steps):
-                _, state = reference(x, state)
+                y, state = reference(x, state)
+                output(y)
 
-    def step_numpy(steps: int = 100) -> None:
-        state, ids = model.stepper.initial_state(1), np.array([3])
-        for _ in range(steps):
-            _, state = model.stepper.step(ids, state)
-
-    found = in_turns(
-        {
-            "nn.LSTM, one step at a time": step_torch,
-            "charlm's step": step_numpy,
-            "charlm sampling": lambda: model.sample(length=100, seed=1),
-        }
-    )
-    print(f"Characters a second, {layers} × {hidden}, one stream")
-    for name, seconds in found.items():
-        print(f"  {name:<30}{100 / seconds:8,.0f}")
+    return run
 
 
-def scoring(model: LanguageModel) -> None:
-    lines = TEXT.read_text(encoding="utf-8").replace(". ", ".\n").split("\n")[:400]
-    found = in_turns(
-        {
-            "one call a sentence": lambda: [model.score(line) for line in lines],
-            "all in one call": lambda: model.score(lines),
-        },
-        rounds=3,
-    )
-    print(f"Sentences a second, 1 × {model.config.hidden}")
-    for name, seconds in found.items():
-        print(f"  {name:<30}{len(lines) / seconds:8,.0f}")
+# --- scoring and reading ---
 
 
-def reading() -> None:
-    text = TEXT.read_text(encoding="utf-8") * 40
+def random_model(folder: str, layers: int, hidden: int) -> LanguageModel:
+    """A model of characters with random weights, in a file."""
+    text = SENTENCES.read_text(encoding="utf-8")
+    tokenizer = train_tokenizer("char", lambda: [text])
+    config = ModelConfig(tokenizer.size, "lstm", layers, hidden, EMBEDDING)
+    card = Card("random", "", False, "line", 0, 0, 0.0, None, 0.0, False, "not", 0.0, "")
+    path = Path(folder) / f"{layers}x{hidden}.safetensors"
+    ModelFile(config, as_arrays(Network(config).state_dict()), tokenizer, card).save(path)
+    return LanguageModel(path)
+
+
+def scoring() -> Iterator[Row]:
+    lines = SENTENCES.read_text(encoding="utf-8").split("\n")[:10_000]
+    few = lines[:200]
+    for hidden in (128, 512):
+        with tempfile.TemporaryDirectory() as folder:
+            model = random_model(folder, 1, hidden)
+            found = in_turns(
+                {
+                    "plain": lambda m=model: [plain_score(m, line) for line in few],
+                    "one": lambda m=model: [m.score(line) for line in few],
+                    "all": lambda m=model: m.score(lines),
+                },
+                rounds=3,
+            )
+        one, plain = len(few) / found["one"], len(few) / found["plain"]
+        name = f"1 × {hidden}"
+        yield Row(f"10,000 lines at once, {name}", "lines/s", len(lines) / found["all"], one)
+        yield Row(f"a line at a time, {name}; plain: torch", "lines/s", one, plain)
+
+
+@torch.no_grad()
+def plain_score(model: LanguageModel, line: str) -> float:
+    """One line through the torch network, as a script would."""
+    network, ids = model.network, model.tokenizer.encode_ids(line + "\n").astype(np.int64)
+    inputs = np.concatenate([[0], ids[:-1]])[None]
+    y, _ = network.read(inputs, network.initial_state(1))
+    return float(network.logprobs(y, ids[None]).sum())
+
+
+def reading() -> Iterator[Row]:
+    text = TALES.read_text(encoding="utf-8") * 40
     blocks = [text[start : start + 2**20] for start in range(0, len(text), 2**20)]
-    tokenizers = {
-        level: train_tokenizer(level, lambda: blocks[:1])
-        for level in ("char", "byte", "word", "subword")
-    }
-    runs: dict[str, Callable[[], object]] = {
-        level: lambda t=t: [t.encode_ids(block) for block in blocks]  # type: ignore[misc]
-        for level, t in tokenizers.items()
-    }
-    print("Megabytes of text encoded a second")
-    for name, seconds in in_turns(runs, rounds=3).items():
-        print(f"  {name:<30}{len(text) / 1e6 / seconds:8,.0f}")
+    for level in ("char", "byte", "word", "subword"):
+        tokenizer = train_tokenizer(level, lambda: blocks[:1])
+        found = in_turns(
+            {"": lambda t=tokenizer: [t.encode_ids(block) for block in blocks]}, rounds=3
+        )
+        yield Row(f"encoding, {level} level", "MB/s", len(text.encode()) / 1e6 / found[""])
+
+
+# --- whole commands ---
+
+
+def start_up() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        model = random_model(folder, 1, 512)
+
+        def command(*arguments: str) -> Callable[[], object]:
+            full = [sys.executable, *arguments]
+            environment = {**os.environ, "CHARLM_MODEL": str(model.path)}
+            return lambda: subprocess.run(full, env=environment, capture_output=True, check=True)
+
+        found = in_turns(
+            {
+                "python -c 'import torch'": command("-c", "import torch"),
+                "python -c 'import numpy'": command("-c", "import numpy"),
+                "charlm --help": command("-m", "charlm", "--help"),
+                "charlm score SENTENCE": command("-m", "charlm", "score", "the apple and pear"),
+                "charlm sample": command("-m", "charlm", "sample"),
+            }
+        )
+    for name, seconds in found.items():
+        yield Row(name, "seconds", seconds)
+
+
+def memory() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        trained = ["train", str(TALES), "--minutes", "0.5", "--quiet", "--out", f"{folder}/run"]
+        yield Row("charlm train, at most", "MB", peak_memory(trained))
+        for copies in (4, 16):
+            text = Path(folder) / "lines.txt"
+            text.write_text(SENTENCES.read_text(encoding="utf-8") * copies, encoding="utf-8")
+            size = f"{text.stat().st_size / 1e6:.0f} MB"
+            scored = ["score", "--file", str(text), "--model", f"{folder}/run"]
+            yield Row(f"charlm score, {size} of text, at most", "MB", peak_memory(scored))
+
+
+def peak_memory(arguments: list[str]) -> float:
+    """The most memory of its own, mapped files aside, that a command had, in megabytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "charlm", *arguments], stdout=subprocess.DEVNULL
+    )
+    most = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        most = max(most, *map(int, re.findall(r"RssAnon:\s+(\d+)", status)), 0)
+        time.sleep(0.02)
+    return most / 1e3
+
+
+# --- beside nanoGPT ---
+
+NANOGPT = (
+    "--device=cpu --compile=False --eval_iters=200 --eval_interval=2000 --log_interval=100 "
+    "--block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 "
+    "--lr_decay_iters=2000 --dropout=0.0"
+)
+
+
+def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
+    """Validation loss after the same time, nats a character, each as it measures itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        for file in clone.iterdir():
+            if file.name != "data":
+                (Path(folder) / file.name).symlink_to(file.resolve())
+        write_nanogpt_data(text.read_text(encoding="utf-8"), Path(folder) / "data/shakespeare_char")
+        command = [sys.executable, "train.py", "config/train_shakespeare_char.py", *NANOGPT.split()]
+        start = time.monotonic()
+        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        minutes = (time.monotonic() - start) / 60
+        loss = float(re.findall(r"val loss ([\d.]+)", ran.stdout)[-1])
+        command = [sys.executable, "-m", "charlm", "train", str(text), "--out", f"{folder}/run"]
+        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--quiet"], check=True)
+        ours = LanguageModel(Path(folder) / "run/model.safetensors").card.valid_carried
+    yield Row(f"nats a character after {60 * minutes:.0f} s; plain: nanoGPT", "nats", ours, loss)
+
+
+def write_nanogpt_data(text: str, folder: Path) -> None:
+    """The files that nanoGPT's own script would have made of the text."""
+    folder.mkdir(parents=True)
+    alphabet = sorted(set(text))
+    ids = np.array([alphabet.index(char) for char in text], np.uint16)
+    for name, part in (("train", ids[: int(len(ids) * 0.9)]), ("val", ids[int(len(ids) * 0.9) :])):
+        part.tofile(folder / f"{name}.bin")
+    meta = {"vocab_size": len(alphabet), "itos": dict(enumerate(alphabet)),
+            "stoi": {char: k for k, char in enumerate(alphabet)}}  # fmt: skip
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+
+
+# --- all of it ---
+
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "limits": limits, "training": training, "sampling": sampling, "scoring": scoring,
+    "reading": reading, "start-up": start_up, "memory": memory,
+}  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """What it is measured on."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next(iter(re.findall(r"model name\s*: (.*)", lines)), model)
+    return {
+        "processor": model, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "vector instructions": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__,
+        "numpy": np.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--nanogpt", nargs=2, type=Path, metavar=("PATH", "TEXT"))
+    chosen = parser.parse_args()
+    found: dict[str, Any] = {"machine": machine()}
+    print(", ".join(f"{name}: {value}" for name, value in found["machine"].items()))
+    parts = {name: PARTS[name] for name in chosen.only}
+    if chosen.nanogpt:
+        parts["nanoGPT"] = lambda: beside_nanogpt(*chosen.nanogpt)
+    for name, part in parts.items():
+        print(f"\n{name}")
+        found[name] = []
+        for row in part():
+            print("  " + row.shown(), flush=True)
+            found[name].append(dataclasses.asdict(row))
+    if chosen.only == list(PARTS):
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

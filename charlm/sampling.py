@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import OptionError
+from charlm.model.equations import State
 from charlm.model.stepper import Floats, Stepper
-from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs
+from charlm.tokenizer import EOS, START, UNK, Decoder, Tokenizer, as_inputs
 
 DEFAULT_LENGTH = 500
 DEFAULT_TEMPERATURE = 0.8
+TEXTS_AT_ONCE = 32  # that are written side by side
 LONGEST_LINE = 10_000  # characters of one sample of a lines model that never ends
 
 
@@ -115,25 +118,82 @@ def generate(
     tokenizer: Tokenizer,
     prime: str,
     options: SampleOptions,
-    random: np.random.Generator,
-) -> Iterator[str]:
-    """Pieces of the text that follows the prime, without end; a line end is "\\n".
+    randoms: Sequence[np.random.Generator],
+) -> list[Iterator[str]]:
+    """The pieces of texts that follow the prime, without end, one text for each of `randoms`; a
+    line end is "\n".
 
-    `<UNK>` is drawn again until it is another token: it is masked and the rest renormalised.
+    The texts are written side by side: whichever is asked for its next piece, a step reads the
+    weights once for all that are still wanted. `<UNK>` is drawn again until it is another token:
+    it is masked and the rest renormalised.
     """
     primed, decoder = tokenizer.prime(prime)
-    state = stepper.initial_state(1)
-    for id in as_inputs(np.concatenate([[START], primed])):
-        logits, state = stepper.step(np.array([id]), state)
-    while True:
-        allowed = logits[0].copy()
+    read = as_inputs(np.concatenate([[START], primed]))
+    y, state = stepper.read(read[None], stepper.initial_state(1))
+    together = _Together(stepper, options)
+    together.logits = np.repeat(stepper.logits(y[:, -1]), len(randoms), axis=0)
+    together.state = [tuple(np.repeat(s, len(randoms), axis=0) for s in layer) for layer in state]
+    together.texts = [_Text(random, decoder.copy()) for random in randoms]
+    return [together.pieces(text) for text in together.texts]
+
+
+class _Text:
+    """A text that is being written: what it is drawn by, and what nobody has asked for yet."""
+
+    def __init__(self, random: np.random.Generator, decoder: Decoder) -> None:
+        self.random, self.decoder = random, decoder
+        self.waiting: deque[str] = deque()
+        self.last = START
+
+    def draw(self, logits: Floats, options: SampleOptions) -> None:
+        allowed = logits.copy()
         allowed[UNK - 1] = -np.inf
-        mask = decoder.mask()
+        mask = self.decoder.mask()
         if mask is not None:
             allowed[~mask[1:]] = -np.inf
-        id = draw(distribution(allowed, options), random) + 1
-        yield decoder.push(id)
-        logits, state = stepper.step(np.array([START if id == EOS else id]), state)
+        id = draw(distribution(allowed, options), self.random) + 1
+        self.waiting.append(self.decoder.push(id))
+        self.last = START if id == EOS else id
+
+
+class _Together:
+    """Texts that are written side by side.
+
+    texts:   those that are still wanted
+    state:   of the network, a row for each
+    logits:  (texts, V-1) of what comes next; None until the last tokens drawn are read
+    """
+
+    texts: list[_Text]
+    state: list[State]
+    logits: Floats | None
+
+    def __init__(self, stepper: Stepper, options: SampleOptions) -> None:
+        self.stepper, self.options = stepper, options
+
+    def pieces(self, text: _Text) -> Iterator[str]:
+        try:
+            while True:
+                if not text.waiting:
+                    self._step()
+                yield text.waiting.popleft()
+        finally:
+            self._drop(text)
+
+    def _step(self) -> None:
+        if self.logits is None:
+            ids = np.array([text.last for text in self.texts])
+            self.logits, self.state = self.stepper.step(ids, self.state)
+        for text, logits in zip(self.texts, self.logits, strict=True):
+            text.draw(logits, self.options)
+        self.logits = None
+
+    def _drop(self, text: _Text) -> None:
+        kept = [k for k, other in enumerate(self.texts) if other is not text]
+        self.texts = [self.texts[k] for k in kept]
+        self.state = [tuple(s[kept] for s in layer) for layer in self.state]
+        if self.logits is not None:
+            self.logits = self.logits[kept]
 
 
 def limited(pieces: Iterator[str], options: SampleOptions, *, lines: bool) -> Iterator[str]:

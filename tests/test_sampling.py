@@ -151,19 +151,51 @@ def test_unknown_is_never_written() -> None:
     stepper, tokenizer = random_stepper("char", "ab\n")
     _, bias = stepper.output[0]
     bias[1] = 20.0  # <UNK> would nearly always be drawn
-    pieces = generate(stepper, tokenizer, "", SampleOptions(temperature=1.0), random_stream(1, 0))
+    options = SampleOptions(temperature=1.0)
+    (pieces,) = generate(stepper, tokenizer, "", options, [random_stream(1, 0)])
     assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
 def test_a_word_that_the_prime_begins_is_completed() -> None:
     text = "the apple and the pear\nan apricot or a plum\n"
     stepper, tokenizer = random_stepper("word", text)
-    found = set()
-    for sample in range(40):
-        random = random_stream(1, sample)
-        pieces = generate(stepper, tokenizer, "the ap", SampleOptions(temperature=5.0), random)
-        found.add(next(piece for piece in pieces if piece))
+    options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
+    texts = generate(stepper, tokenizer, "the ap", options, randoms)
+    found = {next(piece for piece in pieces if piece) for pieces in texts}
     assert found == {"ple", "ricot"}
+
+
+def test_texts_that_are_written_side_by_side_are_those_written_alone() -> None:
+    stepper, tokenizer = random_stepper("char", "abcdefgh\n")
+    options = SampleOptions(temperature=1.0, seed=5)
+    limits = [30, 3, 12, 50, 1]
+    alone = []
+    for k, limit in enumerate(limits):
+        (pieces,) = generate(stepper, tokenizer, "ba", options, [random_stream(5, k)])
+        alone.append("".join(islice(pieces, limit)))
+    randoms = [random_stream(5, k) for k in range(len(limits))]
+    together = generate(stepper, tokenizer, "ba", options, randoms)
+    order = [2, 0, 1, 4, 3]  # whichever is read first
+    texts = {k: "".join(islice(together[k], limits[k])) for k in order}
+    assert [texts[k] for k in range(len(limits))] == alone
+
+
+def test_a_text_that_has_ended_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepper, tokenizer = random_stepper("char", "abcdefgh\n")
+    rows: list[int] = []
+    step = stepper.step
+    monkeypatch.setattr(
+        stepper, "step", lambda ids, state: rows.append(len(ids)) or step(ids, state)
+    )
+    texts = generate(
+        stepper, tokenizer, "", SampleOptions(), [random_stream(1, k) for k in range(3)]
+    )
+    for length, expected in ((4, [3, 3, 3]), (3, []), (6, [1, 1])):
+        written = limited(texts.pop(0), SampleOptions(length=length), lines=False)
+        assert len("".join(written)) == length
+        assert rows == expected
+        del written
+        rows.clear()
 
 
 def test_a_word_that_can_be_completed_is_not_called_unknown(
@@ -181,11 +213,11 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     stepper, tokenizer = random_stepper("char", "ab\n", seed=4)
     sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
     draws = 3000
-    options = SampleOptions(temperature=1.0)
-    texts = []
-    for sample in range(draws):
-        pieces = generate(stepper, tokenizer, "", options, random_stream(7, sample))
-        texts.append("".join(limited(pieces, options, lines=True)))
+    options, randoms = SampleOptions(temperature=1.0), [random_stream(7, k) for k in range(draws)]
+    texts = [
+        "".join(limited(pieces, options, lines=True))
+        for pieces in generate(stepper, tokenizer, "", options, randoms)
+    ]
     expected = [
         np.exp(sum(renormalised(stepper, score)))
         for score in score_sentences(stepper, tokenizer, sentences)

@@ -55,6 +55,17 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="Go on learning from the text as it is read; it changes what the figures mean.",
+        ),
+    ] = False,
+    adapt_rate: Annotated[
+        float | None,
+        typer.Option(metavar="η", help="How fast it learns; else 0.0003.", show_default=False),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
@@ -71,12 +82,19 @@ def evaluate(
     if given and cache is None:
         raise OptionError(f"--cache-{next(iter(given))}: goes with --cache N")
     memory = None if cache is None else CacheOptions(cache, **given)
+    if adapt_rate is not None and not adapt:
+        raise OptionError(f"--adapt-rate {adapt_rate:g}: goes with --adapt")
+    learning = None
+    if adapt:
+        from charlm.model.adapting import AdaptOptions
+
+        learning = AdaptOptions() if adapt_rate is None else AdaptOptions(adapt_rate)
     loaded = load_named(model)
     encoding = text_encoding(loaded, encoding)
     rows = []
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()
-        score = loaded.evaluate(text, reset_lines=reset_lines or None, cache=memory)
+        score = loaded.evaluate(text, reset_lines=reset_lines or None, cache=memory, adapt=learning)
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
         values = {"file": file, **score.to_json()}

@@ -68,7 +68,7 @@ def sample(
     if n < 1:
         raise OptionError(f"-n {n}: must be 1 or more")
     loaded = load_named(model)
-    texts = [loaded.stream(prime, sample=k, **options) for k in range(n)]
+    texts = loaded.streams(prime, n=n, **options)
     if given is None:
         note(f"seed: {seed}")
     warn_unknown(loaded.unknown_in(prime, prime=True))

@@ -65,18 +65,23 @@ def text_streams(tokens: int) -> tuple[int, int]:
     return streams, -(-tokens // streams) + WARM_UP
 
 
-def text_logprob(backend: Backend, ids: Ids, cache: CacheOptions | None = None) -> float:
+def text_logprob(
+    backend: Backend, ids: Ids, cache: CacheOptions | None = None, one_by_one: int | None = None
+) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
 
-    cache:  mix the prediction with a neural cache of what came before in the text
+    cache:       mix the prediction with a neural cache of what came before in the text
+    one_by_one:  read it in one stream, so many tokens at once, for a backend that learns from
+                 them, see `adapting`
     """
-    streams = 1 if cache else text_streams(len(ids))[0]
+    streams = 1 if cache or one_by_one else text_streams(len(ids))[0]
+    at_once = one_by_one or STEPS_AT_ONCE
     edges = np.arange(streams + 1)[:, None] * len(ids) // streams
     first = _warm_up_starts(ids, edges[:-1])
     memory = Cache(cache, backend.config.hidden) if cache else None
     total, state = 0.0, backend.initial_state(streams)
-    for start in range(0, int((edges[1:] - first).max()), STEPS_AT_ONCE):
-        positions = first + np.arange(start, start + STEPS_AT_ONCE)
+    for start in range(0, int((edges[1:] - first).max()), at_once):
+        positions = first + np.arange(start, start + at_once)
         if streams == 1:
             positions = positions[:, positions[0] < len(ids)]
         scored = (positions >= edges[:-1]) & (positions < edges[1:])

@@ -149,9 +149,10 @@ class Network(nn.Module):
         if following is not None:
             y, targets = y[targets != 0], targets[targets != 0]
         y = y.reshape(-1, self.config.hidden)
-        return summed_cross_entropy(y, targets.flatten() - 1, self._softmax()), state
+        return summed_cross_entropy(y, targets.flatten() - 1, self.softmax()), state
 
-    def _softmax(self) -> Softmax:
+    def softmax(self) -> Softmax:
+        """The weights of the softmax."""
         output = self.output
         weight = self.embedding if self.config.tied else output.W
         tails = (
@@ -194,7 +195,7 @@ class Network(nn.Module):
         device = self.embedding.device
         columns = torch.from_numpy(targets.astype(np.int64)).to(device).flatten() - 1
         features = self.top(torch.from_numpy(y).to(device).flatten(0, 1))
-        found = target_logprobs(features, columns, self._softmax())
+        found = target_logprobs(features, columns, self.softmax())
         return found.view(targets.shape).cpu().numpy()
 
     @torch.no_grad()

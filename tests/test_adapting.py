@@ -1,0 +1,95 @@
+"""Dynamic evaluation against its formula, step by step, and what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from charlm.errors import ModelError, OptionError
+from charlm.language_model import LanguageModel
+from charlm.model.adapting import SMOOTHING, Adapting, AdaptOptions
+from charlm.model.config import ModelConfig
+from charlm.model.likelihood import text_logprob
+from charlm.model.network import Network, as_arrays
+
+IDS = np.array([3, 4, 5, 6, 7, 1] * 40)
+
+
+def small_network(**options: object) -> Network:
+    config = ModelConfig(9, **{"hidden": 12, "embedding": 8, **options})  # type: ignore[arg-type]
+    return Network(config, generator=torch.Generator().manual_seed(0)).eval()
+
+
+def by_torch(network: Network, ids: np.ndarray, options: AdaptOptions) -> float:
+    """The same with torch's own LSTM and loss."""
+    weights = {
+        n: torch.tensor(a, requires_grad=True) for n, a in as_arrays(network.state_dict()).items()
+    }
+    trained = {n: w.detach().clone() for n, w in weights.items()}
+    mean_squares = dict.fromkeys(weights, 0.0)
+    lstm = torch.nn.LSTM(8, 12)
+    names = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b"}
+    read = torch.tensor([0, *np.where(ids == 1, 0, ids)[:-1]])
+    total, state = 0.0, (torch.zeros(1, 1, 12), torch.zeros(1, 1, 12))
+    for step, start in enumerate(range(0, len(ids), options.tokens), 1):
+        chunk = slice(start, start + options.tokens)
+        own = {n: weights[f"layers.0.{w}"] for n, w in names.items()}
+        own["bias_hh_l0"] = torch.zeros(48)
+        x = weights["embedding"][read[chunk]][:, None]
+        y, state = torch.func.functional_call(lstm, own, (x, state))
+        state = tuple(s.detach() for s in state)
+        y = F.layer_norm(y[:, 0], (12,), weights["norm.gain"], weights["norm.bias"])
+        logits = F.linear(y, weights["output.W"], weights["output.b"])
+        loss = F.cross_entropy(logits, torch.tensor(ids[chunk]) - 1, reduction="sum")
+        total -= loss.item()
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        with torch.no_grad():
+            for (name, w), g in zip(weights.items(), gradients, strict=True):
+                mean = (1 - SMOOTHING) * mean_squares[name] + SMOOTHING * float((g**2).mean())
+                mean_squares[name] = mean
+                rms = (mean / (1 - (1 - SMOOTHING) ** step)) ** 0.5
+                w -= options.rate * g / rms
+                w += options.decay * (trained[name] - w)
+    return total
+
+
+@pytest.mark.parametrize("tokens", [7, 16])
+def test_each_part_is_predicted_and_then_learnt(tokens: int) -> None:
+    network, options = small_network(), AdaptOptions(0.01, 0.02, tokens)
+    found = text_logprob(Adapting(network, options), IDS, one_by_one=tokens)
+    assert found == pytest.approx(by_torch(network, IDS, options), rel=1e-5)
+    plain = text_logprob(network, IDS)
+    assert found > plain + 100
+    assert text_logprob(network, IDS) == plain  # the network itself stays as it is
+
+
+@pytest.mark.parametrize(
+    "shape", [{"tied": True, "embedding": 12}, {"cutoffs": (3,)}, {"layers": 2}]
+)
+def test_it_learns_in_networks_of_other_shapes(shape: dict[str, object]) -> None:
+    network, options = small_network(**shape), AdaptOptions(0.01)
+    found = text_logprob(Adapting(network, options), IDS, one_by_one=16)
+    assert found > text_logprob(network, IDS) + 50
+
+
+def test_a_model_predicts_its_text_better_when_it_adapts(model: LanguageModel) -> None:
+    text = "a zebra in a zoo\n" * 30
+    plain, adapted = (
+        model.evaluate(text, reset_lines=False, adapt=a) for a in (None, AdaptOptions())
+    )
+    assert adapted.logprob > plain.logprob + 50
+    assert adapted.tokens == plain.tokens
+    assert model.evaluate(text, reset_lines=False).logprob == plain.logprob
+
+
+def test_what_cannot_adapt_is_refused(model: LanguageModel) -> None:
+    for rate in (0.0, -1.0, 1.0):
+        with pytest.raises(OptionError, match="--adapt-rate"):
+            AdaptOptions(rate)
+    with pytest.raises(OptionError, match="--adapt: goes on from what came before"):
+        model.evaluate("the cat\n", reset_lines=True, adapt=AdaptOptions())
+    spelled = ModelConfig(9, hidden=4, embedding=4, characters="recurrent", spelled=4, alphabet=5)
+    with pytest.raises(ModelError, match="--adapt: a character-aware model"):
+        Adapting(Network(spelled), AdaptOptions())
