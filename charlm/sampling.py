@@ -110,7 +110,7 @@ def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:
     """An index drawn with these probabilities, by one uniform number."""
     cumulative = np.cumsum(p)
     index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
-    return min(index, int(np.flatnonzero(p)[-1]))
+    return index if index < len(p) else int(np.flatnonzero(p)[-1])  # by rounding
 
 
 def generate(

@@ -174,7 +174,8 @@ class Trainer:
         following = None
         if batch.following is not None:
             following = torch.from_numpy(batch.following).to(self.device)
-        self.network.zero_grad()
+        for parameter in self.parameters.values():
+            parameter.grad = None
         with autocast(self.recipe.precision, self.device):
             total, state = self.network.loss(inputs, targets, self._carried(batch), following)
             loss = total / int(np.count_nonzero(batch.targets))
@@ -187,7 +188,8 @@ class Trainer:
             return
         kept = self.network.embedding.detach()[self.frozen]
         self.optimizer.step(rate)
-        self.network.embedding.data[self.frozen] = kept
+        if len(self.frozen):
+            self.network.embedding.data[self.frozen] = kept
         self.state = [tuple(s.detach() for s in layer) for layer in state]
         value = float(loss.detach())
         older = value if math.isinf(self.train_loss) else self.train_loss
