@@ -4,10 +4,10 @@
     python benchmarks/quality.py page
 
 DATA is a folder with tinyshakespeare.txt, names.txt, ptb.train.txt, ptb.valid.txt and ptb.test.txt,
-none of which comes with charlm. The trainings that are named, or whose names begin with what is
-named (all of them, without names), run one after the other with so many seeds (1). What they find
-is kept in benchmarks/quality.json, from which `page` fills in docs/recipe.md. Nothing else should
-run on the machine. The trainings:
+none of which comes with charlm. The trainings that are named, as in "names-1" or "ptb-words-*" (all
+of them, without names), run one after the other with so many seeds (1). What they find is kept in
+benchmarks/quality.json, from which `page` fills in docs/recipe.md. Nothing else should run on the
+machine. The trainings:
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,8 +68,16 @@ FILLED = {
     "both-sentences": str(SENTENCES.with_suffix(".heldout.txt")),
     "both-sentences-words": str(SENTENCES.with_suffix(".heldout.txt")),
 }
-# Of the neural cache: pairs, and what is tried on the validation text.
-CACHE, FLATNESSES, WEIGHTS = 2000, (1.0, 2.0, 4.0), (0.05, 0.1, 0.2)
+# What may be mixed in when a text is measured, and what is tried on the validation text.
+EXTRAS = {
+    "cache": [
+        f"--cache 2000 --cache-flatness {theta:g} --cache-weight {weight:g}"
+        for theta in (1, 2, 4)
+        for weight in (0.05, 0.1, 0.2)
+    ],
+    "ngram": [f"--ngram 5 --ngram-weight {weight:g}" for weight in (0.1, 0.2, 0.3, 0.4)],
+    "adapt": [f"--adapt --adapt-rate {rate:g}" for rate in (1e-4, 2e-4, 4e-4)],
+}
 WINDOW = 256  # characters that nanoGPT sees at once
 
 
@@ -94,7 +103,7 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
             test = measured(data, run, "ptb.test.txt")
             found["test_perplexity"], found["test_bits"] = test["perplexity"], test["bits_per_char"]
         if name.startswith("ptb-words"):
-            found["cached"] = cached(data, run)
+            found |= with_extras(data, run)
         if name in FILLED:
             found["filled"] = fillers(str(run), str(data / FILLED[name]))
     for figure, value in found.items():
@@ -116,16 +125,21 @@ def in_windows(run: Path, text: Path) -> float:
     return -float(network.logprobs(y, targets).astype(float).mean())
 
 
-def cached(data: Path, run: Path) -> dict[str, Any]:
-    """Choose the cache's settings on the validation text, then measure the test with them."""
-    settings = [
-        ["--cache", str(CACHE), "--cache-flatness", str(theta), "--cache-weight", str(weight)]
-        for theta in FLATNESSES
-        for weight in WEIGHTS
-    ]
-    best = min(settings, key=lambda s: measured(data, run, "ptb.valid.txt", *s)["perplexity"])
-    found = measured(data, run, "ptb.test.txt", *best)["perplexity"]
-    return {"options": " ".join(best), "test_perplexity": found}
+def with_extras(data: Path, run: Path) -> dict[str, Any]:
+    """Each extra, and all of them together, as validation chooses: the test's perplexity."""
+    best = {
+        name: min(
+            tried, key=lambda s: measured(data, run, "ptb.valid.txt", *s.split())["perplexity"]
+        )
+        for name, tried in EXTRAS.items()
+    }
+    return {
+        f"with {name}": {
+            "options": options,
+            "test_perplexity": measured(data, run, "ptb.test.txt", *options.split())["perplexity"],
+        }
+        for name, options in (best | {"all": " ".join(best.values())}).items()
+    }
 
 
 def measured(data: Path, run: Path, text: str, *options: str) -> dict[str, float]:
@@ -186,11 +200,11 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("names", nargs="*", default=[""])
+    parser.add_argument("names", nargs="*", default=["*"])
     chosen = parser.parse_args()
     for name in TRAINED:
         for seed in range(1, chosen.seeds + 1):
-            if not any(name.startswith(wanted) for wanted in chosen.names):
+            if not any(fnmatch(name, wanted) for wanted in chosen.names):
                 continue
             found = measure(name, chosen.data.resolve(), seed)
             results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}

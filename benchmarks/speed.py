@@ -340,19 +340,19 @@ def start_up() -> Iterator[Row]:
 def memory() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         trained = ["train", str(TALES), "--minutes", "0.5", "--quiet", "--out", f"{folder}/run"]
-        yield Row("charlm train, at most", "MB", peak_memory(trained))
-        for copies in (4, 16):
+        yield Row("charlm train, at most", "MB", peak_memory(trained, folder))
+        for copies in (1, 4):
             text = Path(folder) / "lines.txt"
             text.write_text(SENTENCES.read_text(encoding="utf-8") * copies, encoding="utf-8")
             size = f"{text.stat().st_size / 1e6:.0f} MB"
             scored = ["score", "--file", str(text), "--model", f"{folder}/run"]
-            yield Row(f"charlm score, {size} of text, at most", "MB", peak_memory(scored))
+            yield Row(f"charlm score, {size} of text, at most", "MB", peak_memory(scored, folder))
 
 
-def peak_memory(arguments: list[str]) -> float:
-    """The most memory of its own, mapped files aside, that a command had, in megabytes."""
+def peak_memory(arguments: list[str], folder: str) -> float:
+    """The most memory of its own, mapped files aside, that a command had there, in megabytes."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "charlm", *arguments], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "charlm", *arguments], cwd=folder, stdout=subprocess.DEVNULL
     )
     most = 0
     while process.poll() is None:
@@ -383,8 +383,16 @@ def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
         ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         minutes = (time.monotonic() - start) / 60
         loss = float(re.findall(r"val loss ([\d.]+)", ran.stdout)[-1])
-        command = [sys.executable, "-m", "charlm", "train", str(text), "--out", f"{folder}/run"]
-        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--quiet"], check=True)
+        command = [
+            sys.executable,
+            "-m",
+            "charlm",
+            "train",
+            str(text.resolve()),
+            "--out",
+            f"{folder}/run",
+        ]
+        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--quiet"], cwd=folder, check=True)
         ours = LanguageModel(Path(folder) / "run/model.safetensors").card.valid_carried
     yield Row(f"nats a character after {60 * minutes:.0f} s; plain: nanoGPT", "nats", ours, loss)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm import runs
+from charlm.corpus.encoding import TokenFile
 from charlm.embedding import LINES_AT_ONCE, LineVectors, embed_lines
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.filling import BLANK, Filler, Filling
@@ -20,6 +21,7 @@ from charlm.model.cache import CacheOptions
 from charlm.model.config import multiplied_weights
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
+from charlm.model.ngram import Ngram, NgramOptions
 from charlm.model.stepper import Stepper
 from charlm.sampling import TEXTS_AT_ONCE, SampleOptions, generate, limited, random_stream, seeded
 from charlm.scoring import (
@@ -139,6 +141,7 @@ class LanguageModel:
         reset_lines: bool | None = None,
         cache: CacheOptions | None = None,
         adapt: AdaptOptions | None = None,
+        ngram: NgramOptions | None = None,
     ) -> TextScore:
         """How probable a whole text is, the state carried from line to line.
 
@@ -149,16 +152,20 @@ class LanguageModel:
         cache:        mix the prediction with a neural cache of what came before in the text
         adapt:        dynamic evaluation: go on learning from the text, part by part, once a part
                       is predicted; the model itself stays as it is
+        ngram:        mix the prediction with an n-gram model of the training text, which is read
+                      from the run folder
 
         >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
         True
         """
         self._check_generates("charlm score --pseudo gives a pseudo-log-likelihood of each line")
         alone = self.card.lines if reset_lines is None else reset_lines
-        if alone and (cache or adapt):
+        extras = {"cache": cache, "adapt": adapt, "ngram": ngram}
+        extra = next((name for name, options in extras.items() if options), None)
+        if alone and extra:
             raise OptionError(
-                f"--{'cache' if cache else 'adapt'}: goes on from what came before in a document, "
-                "and here every line is by itself; leave it out"
+                f"--{extra}: goes on from what came before in a document, and here every line is "
+                "by itself; leave it out"
             )
         blocks = [text] if isinstance(text, str) else text
         encoded: list[NDArray[np.integer[Any]]] = []
@@ -177,13 +184,39 @@ class LanguageModel:
             lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
             found = sequence_logprobs(backend, lines)
             logprob = float(sum(line.sum(dtype=np.float64) for line in found))
-        elif adapt:
-            from charlm.model.adapting import Adapting
-
-            logprob = text_logprob(Adapting(self.network, adapt), ids, cache, adapt.tokens)
+        elif len(ids):
+            logprob = self._text_logprob(backend, ids, cache, adapt, ngram)
         else:
-            logprob = text_logprob(backend, ids, cache) if len(ids) else 0.0
+            logprob = 0.0
         return TextScore("", logprob, len(ids), chars, size, int((ids == UNK).sum()))
+
+    def _text_logprob(
+        self,
+        backend: Backend,
+        ids: NDArray[np.integer[Any]],
+        cache: CacheOptions | None,
+        adapt: AdaptOptions | None,
+        ngram: NgramOptions | None,
+    ) -> float:
+        others = None
+        if ngram:
+            counted = Ngram(self._training_ids(), self.config.vocab, ngram.order)
+            others = counted.probabilities(ids), ngram.weight
+        if not adapt:
+            return text_logprob(backend, ids, cache, ngram=others)
+        from charlm.model.adapting import Adapting
+
+        learner = Adapting(self.network, adapt)
+        return text_logprob(learner, ids, cache, ngram=others, one_by_one=adapt.tokens)
+
+    def _training_ids(self) -> NDArray[np.integer[Any]]:
+        try:
+            return TokenFile.open(self.path.parent / "train", self.config.vocab).ids
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{error.filename}: not there; --ngram counts the training text, which is kept in "
+                "the run folder: name that, complete"
+            ) from None
 
     def stream(self, prime: str = "", *, sample: int = 0, **options: Any) -> Iterator[str]:
         """Pieces of one text that follows the prime, as they are drawn; the prime is not repeated.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -107,10 +108,28 @@ class TextScore:
 
 @dataclass(frozen=True)
 class SentenceScore(TextScore):
-    """A scored sentence, and its tokens in order."""
+    """A scored sentence, and its tokens in order.
 
-    token_scores: tuple[TokenScore, ...] = ()
+    ids:       (n,) of its tokens
+    spans:     (n, 2), the characters that each stands for, start and end
+    logprobs:  (n,) log p of each, nats
+    """
+
+    ids: NDArray[np.int64] = field(repr=False, compare=False)
+    spans: NDArray[np.int64] = field(repr=False, compare=False)
+    logprobs: NDArray[np.float32] = field(repr=False, compare=False)
+    tokenizer: Tokenizer = field(repr=False, compare=False)
     prefix: ClassVar[str] = ""  # of the measures' names
+
+    @cached_property
+    def token_scores(self) -> tuple[TokenScore, ...]:
+        """The tokens in order. Made when they are asked for, as they take more time than to score
+        a line among many."""
+        rows = zip(self.ids.tolist(), self.spans.tolist(), self.logprobs.tolist(), strict=True)
+        return tuple(
+            TokenScore(id, self.tokenizer.token(id), logprob, start, end)
+            for id, (start, end), logprob in rows
+        )
 
 
 @dataclass(frozen=True)
@@ -214,16 +233,9 @@ def _sentence_score(
     logprobs: NDArray[np.float32],
     eos: bool,
 ) -> Score:
-    rows = zip(ids.tolist(), spans.clip(min=0).tolist(), logprobs.tolist(), strict=True)
     return kind(
-        text=sentence,
-        logprob=float(logprobs.sum(dtype=np.float64)),
-        tokens=len(ids),
-        chars=len(sentence) + eos,
-        bytes=byte_length(sentence) + eos,
-        unknown=int((ids == UNK).sum()),
-        token_scores=tuple(
-            TokenScore(id, tokenizer.token(id), logprob, start, end)
-            for id, (start, end), logprob in rows
-        ),
-    )
+        text=sentence, logprob=float(logprobs.sum(dtype=np.float64)), tokens=len(ids),
+        chars=len(sentence) + eos, bytes=byte_length(sentence) + eos,
+        unknown=int((ids == UNK).sum()), ids=ids, spans=spans.clip(min=0), logprobs=logprobs,
+        tokenizer=tokenizer,
+    )  # fmt: skip

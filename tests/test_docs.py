@@ -69,3 +69,16 @@ def test_the_figures_are_those_that_the_script_found(monkeypatch: pytest.MonkeyP
     assert (ROOT / "docs" / cells.PLOT).is_file()
     for arguments in cells.CELLS.values():
         ModelConfig(9, **cells.options_of(arguments))
+
+
+def test_the_recipes_figures_are_those_that_the_script_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import quality
+
+    results = json.loads((ROOT / "benchmarks/quality.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
+    for name, block in quality.blocks(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
+    assert set(results) <= set(quality.TRAINED)

@@ -63,6 +63,34 @@ def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks()
         assert found == sorted(found) and len(set(found)) > 1 and set(found) <= {*HIDDEN_SIZES}
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"minutes": 0.02}, 1), ({"steps": 3}, 2), ({"minutes": 0.02, "threads": 2}, 2)],
+)
+def test_one_thread_trains_while_others_would_only_wait(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    options: dict[str, Any], expected: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        "charlm.training.machine.training_rates",
+        lambda settings, *_: {(precision, n): 1e9 / n for precision, n in settings},
+    )
+    seen, update, before = set(), Trainer._update, torch.get_num_threads()
+
+    def counted(*arguments: Any) -> None:
+        seen.add(torch.get_num_threads())
+        update(*arguments)
+
+    monkeypatch.setattr(Trainer, "_update", counted)
+    torch.set_num_threads(2)
+    try:
+        charlm.train(corpus, hidden=8, **options)
+        assert seen == {expected} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert ("one thread is faster" in capsys.readouterr().err) == (expected == 1)
+
+
 def test_the_softmax_of_a_large_vocabulary_is_split_where_it_saves_most() -> None:
     zipf = np.append(0, 10**6 // np.arange(1, 10_000))
     cutoffs = split_softmax(zipf)

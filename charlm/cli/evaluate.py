@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -20,6 +21,7 @@ from charlm.cli.common import (
 )
 from charlm.errors import InputError, OptionError
 
+Asked = TypeVar("Asked")
 FORMATS = ("table", "tsv", "json")
 
 
@@ -66,6 +68,22 @@ def evaluate(
         float | None,
         typer.Option(metavar="η", help="How fast it learns; else 0.0003.", show_default=False),
     ] = None,
+    ngram: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Mix in an N-gram model of the training text; it changes what the figures mean.",
+            show_default=False,
+        ),
+    ] = None,
+    ngram_weight: Annotated[
+        float | None,
+        typer.Option(
+            metavar="λ",
+            help="The n-gram model's part of the prediction, 0 to 1; else 0.2.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
@@ -76,25 +94,25 @@ def evaluate(
     chosen = choose_format(format, FORMATS)
     from charlm.corpus.reading import Corpus
     from charlm.model.cache import CacheOptions
+    from charlm.model.ngram import NgramOptions
 
-    settings = {"flatness": cache_flatness, "weight": cache_weight}
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given and cache is None:
-        raise OptionError(f"--cache-{next(iter(given))}: goes with --cache N")
-    memory = None if cache is None else CacheOptions(cache, **given)
-    if adapt_rate is not None and not adapt:
-        raise OptionError(f"--adapt-rate {adapt_rate:g}: goes with --adapt")
+    memory = _asked(CacheOptions, "cache", cache, flatness=cache_flatness, weight=cache_weight)
+    counted = _asked(NgramOptions, "ngram", ngram, weight=ngram_weight)
     learning = None
     if adapt:
         from charlm.model.adapting import AdaptOptions
 
         learning = AdaptOptions() if adapt_rate is None else AdaptOptions(adapt_rate)
+    elif adapt_rate is not None:
+        raise OptionError(f"--adapt-rate {adapt_rate:g}: goes with --adapt")
     loaded = load_named(model)
     encoding = text_encoding(loaded, encoding)
     rows = []
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()
-        score = loaded.evaluate(text, reset_lines=reset_lines or None, cache=memory, adapt=learning)
+        score = loaded.evaluate(
+            text, reset_lines=reset_lines or None, cache=memory, adapt=learning, ngram=counted
+        )
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
         values = {"file": file, **score.to_json()}
@@ -113,6 +131,18 @@ def evaluate(
             write(tsv_row(values.values()))
     else:
         _table(rows)
+
+
+def _asked(
+    options: Callable[..., Asked], name: str, first: int | None, **settings: float | None
+) -> Asked | None:
+    """What is asked for by an option and others that go with it, which are None for the default."""
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    if first is not None:
+        return options(first, **given)
+    if given:
+        raise OptionError(f"--{name}-{next(iter(given))}: goes with --{name} N")
+    return None
 
 
 def _table(rows: list[dict[str, float]]) -> None:

@@ -66,11 +66,17 @@ def text_streams(tokens: int) -> tuple[int, int]:
 
 
 def text_logprob(
-    backend: Backend, ids: Ids, cache: CacheOptions | None = None, one_by_one: int | None = None
+    backend: Backend,
+    ids: Ids,
+    cache: CacheOptions | None = None,
+    *,
+    ngram: tuple[NDArray[np.float64], float] | None = None,
+    one_by_one: int | None = None,
 ) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
 
     cache:       mix the prediction with a neural cache of what came before in the text
+    ngram:       mix it with the probabilities of another model, (n,), and the weight of these
     one_by_one:  read it in one stream, so many tokens at once, for a backend that learns from
                  them, see `adapting`
     """
@@ -89,6 +95,10 @@ def text_logprob(
         inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))
         y, state = backend.read(inputs, state)
         found = backend.logprobs(y, ids[positions])
+        if ngram:
+            p, weight = ngram
+            with np.errstate(divide="ignore"):
+                found = np.logaddexp(found + np.log1p(-weight), np.log(weight * p[positions]))
         if memory:
             total += float(memory.mixed(y[0], ids[positions[0]], found[0]).sum())
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 import torch
 
@@ -16,6 +18,7 @@ from charlm.model.network import Network
 # bf16 has to be this much faster than fp32 to be chosen: it is less exact.
 WORTH_IT = 1.2
 PROBE_SHAPE = (24, 32)  # T, B
+PROBED_STEPS = 6
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -45,43 +48,57 @@ def cpu_for_training(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_precision(wanted: str, device: torch.device, probe: ModelConfig) -> tuple[str, float]:
-    """The precision to train in, and the rate at which it trains, in FLOP/s.
+def choose_precision(
+    wanted: str, device: torch.device, probe: ModelConfig, fewer_threads: bool
+) -> tuple[str, int, float]:
+    """The precision and the number of threads to train with, and the rate that this gives, FLOP/s.
 
-    The rates are measured on a small network like `probe`, which takes about a second.
+    The rates are measured on a small network like `probe`, which takes about a second. One thread
+    is chosen, if there may be fewer, where it is faster than all: while something else keeps the
+    machine busy, threads wait for each other at every step.
     """
     if wanted == "fp16" and device.type == "cpu":
         raise OptionError("--precision fp16: is for GPUs; use bf16 or fp32 on a CPU")
-    candidates = ("fp32", "bf16") if wanted == "auto" else (wanted,)
-    rates = {precision: training_rate(precision, device, probe) for precision in candidates}
-    if wanted != "auto":
-        return wanted, rates[wanted]
-    best = "bf16" if rates["bf16"] > WORTH_IT * rates["fp32"] else "fp32"
-    return best, rates[best]
+    precisions = ("fp32", "bf16") if wanted == "auto" else (wanted,)
+    every = torch.get_num_threads()
+    counts = {1, every} if fewer_threads and device.type == "cpu" else {every}
+    rates = training_rates(list(product(precisions, counts)), device, probe)
+    fastest = max(counts, key=lambda n: max(rates[p, n] for p in precisions))
+    best = precisions[0]
+    if wanted == "auto" and rates["bf16", fastest] > WORTH_IT * rates["fp32", fastest]:
+        best = "bf16"
+    return best, fastest, rates[best, fastest]
 
 
-def training_rate(precision: str, device: torch.device, probe: ModelConfig) -> float:
-    """FLOP/s of a network's training steps in this precision; 0 if it cannot run at all."""
+def training_rates(
+    settings: Sequence[tuple[str, int]], device: torch.device, probe: ModelConfig
+) -> dict[tuple[str, int], float]:
+    """FLOP/s of a network's training steps for each precision and number of threads, by the
+    fastest of several steps, taken in turns; 0 where it cannot run at all."""
     network = Network(probe).to(device)
     network.generator = torch.Generator(device).manual_seed(0)
     ids = torch.ones(PROBE_SHAPE, dtype=torch.int64, device=device)
 
-    def step() -> float:
+    def seconds(precision: str, threads: int) -> float:
+        torch.set_num_threads(threads)
         start = time.perf_counter()
-        with autocast(precision, device):
-            following = ids if probe.bidirectional else None
-            state = network.initial_state(PROBE_SHAPE[1])
-            loss, _ = network.loss(ids, ids, state, following)
-        loss.backward()  # type: ignore[no-untyped-call]
-        loss.item()
+        try:
+            with autocast(precision, device):
+                following = ids if probe.bidirectional else None
+                state = network.initial_state(PROBE_SHAPE[1])
+                loss, _ = network.loss(ids, ids, state, following)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss.item()
+        except RuntimeError:  # no primitive for it on this machine
+            return math.inf
         return time.perf_counter() - start
 
-    try:
-        step()
-        fastest = min(step() for _ in range(4))
-    except RuntimeError:  # no primitive for it on this machine
-        return 0.0
-    return 6 * multiplied_weights(probe) * ids.numel() / fastest
+    before = torch.get_num_threads()
+    rounds = [[seconds(*setting) for setting in settings] for _ in range(PROBED_STEPS)]
+    torch.set_num_threads(before)
+    flop = 6 * multiplied_weights(probe) * ids.numel()
+    fastest = (flop / min(found) for found in zip(*rounds, strict=True))
+    return dict(zip(settings, fastest, strict=True))
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

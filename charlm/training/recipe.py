@@ -16,6 +16,7 @@ from charlm.tokenizer import LEVELS
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+WORDS = ("word", "subword")  # levels whose vocabulary is large
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,9 @@ def choose(
         model = of_size(options.hidden)
     else:
         models = [of_size(hidden) for hidden in HIDDEN_SIZES]
-        fitting = [m for m in models if _fits(m, tokens_within_budget(m), train_tokens)]
+        fitting = [
+            m for m in models if _fits(options.level, m, tokens_within_budget(m), train_tokens)
+        ]
         model = fitting[-1] if fitting else models[0]
     tokens = int(tokens_within_budget(model))
     return Recipe(
@@ -268,8 +271,10 @@ def softmax_rows(counts: NDArray[np.int64], cutoffs: tuple[int, ...]) -> float:
 
 
 def _shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
-    """Streams and tokens a chunk: many small steps beat few large ones, most so on little text."""
-    return options.batch or min(max(train_tokens // 8000, 4), 32), options.bptt or 32
+    """Streams and tokens a chunk: many small steps beat few large ones, most so on little text;
+    but for words each step has the vocabulary's weights to update, however few its tokens."""
+    bptt = 64 if options.level in WORDS else 32
+    return options.batch or min(max(train_tokens // 8000, 4), 32), options.bptt or bptt
 
 
 PROBE_VOCAB, PROBE_HIDDEN = 128, 320  # large enough to stand for what will be trained
@@ -283,7 +288,7 @@ def network(
 
     Large vocabularies tie the softmax to the embedding, which halves the weights.
     """
-    words = options.level in ("word", "subword")
+    words = options.level in WORDS
     embedding = options.embedding or width
     if not embedding:
         embedding = hidden if words or options.residual else min(128, hidden)
@@ -310,28 +315,31 @@ def probe(options: TrainOptions) -> ModelConfig:
     return network(plain, PROBE_VOCAB, PROBE_HIDDEN)
 
 
-# How many tokens should be trained on for each recurrent weight, and how many weights a text can
+# How many tokens should be trained on for each recurrent weight (more at the levels of large
+# vocabularies, most of what those learn being in the embedding), and how many weights a text can
 # teach, as a multiple of the square root of its tokens.
-TOKENS_PER_WEIGHT = 8.0
+TOKENS_PER_WEIGHT = dict.fromkeys(LEVELS, 6.0) | dict.fromkeys(WORDS, 16.0)
 WEIGHTS_PER_ROOT = 1600.0
 
 
-def _fits(model: ModelConfig, tokens: float, train_tokens: int) -> bool:
+def _fits(level: str, model: ModelConfig, tokens: float, train_tokens: int) -> bool:
     teachable = WEIGHTS_PER_ROOT * train_tokens**0.5
-    return multiplied_weights(model, 0) <= min(tokens / TOKENS_PER_WEIGHT, teachable)
+    return multiplied_weights(model, 0) <= min(tokens / TOKENS_PER_WEIGHT[level], teachable)
 
 
 def _dropout(options: TrainOptions, epochs: float) -> Dropout:
-    """None for text that is seen a few times, then more the oftener it is.
+    """None for characters that are seen a few times, then more the oftener they are; for words,
+    most of which are rare, sooner.
 
     A character's vector is too small to spare a part of it.
     """
     outputs = options.dropout
     if outputs is None:
-        outputs = min(max(round(0.1 * (epochs - 5), 2), 0.0), 0.5)
+        wanted = 0.08 * epochs**0.5 if options.level in WORDS else 0.06 * (epochs - 2)
+        outputs = min(max(round(wanted, 2), 0.0), 0.5)
     inputs = options.input_dropout
     if inputs is None:
-        inputs = outputs if options.level in ("word", "subword") else 0.0
+        inputs = outputs if options.level in WORDS else 0.0
     return Dropout(
         outputs, inputs, options.state_dropout, options.weight_dropout, options.dropout_per_step
     )
@@ -342,5 +350,5 @@ CELL_RATE = {"rnn": 0.6, "gru-simple": 0.6}
 
 
 def _learning_rate(model: ModelConfig) -> float:
-    rate = 6e-3 * 256 / model.hidden if model.tied else 7e-3 * (384 / model.hidden) ** 0.5
+    rate = 7e-3 * 256 / model.hidden if model.tied else 7e-3 * (384 / model.hidden) ** 0.5
     return round(min(rate, 8e-3) * CELL_RATE.get(model.cell, 1.0), 4)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from charlm import runs, word_vectors
 from charlm.corpus.reading import Corpus, Survey
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
@@ -132,7 +134,14 @@ def _new(
     device = machine.choose_device(options.device)
     width = _width(options)
     network(options, 4, options.hidden or 1, width=width)  # refused before the text is encoded
-    precision, rate = machine.choose_precision(options.precision, device, probe(options))
+    # A budget in steps or epochs gives the same model each time; other threads might not.
+    fewer_threads = not (options.threads or options.steps or options.epochs)
+    precision, threads, rate = machine.choose_precision(
+        options.precision, device, probe(options), fewer_threads
+    )
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
+        reporter.note("note: something keeps this machine busy: one thread is faster than more")
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)
         vectors = _start_vectors(options, data, reporter)
