@@ -58,6 +58,7 @@ class LanguageModel:
         self._file = ModelFile.load(path)
         self.config, self.tokenizer = self._file.config, self._file.tokenizer
         self.card = self._file.card
+        self._flop = 0.0  # of what was measured so far
 
     def __repr__(self) -> str:
         return f"LanguageModel({str(self.path)!r})"
@@ -356,10 +357,14 @@ class LanguageModel:
         return network_from(self.config, self._file.weights)
 
     def _backend(self, tokens: int) -> Backend:
-        """NumPy for little work, torch for much."""
-        flop = 2 * multiplied_weights(self.config) * tokens
-        backend: Backend = self.stepper if flop < TORCH_PAYS_FROM else self.network
+        """NumPy for little work, torch for much: once all work so far would have paid for it."""
+        self._flop += self._flop_per_token * tokens
+        backend: Backend = self.stepper if self._flop < TORCH_PAYS_FROM else self.network
         return backend
+
+    @cached_property
+    def _flop_per_token(self) -> float:
+        return 2 * multiplied_weights(self.config)
 
 
 def _one_line_end(text: str) -> str:
