@@ -82,7 +82,8 @@ class LanguageModel:
         context:  text that stands before each, and is not scored
         eos:      whether the end of the line is scored, as a token of its own
 
-        A score depends on its sentence and context alone, not on what else is scored.
+        A score depends on its sentence and context alone, not on what else is scored, but for the
+        rounding of float32.
 
         >>> model.score("the cat").tokens
         8

@@ -121,7 +121,7 @@ def generate(
     randoms: Sequence[np.random.Generator],
 ) -> list[Iterator[str]]:
     """The pieces of texts that follow the prime, without end, one text for each of `randoms`; a
-    line end is "\n".
+    line end is "\\n".
 
     The texts are written side by side: whichever is asked for its next piece, a step reads the
     weights once for all that are still wanted. `<UNK>` is drawn again until it is another token:
@@ -130,10 +130,12 @@ def generate(
     primed, decoder = tokenizer.prime(prime)
     read = as_inputs(np.concatenate([[START], primed]))
     y, state = stepper.read(read[None], stepper.initial_state(1))
-    together = _Together(stepper, options)
-    together.logits = np.repeat(stepper.logits(y[:, -1]), len(randoms), axis=0)
-    together.state = [tuple(np.repeat(s, len(randoms), axis=0) for s in layer) for layer in state]
-    together.texts = [_Text(random, decoder.copy()) for random in randoms]
+    count = len(randoms)
+    together = _Together(
+        stepper, options, [_Text(random, decoder.copy()) for random in randoms],
+        np.repeat(stepper.logits(y[:, -1]), count, axis=0),
+        [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
+    )  # fmt: skip
     return [together.pieces(text) for text in together.texts]
 
 
@@ -160,16 +162,21 @@ class _Together:
     """Texts that are written side by side.
 
     texts:   those that are still wanted
-    state:   of the network, a row for each
     logits:  (texts, V-1) of what comes next; None until the last tokens drawn are read
+    state:   of the network, a row for each text
     """
 
-    texts: list[_Text]
-    state: list[State]
-    logits: Floats | None
-
-    def __init__(self, stepper: Stepper, options: SampleOptions) -> None:
+    def __init__(
+        self,
+        stepper: Stepper,
+        options: SampleOptions,
+        texts: list[_Text],
+        logits: Floats,
+        state: list[State],
+    ) -> None:
         self.stepper, self.options = stepper, options
+        self.texts, self.state = texts, state
+        self.logits: Floats | None = logits
 
     def pieces(self, text: _Text) -> Iterator[str]:
         try:

@@ -168,8 +168,21 @@ def test_a_clock_counts_earlier_seconds_and_keeps_a_reserve() -> None:
     assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
     clock.reserve = 15
     assert clock.fraction(0) == pytest.approx(30 / 45, abs=0.01)
+    clock.start_up = 25  # of the 30 seconds: what comes before the first step is no training
+    assert clock.fraction(0) == pytest.approx(5 / 20, abs=0.01)
     epochs = Clock(recipe_for(10**6, epochs=2.0), 100, time.monotonic(), 0)
     assert [epochs.fraction(s) for s in (0, 100, 200, 300)] == [0, 0.5, 1, 1]
+
+
+def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fractions: list[float] = []
+    monkeypatch.setattr(
+        "charlm.training.trainer.schedule", lambda f: fractions.append(f) or schedule(f)
+    )
+    charlm.train(corpus, minutes=1.05, started=time.monotonic() - 60, hidden=8, quiet=True)
+    assert fractions[0] < 0.01 and 0.5 < fractions[-1] < 1 and fractions == sorted(fractions)
 
 
 def test_adamw_is_torchs_own() -> None:
