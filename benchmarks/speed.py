@@ -82,11 +82,15 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+PAUSE = 0.3  # seconds before a run: the threads of a library go on spinning after its last call
+
+
 def in_turns(runs: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
     """The median seconds of each, run one after the other, round after round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
         for name, run in runs.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -218,25 +222,25 @@ def product_seconds(config: ModelConfig, batch: int, length: int, precision: str
 def sampling() -> Iterator[Row]:
     for layers, hidden in ((1, 256), (1, 512), (2, 512), (2, 1024)):
         config = ModelConfig(VOCAB, "lstm", layers, hidden, EMBEDDING)
-        weights = as_arrays(Network(config).state_dict())
-        stepper = Stepper(config, weights)
+        stepper = Stepper(config, as_arrays(Network(config).state_dict()))
+        read = 4 * (multiplied_weights(config) - 4 * hidden * EMBEDDING)  # the rest is looked up
+        steps = int(4e9 / read)
         found = in_turns(
             {
-                "plain": plain_stepping(layers, hidden),
-                "charlm": stepping(stepper, 1),
-                "16": stepping(stepper, 16),
+                "plain": plain_stepping(layers, hidden, steps),
+                "charlm": stepping(stepper, 1, steps),
+                "16": stepping(stepper, 16, steps),
             }
         )
-        read = 4 * (multiplied_weights(config) - 4 * hidden * EMBEDDING)  # the rest is looked up
         yield Row(
-            f"one stream, {layers} × {hidden}", "tokens/s", 100 / found["charlm"],
-            100 / found["plain"], reading_rate(int(read)) * 1e9 / read,
+            f"one stream, {layers} × {hidden}", "tokens/s", steps / found["charlm"],
+            steps / found["plain"], reading_rate(int(read)) * 1e9 / read,
         )  # fmt: skip
-        yield Row(f"16 streams, {layers} × {hidden}", "tokens/s", 1600 / found["16"])
+        yield Row(f"16 streams, {layers} × {hidden}", "tokens/s", 16 * steps / found["16"])
 
 
-def stepping(stepper: Stepper, streams: int) -> Callable[[], object]:
-    def run(steps: int = 100) -> None:
+def stepping(stepper: Stepper, streams: int, steps: int) -> Callable[[], object]:
+    def run() -> None:
         state, ids = stepper.initial_state(streams), np.full(streams, 3)
         for _ in range(steps):
             _, state = stepper.step(ids, state)
@@ -244,11 +248,11 @@ def stepping(stepper: Stepper, streams: int) -> Callable[[], object]:
     return run
 
 
-def plain_stepping(layers: int, hidden: int) -> Callable[[], object]:
+def plain_stepping(layers: int, hidden: int, steps: int) -> Callable[[], object]:
     reference, output = nn.LSTM(EMBEDDING, hidden, layers), nn.Linear(hidden, VOCAB - 1)
     x = torch.zeros(1, 1, EMBEDDING)
 
-    def run(steps: int = 100) -> None:
+    def run() -> None:
         state = None
         with torch.no_grad():
             for _ in range(steps):

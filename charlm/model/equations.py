@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -153,8 +152,12 @@ def split(a: Array, *gates: int) -> Sequence[Array]:
     size = a.shape[-1] // sum(gates)
     if not isinstance(a, np.ndarray):
         return a.split([size * count for count in gates], dim=-1)
-    ends = list(accumulate(size * count for count in gates))
-    return [a[..., start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    parts, start = [], 0
+    for count in gates:
+        end = start + size * count
+        parts.append(a[..., start:end])
+        start = end
+    return parts
 
 
 def rnn(activation: str = "tanh") -> Cell:
