@@ -24,7 +24,7 @@ fmt: .venv/development
 	$(BIN)/ruff format $(SOURCES)
 
 bench: .venv/run-time
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 corpora: .venv/run-time
 	$(BIN)/python corpora/generate.py

@@ -170,24 +170,63 @@ def page(results: dict[str, Any]) -> None:
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
     """What the page says of these results, by the names of its marks."""
-    heading = (
-        "| text | minutes | seeds | chosen | epochs | nats/token | bits/char |\n"
-        "|---|---|---|---|---|---|---|\n"
-    )
+    runs = {
+        (name, minutes): list(found.values())
+        for name, (_, budgets) in FITTED.items()
+        for minutes in budgets
+        if (found := results.get(f"{name}-{minutes}"))
+    }
+    return {"figures": figures(runs), "windows": windows(runs), "test": test_figures(runs)}
+
+
+Runs = dict[tuple[str, int], list[dict[str, Any]]]  # by text and minutes, one for each seed
+
+
+def figures(runs: Runs) -> str:
     rows = []
-    for name, (_, budgets) in FITTED.items():
-        for minutes in budgets:
-            runs = list(results.get(f"{name}-{minutes}", {}).values())
-            if not runs:
-                continue
-            middle = sorted(runs, key=lambda run: run["nats"])[(len(runs) - 1) // 2]
-            chosen = middle["trained"].rsplit(", ", 1)[0]
-            bits = median(run["bits_per_char"] for run in runs)
-            rows.append(
-                f"| {name} | {minutes} | {len(runs)} | {chosen} | {middle['epochs']:.1f} | "
-                f"{median(run['nats'] for run in runs):.4f} | {bits:.4f} |"
-            )
-    return {"figures": heading + "\n".join(rows) + "\n"}
+    for (name, minutes), found in runs.items():
+        middle = sorted(found, key=lambda run: run["nats"])[(len(found) - 1) // 2]
+        chosen = middle["trained"].rsplit(", ", 1)[0]
+        rows.append(
+            f"| {name} | {minutes} | {len(found)} | {chosen} | {middle['epochs']:.1f} | "
+            f"{_median(found, 'nats')} | {_median(found, 'bits_per_char')} |"
+        )
+    return _table("text | minutes | seeds | chosen | epochs | nats/token | bits/char", rows)
+
+
+def windows(runs: Runs) -> str:
+    rows = [
+        f"| {minutes} | {len(found)} | {_median(found, 'nats')} | "
+        f"{_median(found, 'nats_in_windows')} | {_median(found, 'seconds', 0)} |"
+        for (name, minutes), found in runs.items()
+        if name == "shakespeare"
+    ]
+    return _table("minutes | seeds | carried | in windows of 256 | seconds, all told", rows)
+
+
+def test_figures(runs: Runs) -> str:
+    rows = []
+    for (name, minutes), found in runs.items():
+        if not name.startswith("ptb"):
+            continue
+        extras = [
+            f"{median(run[f'with {extra}']['test_perplexity'] for run in found):.2f}"
+            if f"with {extra}" in found[0] else ""
+            for extra in (*EXTRAS, "all")
+        ]  # fmt: skip
+        cells = [_median(found, "test_bits"), _median(found, "test_perplexity", 2), *extras]
+        rows.append(f"| {name} | {minutes} | {len(found)} | " + " | ".join(cells) + " |")
+    return _table(
+        "text | minutes | seeds | bits/char | perplexity | " + " | ".join((*EXTRAS, "all")), rows
+    )
+
+
+def _median(runs: list[dict[str, Any]], figure: str, digits: int = 4) -> str:
+    return f"{median(run[figure] for run in runs):.{digits}f}"
+
+
+def _table(heading: str, rows: list[str]) -> str:
+    return "\n".join([f"| {heading} |", "|" + "---|" * (heading.count("|") + 1), *rows]) + "\n"
 
 
 def main() -> None:

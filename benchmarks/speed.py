@@ -1,12 +1,14 @@
 """How fast charlm is, beside the machine's limits and plain torch.
 
     python benchmarks/speed.py [--only PART ...] [--nanogpt PATH TEXT]
+    python benchmarks/speed.py page
 
-The parts are limits, training, sampling, scoring, reading, start-up and memory. What is compared
-is measured in turns within one run, so that the ratios hold on a noisy machine; figures are
-medians. Networks have random weights, as fast as trained ones. With --nanogpt the CPU recipe of
-nanoGPT, from a clone of it at PATH, is trained on TEXT, and then charlm for as long. A complete run
-is kept in benchmarks/speed.json. Nothing else should run on the machine.
+The parts are limits, training, sampling, profile, scoring, reading, start-up and memory; and, only
+if it is named, gigabyte, which takes half an hour. What is compared is measured in turns within one
+part, so that the ratios hold on a noisy machine; figures are medians. Networks have random weights,
+as fast as trained ones. With --nanogpt the CPU recipe of nanoGPT, from a clone of it at PATH, is
+trained on TEXT, and then charlm for as long. What is found is kept in benchmarks/speed.json, from
+which `page` fills in docs/speed.md. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -41,6 +44,7 @@ from charlm.model.config import Dropout, ModelConfig, multiplied_weights
 from charlm.model.file import Card, ModelFile
 from charlm.model.network import Network, as_arrays
 from charlm.model.stepper import Stepper
+from charlm.sampling import SampleOptions, distribution, draw, random_stream
 from charlm.tokenizer import train_tokenizer
 from charlm.training.machine import autocast
 from charlm.training.recipe import Recipe
@@ -48,7 +52,7 @@ from charlm.training.trainer import CLIP, Clock, Trainer
 from charlm.training.validation import Validation
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks/speed.json"
+RESULTS, PAGE = ROOT / "benchmarks/speed.json", ROOT / "docs/speed.md"
 TALES, SENTENCES = ROOT / "corpora/tales.txt", ROOT / "corpora/sentences.txt"
 CPU = torch.device("cpu")
 VOCAB, EMBEDDING = 66, 128  # of the networks that are timed
@@ -57,10 +61,11 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Row:
-    """A figure, a rate unless the unit is seconds or megabytes, and what it is compared with.
+    """A figure, a rate unless the unit is of time or size, and what it is compared with.
 
     plain:  the same by the usual way
     limit:  what the machine could do at best
+    whole:  what it is a part of
     """
 
     what: str
@@ -68,14 +73,30 @@ class Row:
     charlm: float
     plain: float | None = None
     limit: float | None = None
+    whole: float | None = None
+
+    def cells(self) -> list[str]:
+        """As the row of a table: see COLUMNS."""
+
+        def compared(other: float | None, value: str) -> list[str]:
+            return ["", ""] if other is None else [_number(other), value]
+
+        return [
+            self.what, _number(self.charlm), self.unit,
+            *compared(self.plain, f"{self.charlm / (self.plain or 1):.2f}"),
+            *compared(self.limit, f"{self.charlm / (self.limit or 1):.0%}"),
+            *compared(self.whole, f"{self.charlm / (self.whole or 1):.0%}")[1:],
+        ]  # fmt: skip
 
     def shown(self) -> str:
-        cells = [f"{self.what:<46}{_number(self.charlm):>12} {self.unit:<14}"]
-        if self.plain is not None:
-            cells.append(f"plain {_number(self.plain):>10}  ratio {self.charlm / self.plain:6.2f}")
-        if self.limit is not None:
-            cells.append(f"limit {_number(self.limit):>10}  share {self.charlm / self.limit:4.0%}")
-        return "  ".join(cells)
+        what, value, unit, plain, ratio, limit, share, part = self.cells()
+        cells = [f"{what:<46}{value:>12} {unit:<14}"]
+        cells += [f"plain {plain:>10}  ratio {ratio:>6}"] if plain else []
+        cells += [f"limit {limit:>10}  share {share:>4}"] if limit else []
+        return "  ".join(cells + [f"{part:>4} of it"] * bool(part))
+
+
+COLUMNS = "what | charlm | unit | plain | ratio | limit | share of the limit | part of the whole"
 
 
 def _number(value: float) -> str:
@@ -166,7 +187,7 @@ def training() -> Iterator[Row]:
 
 def our_step(config: ModelConfig, batch: int, length: int, precision: str) -> Callable[[], object]:
     """A step of charlm's own training loop, all of it but evaluation."""
-    ids = np.random.default_rng(0).integers(3, config.vocab, 400_000).astype(np.uint8)
+    ids = zipfian(config.vocab, 400_000)
     bounds = np.arange(0, len(ids) + 1, 40)
     recipe = Recipe(
         config, Dropout(), 1.0, None, None, 10**9, batch, length, 1e-3, False, 1, "cpu", precision,
@@ -176,6 +197,14 @@ def our_step(config: ModelConfig, batch: int, length: int, precision: str) -> Ca
     trainer = Trainer(recipe, Network(config), batches, Validation(ids[:4096], bounds[:100]))
     steps = trainer.run(Clock(recipe, batches.steps_per_epoch, time.monotonic(), 0))
     return lambda: next(steps)
+
+
+def zipfian(vocab: int, tokens: int) -> NDArray[np.integer]:
+    """Random ids of which the k-th is about as frequent as 1/k, as the words of a text are."""
+    p = 1 / np.arange(1, vocab - 2)
+    return np.random.default_rng(0).choice(
+        np.arange(3, vocab, dtype=np.uint16), tokens, p=p / p.sum()
+    )
 
 
 def plain_step(
@@ -262,6 +291,71 @@ def plain_stepping(layers: int, hidden: int, steps: int) -> Callable[[], object]
     return run
 
 
+# --- where the time of a step goes ---
+
+
+def profile() -> Iterator[Row]:
+    for level, config in (
+        ("characters", ModelConfig(VOCAB, "lstm", 1, 320, EMBEDDING)),
+        ("words", ModelConfig(10_000, "lstm", 1, 256, 256, tied=True, cutoffs=(380, 3047))),
+    ):
+        yield from training_profile(f"training, {level}", config, 64 if level == "words" else 32)
+    for layers, hidden in ((1, 256), (2, 1024)):
+        yield from sampling_profile(ModelConfig(VOCAB, "lstm", layers, hidden, EMBEDDING))
+
+
+def training_profile(name: str, config: ModelConfig, length: int) -> Iterator[Row]:
+    """The operations that take most of a step of 32 streams, in bf16, as torch's profiler says."""
+    step, steps = our_step(config, 32, length, "bf16"), 30
+    for _ in range(steps):
+        step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    whole = (time.perf_counter() - start) / steps * 1e6
+    with torch.profiler.profile() as seen:
+        for _ in range(steps):
+            step()
+    events = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    profiled = sum(event.self_cpu_time_total for event in events) / steps
+    yield Row(f"{name}: a step", "µs", whole)
+    for event in events[:10]:
+        yield Row(f"  {event.key}", "µs", event.self_cpu_time_total / steps, whole=profiled)
+
+
+def sampling_profile(config: ModelConfig) -> Iterator[Row]:
+    """The parts of drawing a character in one stream, each timed by itself."""
+    stepper = Stepper(config, as_arrays(Network(config).state_dict()))
+    stack, state, ids = stepper.layers, stepper.initial_state(1), np.array([3])
+    logits, state = stepper.step(ids, state)
+    y, random, options = state[-1][0], random_stream(1, 0), SampleOptions()
+    matrices = [w["U"] for w in stack.weights] + [w["W"] for w in stack.weights[1:]]
+    times = int(4e9 / 4 / multiplied_weights(config))
+
+    def repeated(call: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(times):
+                call()
+
+        return run
+
+    found = in_turns(
+        {
+            "products": repeated(lambda: [y @ matrix.T for matrix in matrices]),
+            "layers": repeated(lambda: stack.step(ids, state)),
+            "logits": repeated(lambda: stepper.logits(y)),
+            "drawing": repeated(lambda: draw(distribution(logits[0], options), random)),
+        }
+    )
+    took = {part: seconds / times * 1e6 for part, seconds in found.items()}
+    whole = took["layers"] + took["logits"] + took["drawing"]
+    yield Row(f"sampling, {config.layers} × {config.hidden}: a character", "µs", whole)
+    yield Row("  recurrent products", "µs", took["products"], whole=whole)
+    yield Row("  the rest of the layers", "µs", took["layers"] - took["products"], whole=whole)
+    yield Row("  logits", "µs", took["logits"], whole=whole)
+    yield Row("  drawing", "µs", took["drawing"], whole=whole)
+
+
 # --- scoring and reading ---
 
 
@@ -346,11 +440,37 @@ def memory() -> Iterator[Row]:
         trained = ["train", str(TALES), "--minutes", "0.5", "--quiet", "--out", f"{folder}/run"]
         yield Row("charlm train, at most", "MB", peak_memory(trained, folder))
         for copies in (1, 4):
-            text = Path(folder) / "lines.txt"
-            text.write_text(SENTENCES.read_text(encoding="utf-8") * copies, encoding="utf-8")
-            size = f"{text.stat().st_size / 1e6:.0f} MB"
-            scored = ["score", "--file", str(text), "--model", f"{folder}/run"]
+            text, size = copied_sentences(Path(folder), copies)
+            scored = ["score", "--file", text, "--model", f"{folder}/run"]
             yield Row(f"charlm score, {size} of text, at most", "MB", peak_memory(scored, folder))
+
+
+def gigabyte() -> Iterator[Row]:
+    """A text of a gigabyte: encoded for training, and scored by a small model."""
+    with tempfile.TemporaryDirectory() as folder:
+        text, size = copied_sentences(Path(folder), round(1e9 / SENTENCES.stat().st_size))
+        for level in ("char", "word"):
+            trained = [
+                "train", text, "--level", level, "--steps", "1", "--hidden", "32",
+                "--valid-fraction", "0.001", "--out", f"{folder}/{level}",
+            ]  # fmt: skip
+            start = time.monotonic()
+            peak = peak_memory(trained, folder)
+            yield Row(f"charlm train, {size}, {level} level, one step", "MB", peak)
+            yield Row("  it took", "seconds", time.monotonic() - start)
+        start = time.monotonic()
+        peak = peak_memory(["score", "--file", text, "--model", f"{folder}/char"], folder)
+        yield Row(f"charlm score, {size}", "MB", peak)
+        yield Row("  it took", "seconds", time.monotonic() - start)
+
+
+def copied_sentences(folder: Path, copies: int) -> tuple[str, str]:
+    """A file of so many copies of the sentences, and its size in words."""
+    text = folder / "lines.txt"
+    with text.open("wb") as file:
+        for _ in range(copies):
+            file.write(SENTENCES.read_bytes())
+    return str(text), f"{text.stat().st_size / 1e6:,.0f} MB"
 
 
 def peak_memory(arguments: list[str], folder: str) -> float:
@@ -416,9 +536,11 @@ def write_nanogpt_data(text: str, folder: Path) -> None:
 # --- all of it ---
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
-    "limits": limits, "training": training, "sampling": sampling, "scoring": scoring,
-    "reading": reading, "start-up": start_up, "memory": memory,
+    "limits": limits, "training": training, "sampling": sampling, "profile": profile,
+    "scoring": scoring, "reading": reading, "start-up": start_up, "memory": memory,
+    "gigabyte": gigabyte,
 }  # fmt: skip
+USUAL = [name for name in PARTS if name != "gigabyte"]
 
 
 def machine() -> dict[str, Any]:
@@ -434,24 +556,56 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def page(results: dict[str, Any]) -> None:
+    """Fill in docs/speed.md, from its mark to its end."""
+    text, mark = PAGE.read_text(encoding="utf-8"), "<!-- figures -->\n"
+    start = text.index(mark) + len(mark)
+    PAGE.write_text(text[:start] + tables(results), encoding="utf-8")
+
+
+def tables(results: dict[str, Any]) -> str:
+    """What the page says of these results: a table for each part."""
+    described = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    sections = [f"\nMeasured with: {described}.\n"]
+    for part in (*PARTS, "nanoGPT"):
+        if part not in results:
+            continue
+        lines = [f"\n## {part.capitalize() if part.islower() else part}\n", f"| {COLUMNS} |"]
+        lines.append("|" + "---|" * (COLUMNS.count("|") + 1))
+        lines += [f"| {' | '.join(Row(**row).cells())} |" for row in results[part]]
+        sections.append("\n".join(lines) + "\n")
+    return "".join(sections)
+
+
 def main() -> None:
+    if sys.argv[1:] == ["page"]:
+        page(json.loads(RESULTS.read_text(encoding="utf-8")))
+        return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=USUAL)
     parser.add_argument("--nanogpt", nargs=2, type=Path, metavar=("PATH", "TEXT"))
     chosen = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine()}
-    print(", ".join(f"{name}: {value}" for name, value in found["machine"].items()))
+    print(", ".join(f"{name}: {value}" for name, value in machine().items()))
     parts = {name: PARTS[name] for name in chosen.only}
     if chosen.nanogpt:
         parts["nanoGPT"] = lambda: beside_nanogpt(*chosen.nanogpt)
     for name, part in parts.items():
         print(f"\n{name}")
-        found[name] = []
+        rows = []
         for row in part():
             print("  " + row.shown(), flush=True)
-            found[name].append(dataclasses.asdict(row))
-    if chosen.only == list(PARTS):
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            rows.append({k: v for k, v in dataclasses.asdict(row).items() if v is not None})
+        keep(name, rows)
+
+
+def keep(part: str, rows: list[dict[str, Any]]) -> None:
+    """Put what was found in the place of what an earlier run found on this machine."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if kept.get("machine") != machine():
+        kept = {"machine": machine()}
+    kept[part] = rows
+    text = json.dumps(kept, indent=1, ensure_ascii=False)
+    RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -144,6 +144,7 @@ class LanguageModel:
         cache: CacheOptions | None = None,
         adapt: AdaptOptions | None = None,
         ngram: NgramOptions | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> TextScore:
         """How probable a whole text is, the state carried from line to line.
 
@@ -156,6 +157,7 @@ class LanguageModel:
                       is predicted; the model itself stays as it is
         ngram:        mix the prediction with an n-gram model of the training text, which is read
                       from the run folder
+        progress:     told now and then what part of a running text is done
 
         >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
         True
@@ -187,29 +189,21 @@ class LanguageModel:
             found = sequence_logprobs(backend, lines)
             logprob = float(sum(line.sum(dtype=np.float64) for line in found))
         elif len(ids):
-            logprob = self._text_logprob(backend, ids, cache, adapt, ngram)
+            others = None
+            if ngram:
+                counted = Ngram(self._training_ids(), self.config.vocab, ngram.order)
+                others = counted.probabilities(ids), ngram.weight
+            if adapt:
+                from charlm.model.adapting import Adapting
+
+                backend = Adapting(self.network, adapt)
+            logprob = text_logprob(
+                backend, ids, cache, ngram=others, one_by_one=adapt.tokens if adapt else None,
+                progress=progress,
+            )  # fmt: skip
         else:
             logprob = 0.0
         return TextScore("", logprob, len(ids), chars, size, int((ids == UNK).sum()))
-
-    def _text_logprob(
-        self,
-        backend: Backend,
-        ids: NDArray[np.integer[Any]],
-        cache: CacheOptions | None,
-        adapt: AdaptOptions | None,
-        ngram: NgramOptions | None,
-    ) -> float:
-        others = None
-        if ngram:
-            counted = Ngram(self._training_ids(), self.config.vocab, ngram.order)
-            others = counted.probabilities(ids), ngram.weight
-        if not adapt:
-            return text_logprob(backend, ids, cache, ngram=others)
-        from charlm.model.adapting import Adapting
-
-        learner = Adapting(self.network, adapt)
-        return text_logprob(learner, ids, cache, ngram=others, one_by_one=adapt.tokens)
 
     def _training_ids(self) -> NDArray[np.integer[Any]]:
         try:

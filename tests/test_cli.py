@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from charlm.cli import common
 from charlm.language_model import LanguageModel
 
 
@@ -341,6 +343,22 @@ def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -
     rows = [row.split("\t") for row in ran.stdout.splitlines()]
     assert rows[0] == ["model", "k", "dh", "dc"] and len(rows) == 21, ran.stderr
     assert {row[0] for row in rows[1:]} == {str(path), "rnn"}
+
+
+def test_what_is_done_of_long_work_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {}
+    for terminal in (True, False):
+        stderr = io.StringIO()
+        stderr.isatty = lambda answer=terminal: answer  # type: ignore[method-assign, misc]
+        monkeypatch.setattr(sys, "stderr", stderr)
+        times = iter([100.0, 103.0, 103.1, 110.0])
+        monkeypatch.setattr(common.time, "monotonic", lambda seen=times: next(seen))
+        with common.waiting() as progress:
+            for fraction in (0.25, 0.26, 0.5):
+                progress(fraction)
+        shown[terminal] = stderr.getvalue()
+    assert shown[True] == "\r\x1b[K 25% · 0:09 left\r\x1b[K 50% · 0:10 left\r\x1b[K"
+    assert shown[False] == ""
 
 
 def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:

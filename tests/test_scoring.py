@@ -123,6 +123,13 @@ def test_evaluate_carries_the_state_from_block_to_block(model: LanguageModel) ->
     assert reset.logprob != pytest.approx(together.logprob, abs=1e-6)
 
 
+def test_evaluate_says_how_far_it_is(model: LanguageModel) -> None:
+    told: list[float] = []
+    text = "the cat sat on the mat\n" * 30  # 690 tokens, read in parts of 128
+    model.evaluate(text, reset_lines=False, progress=told.append)
+    assert told == pytest.approx([128 * k / 690 for k in range(6)])
+
+
 def test_a_long_text_in_streams_scores_as_in_one(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

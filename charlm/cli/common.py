@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.errors import OptionError
+from charlm.training.reporter import clock
 
 if TYPE_CHECKING:
     from charlm.language_model import LanguageModel
@@ -27,6 +29,7 @@ EncodingOption = Annotated[
     str, typer.Option("--encoding", help="Of the file, such as latin-1 or cp1252.")
 ]
 MOST_UNKNOWN_NAMED = 10
+SECONDS_BETWEEN = 0.25  # of two showings of progress
 
 
 def load_named(model: str | None) -> LanguageModel:
@@ -56,6 +59,29 @@ def read_lines(path: str, encoding: str) -> Iterator[str]:
 
 def note(text: str) -> None:
     typer.echo(text, err=True)
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[float], None]]:
+    """A function that shows, on a terminal, what part of long work is done and the time left, in
+    one line that goes away in the end."""
+    started = shown = time.monotonic()
+
+    def show(fraction: float) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if not sys.stderr.isatty() or now < shown + SECONDS_BETWEEN or not fraction:
+            return
+        shown = now
+        left = clock((now - started) * (1 - fraction) / fraction)
+        sys.stderr.write(f"\r\x1b[K{fraction:4.0%} · {left} left")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if shown > started:
+            sys.stderr.write("\r\x1b[K")
 
 
 def warn_unknown(pieces: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from charlm.cli.common import (
     note,
     text_encoding,
     tsv_row,
+    waiting,
     write,
     write_table,
 )
@@ -110,9 +111,11 @@ def evaluate(
     rows = []
     for file in files:
         text = Corpus([file], loaded.card.unit, encoding).blocks()
-        score = loaded.evaluate(
-            text, reset_lines=reset_lines or None, cache=memory, adapt=learning, ngram=counted
-        )
+        with waiting() as progress:
+            score = loaded.evaluate(
+                text, reset_lines=reset_lines or None, cache=memory, adapt=learning, ngram=counted,
+                progress=progress,
+            )  # fmt: skip
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
         values = {"file": file, **score.to_json()}

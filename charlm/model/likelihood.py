@@ -72,6 +72,7 @@ def text_logprob(
     *,
     ngram: tuple[NDArray[np.float64], float] | None = None,
     one_by_one: int | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
 
@@ -79,6 +80,7 @@ def text_logprob(
     ngram:       mix it with the probabilities of another model, (n,), and the weight of these
     one_by_one:  read it in one stream, so many tokens at once, for a backend that learns from
                  them, see `adapting`
+    progress:    told now and then what part of the text is done
     """
     streams = 1 if cache or one_by_one else text_streams(len(ids))[0]
     at_once = one_by_one or STEPS_AT_ONCE
@@ -86,7 +88,10 @@ def text_logprob(
     first = _warm_up_starts(ids, edges[:-1])
     memory = Cache(cache, backend.config.hidden) if cache else None
     total, state = 0.0, backend.initial_state(streams)
-    for start in range(0, int((edges[1:] - first).max()), at_once):
+    longest = int((edges[1:] - first).max())
+    for start in range(0, longest, at_once):
+        if progress:
+            progress(start / longest)
         positions = first + np.arange(start, start + at_once)
         if streams == 1:
             positions = positions[:, positions[0] < len(ids)]
