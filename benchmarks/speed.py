@@ -190,8 +190,8 @@ def our_step(config: ModelConfig, batch: int, length: int, precision: str) -> Ca
     ids = zipfian(config.vocab, 400_000)
     bounds = np.arange(0, len(ids) + 1, 40)
     recipe = Recipe(
-        config, Dropout(), 1.0, None, None, 10**9, batch, length, 1e-3, False, 1, "cpu", precision,
-        10**6,
+        config, Dropout(), 1.0, None, None, 10**9, batch, length, 1e-3, 0.05, False, 1, "cpu",
+        precision, 10**6,
     )  # fmt: skip
     batches = Batches(TokenFile(ids, bounds), config.vocab, batch, length, lines=False, seed=1)
     trainer = Trainer(recipe, Network(config), batches, Validation(ids[:4096], bounds[:100]))

@@ -119,13 +119,34 @@ def test_nothing_but_a_corpus_ends_within_five_minutes() -> None:
 def test_what_is_asked_for_is_what_is_done() -> None:
     asked: dict[str, Any] = {
         "cell": "gru", "layers": 2, "hidden": 100, "dropout": 0.25, "steps": 7, "batch": 3,
-        "bptt": 11, "lr": 0.1, "lines": True, "seed": 9,
+        "bptt": 11, "lr": 0.1, "weight_decay": 0.0, "lines": True, "seed": 9,
     }  # fmt: skip
     recipe = recipe_for(10**6, **asked)
     found = {**dataclasses.asdict(recipe), **dataclasses.asdict(recipe.model)}
     found["dropout"] = recipe.dropout.outputs
     assert {name: found[name] for name in asked} == asked
     assert recipe.tokens == 7 * 3 * 11
+
+
+def test_texts_that_are_seen_often_are_held_back() -> None:
+    recipes = [recipe_for(10**6, epochs=epochs, hidden=64) for epochs in (1.0, 5.0, 40.0)]
+    for held_back in ([r.weight_decay for r in recipes], [r.dropout.outputs for r in recipes]):
+        assert held_back == sorted(held_back) and held_back[0] < held_back[-1]
+
+
+def test_matrices_shrink_by_weight_decay_times_the_learning_rate(corpus: Path) -> None:
+    kept = {}
+    for decay in (0.0, 10.0):
+        run = charlm.train(
+            corpus, hidden=8, steps=1, lr=0.01, weight_decay=decay, precision="fp32", quiet=True,
+            out=f"runs/{decay}",
+        )  # fmt: skip
+        kept[decay] = run.stepper.embedding
+    # One step, at the warm-up's first rate: the rest of the update is the same.
+    shrunk = kept[0.0] - kept[10.0]
+    start = Network(run.config, generator=torch.Generator().manual_seed(1)).embedding
+    rate = 0.01 * schedule(0)
+    np.testing.assert_allclose(shrunk, 10 * rate * start.detach().numpy(), rtol=1e-3, atol=1e-7)
 
 
 def test_recipes_survive_json() -> None:
@@ -144,6 +165,7 @@ def test_recipes_survive_json() -> None:
         ({"minutes": 1, "steps": 5}, "--minutes and --steps"),
         ({"layers": 9}, "--layers 9"),
         ({"dropout": 1.0}, "--dropout 1.0"),
+        ({"weight_decay": -0.1}, "--weight-decay -0.1"),
         ({"valid_fraction": 0.0}, "--valid-fraction 0.0"),
         ({"precision": "fp8"}, "--precision fp8"),
         ({"lines": True, "unit": "paragraph"}, "--lines and --unit paragraph"),

@@ -171,6 +171,12 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="The highest learning rate.", show_default=False)
     ] = None,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="By which matrices shrink, times the learning rate, a step.", show_default=False
+        ),
+    ] = None,
     valid: Annotated[
         str | None, typer.Option(metavar="FILE", help="Validate on this text.", show_default=False)
     ] = None,

@@ -43,6 +43,7 @@ class TrainOptions:
     minutes, epochs, steps:  the budget, one of them; minutes count from the command's start
     batch, bptt:     streams side by side, and tokens a chunk
     lr:              the highest learning rate
+    weight_decay:    by which matrices shrink, times the learning rate, at every step
     valid:           a file to validate on; else valid_fraction of the corpus is held out
     seed:            of everything random
     device, precision, threads:  where and how to compute
@@ -85,6 +86,7 @@ class TrainOptions:
     batch: int | None = None
     bptt: int | None = None
     lr: float | None = None
+    weight_decay: float | None = None
     valid: str | None = None
     valid_fraction: float = 0.1
     seed: int = 1
@@ -110,6 +112,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 0.9:
                 raise OptionError(f"--{name.replace('_', '-')} {value}: must be from 0 to 0.9")
+        if self.weight_decay is not None and not 0 <= self.weight_decay <= 10:
+            raise OptionError(f"--weight-decay {self.weight_decay:g}: must be from 0 to 10")
         if not 0 <= self.seed < 2**63:
             raise OptionError(f"--seed {self.seed}: must be 0 or more, and below 2^63")
         if not 0 < self.valid_fraction < 1:
@@ -153,6 +157,7 @@ class Recipe:
     batch: int
     bptt: int
     lr: float
+    weight_decay: float
     lines: bool
     seed: int
     device: str
@@ -171,7 +176,8 @@ class Recipe:
             self.model.described(), self.dropout.described(),
             f"{self.batch * self.bptt} tokens a step" if self.model.bidirectional
             else f"{self.batch} streams × {self.bptt} tokens", f"learning rate {self.lr:g}",
-            f"{self.precision} on {self.device}", self.budget,
+            f"weight decay {self.weight_decay:g}", f"{self.precision} on {self.device}",
+            self.budget,
         ]  # fmt: skip
         return ", ".join(parts)
 
@@ -238,10 +244,12 @@ def choose(
         ]
         model = fitting[-1] if fitting else models[0]
     tokens = int(tokens_within_budget(model))
+    epochs, decay = tokens / train_tokens, options.weight_decay
     return Recipe(
-        model=model, dropout=_dropout(options, tokens / train_tokens),
+        model=model, dropout=_dropout(options, model, epochs, train_tokens),
         forget_bias=options.forget_bias, minutes=minutes, epochs=options.epochs,
         steps=options.steps, batch=batch, bptt=bptt, lr=options.lr or _learning_rate(model),
+        weight_decay=_weight_decay(epochs) if decay is None else decay,
         lines=options.lines, seed=options.seed, device=device, precision=precision, tokens=tokens,
     )  # fmt: skip
 
@@ -327,15 +335,19 @@ def _fits(level: str, model: ModelConfig, tokens: float, train_tokens: int) -> b
     return multiplied_weights(model, 0) <= min(tokens / TOKENS_PER_WEIGHT[level], teachable)
 
 
-def _dropout(options: TrainOptions, epochs: float) -> Dropout:
-    """None for characters that are seen a few times, then more the oftener they are; for words,
-    most of which are rare, sooner.
+def _dropout(
+    options: TrainOptions, model: ModelConfig, epochs: float, train_tokens: int
+) -> Dropout:
+    """None for characters that are seen a few times, then more the oftener they are, and the more
+    weights there are for each; for words, most of which are rare, sooner.
 
     A character's vector is too small to spare a part of it.
     """
     outputs = options.dropout
     if outputs is None:
-        wanted = 0.08 * epochs**0.5 if options.level in WORDS else 0.06 * (epochs - 2)
+        weights_per_token = multiplied_weights(model, 0) / train_tokens
+        of_characters = 0.0125 * (epochs - 2) * weights_per_token**0.5
+        wanted = 0.08 * epochs**0.5 if options.level in WORDS else of_characters
         outputs = min(max(round(wanted, 2), 0.0), 0.5)
     inputs = options.input_dropout
     if inputs is None:
@@ -343,6 +355,11 @@ def _dropout(options: TrainOptions, epochs: float) -> Dropout:
     return Dropout(
         outputs, inputs, options.state_dropout, options.weight_dropout, options.dropout_per_step
     )
+
+
+def _weight_decay(epochs: float) -> float:
+    """More the oftener a text is seen, as far as it helps: what was learnt long ago fades."""
+    return round(min(max(0.025 * epochs, 0.05), 0.2), 3)
 
 
 # Of the learning rate that suits an LSTM; with the whole of it these cells do not learn.

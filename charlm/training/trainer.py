@@ -21,7 +21,6 @@ from charlm.training.optimizer import AdamW
 from charlm.training.recipe import Recipe
 from charlm.training.validation import Validation
 
-WEIGHT_DECAY = 0.05
 CLIP = 1.0
 # Keeps small gradients above float16's least number. It is not taken out again: Adam's update
 # does not depend on the scale of the gradient.
@@ -111,7 +110,7 @@ class Trainer:
         self.device = network.embedding.device
         self.frozen = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.parameters = dict(network.named_parameters())
-        self.optimizer = AdamW(self.parameters, WEIGHT_DECAY)
+        self.optimizer = AdamW(self.parameters, recipe.weight_decay)
         self.state = network.initial_state(recipe.batch)
         self.average: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
