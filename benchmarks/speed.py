@@ -4,7 +4,7 @@
     python benchmarks/speed.py page
 
 The parts are limits, training, sampling, profile, scoring, reading, start-up and memory; and, only
-if it is named, gigabyte, which takes half an hour. What is compared is measured in turns within one
+if it is named, gigabyte, which takes long. What is compared is measured in turns within one
 part, so that the ratios hold on a noisy machine; figures are medians. Networks have random weights,
 as fast as trained ones. With --nanogpt the CPU recipe of nanoGPT, from a clone of it at PATH, is
 trained on TEXT, and then charlm for as long. What is found is kept in benchmarks/speed.json, from

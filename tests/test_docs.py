@@ -82,3 +82,12 @@ def test_the_recipes_figures_are_those_that_the_script_found(
     for name, block in quality.blocks(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
     assert set(results) <= set(quality.TRAINED)
+
+
+def test_the_speeds_are_those_that_the_script_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import speed
+
+    results = json.loads((ROOT / "benchmarks/speed.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs/speed.md").read_text(encoding="utf-8").endswith(speed.tables(results))
+    assert set(results) <= {"machine", "nanoGPT", *speed.PARTS}
