@@ -1,6 +1,6 @@
 """How well charlm learns known texts.
 
-    python benchmarks/quality.py DATA [--seeds N] [NAME ...]
+    python benchmarks/quality.py [--seeds N] DATA [NAME ...]
     python benchmarks/quality.py page
 
 DATA is a folder with tinyshakespeare.txt, names.txt, ptb.train.txt, ptb.valid.txt and ptb.test.txt,
