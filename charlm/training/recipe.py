@@ -335,6 +335,9 @@ def _fits(level: str, model: ModelConfig, tokens: float, train_tokens: int) -> b
     return multiplied_weights(model, 0) <= min(tokens / TOKENS_PER_WEIGHT[level], teachable)
 
 
+LEAST_DROPOUT = 0.05  # less than that costs its masks and brings nothing
+
+
 def _dropout(
     options: TrainOptions, model: ModelConfig, epochs: float, train_tokens: int
 ) -> Dropout:
@@ -348,7 +351,7 @@ def _dropout(
         weights_per_token = multiplied_weights(model, 0) / train_tokens
         of_characters = 0.0125 * (epochs - 2) * weights_per_token**0.5
         wanted = 0.08 * epochs**0.5 if options.level in WORDS else of_characters
-        outputs = min(max(round(wanted, 2), 0.0), 0.5)
+        outputs = min(round(wanted, 2), 0.5) if wanted >= LEAST_DROPOUT else 0.0
     inputs = options.input_dropout
     if inputs is None:
         inputs = outputs if options.level in WORDS else 0.0
