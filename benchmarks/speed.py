@@ -96,7 +96,7 @@ class Row:
         return "  ".join(cells + [f"{part:>4} of it"] * bool(part))
 
 
-COLUMNS = "what | charlm | unit | plain | ratio | limit | share of the limit | part of the whole"
+COLUMNS = "what | measured | unit | plain | ratio | limit | share of the limit | part of the whole"
 
 
 def _number(value: float) -> str:

@@ -134,6 +134,14 @@ def test_texts_that_are_seen_often_are_held_back() -> None:
         assert held_back == sorted(held_back) and held_back[0] < held_back[-1]
 
 
+def test_dropout_grows_with_the_weights_for_each_character_and_little_is_none() -> None:
+    def dropout(hidden: int, epochs: float) -> float:
+        return recipe_for(10**5, hidden=hidden, epochs=epochs).dropout.outputs
+
+    assert 0 < dropout(64, 12.0) < dropout(256, 12.0)
+    assert dropout(256, 2.1) == dropout(64, 3.0) == 0
+
+
 def test_matrices_shrink_by_weight_decay_times_the_learning_rate(corpus: Path) -> None:
     kept = {}
     for decay in (0.0, 10.0):
