@@ -112,7 +112,7 @@ def learn(text: str, minutes: float = 2.0) -> dict[str, Any]:
             metrics = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             speeds = [json.loads(line)["tokens_per_second"] for line in metrics]
             found["cells"][name] = {
-                "nats": about["card"]["valid_carried"], "weights": about["weights"],
+                "nats": about["card"]["valid_nats"], "weights": about["weights"],
                 "tokens_per_second": median(speeds), "trained": about["card"]["trained"],
             }  # fmt: skip
             print(name, found["cells"][name], flush=True)

@@ -38,8 +38,10 @@ DEEP = f"{SHAKESPEARE} --minutes 2 --hidden 128 --dropout 0.1 --layers"
 PTB = "ptb.train.txt --valid ptb.valid.txt"
 WORDS = f"{PTB} --level word --split whitespace"
 SHORT = f"{WORDS} --minutes 5 --hidden 192 --dropout 0.2"
+LITTLE = 20_000  # characters of tiny-shakespeare that "little.txt" is made of
 # What the recipe is fitted on: texts and budgets, in minutes.
 FITTED = {
+    "little": ("little.txt", (1, 3)),
     "tales": (f"{TALES}", (1, 3)),
     "names": ("names.txt --lines", (1, 3)),
     "shakespeare": (SHAKESPEARE, (1, 3, 10)),
@@ -86,13 +88,15 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
     print(f"{name}: charlm train {TRAINED[name]} --seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         run, start = Path(folder) / name, time.monotonic()
+        little = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:LITTLE]
+        run.with_name("little.txt").write_text(little, encoding="utf-8")
         options = ["--seed", str(seed), "--quiet", "--out", str(run)]
         charlm(data, run, "train", *TRAINED[name].split(), *options)
         seconds = time.monotonic() - start
         card = json.loads(charlm(data, run, "info", str(run), "--json"))["card"]
         curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         found = {
-            "seconds": seconds, "trained": card["trained"], "nats": card["valid_carried"],
+            "seconds": seconds, "trained": card["trained"], "nats": card["valid_nats"],
             "nats_by_line": card["valid_lines"], "bits_per_char": card["valid_bits_per_char"],
             "steps": curve[-1]["step"], "epochs": curve[-1]["epoch"],
             "train_nats": curve[-1]["train_nats_per_token"],
@@ -240,7 +244,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("names", nargs="*", default=["*"])
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     for name in TRAINED:
         for seed in range(1, chosen.seeds + 1):
             if not any(fnmatch(name, wanted) for wanted in chosen.names):

@@ -369,7 +369,7 @@ def random_model(folder: str, layers: int, hidden: int) -> LanguageModel:
     text = SENTENCES.read_text(encoding="utf-8")
     tokenizer = train_tokenizer("char", lambda: [text])
     config = ModelConfig(tokenizer.size, "lstm", layers, hidden, EMBEDDING)
-    card = Card("random", "", False, "line", 0, 0, 0.0, None, 0.0, False, "not", 0.0, "")
+    card = Card("random", "", False, "line", 0, 0, 0.0, None, None, 0.0, False, "not", 0.0, "")
     path = Path(folder) / f"{layers}x{hidden}.safetensors"
     ModelFile(config, as_arrays(Network(config).state_dict()), tokenizer, card).save(path)
     return LanguageModel(path)
@@ -522,7 +522,7 @@ def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
             f"{folder}/run",
         ]
         subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--quiet"], cwd=folder, check=True)
-        ours = LanguageModel(Path(folder) / "run/model.safetensors").card.valid_carried
+        ours = LanguageModel(Path(folder) / "run/model.safetensors").card.valid_nats
     yield Row(f"nats a character after {60 * minutes:.0f} s; plain: nanoGPT", "nats", ours, loss)
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.likelihood import Backend, pseudo_logprobs, sequence_logprobs
-from charlm.tokenizer import EOS, UNK, Tokenizer
+from charlm.tokenizer import EOS, UNK, Encoding, IntArray, Tokenizer
 
 # Sentences that are read before the first is scored: enough to fill batches of similar length.
 SENTENCES_AT_ONCE = 4096
@@ -110,21 +110,29 @@ class TextScore:
 class SentenceScore(TextScore):
     """A scored sentence, and its tokens in order.
 
+    context:   the text before it
     ids:       (n,) of its tokens
-    spans:     (n, 2), the characters that each stands for, start and end
     logprobs:  (n,) log p of each, nats
+
+    What else there is to know of the tokens is found when it is asked for: it takes more time than
+    to score a line among many.
     """
 
+    context: str = field(repr=False, compare=False)
     ids: NDArray[np.int64] = field(repr=False, compare=False)
-    spans: NDArray[np.int64] = field(repr=False, compare=False)
     logprobs: NDArray[np.float32] = field(repr=False, compare=False)
     tokenizer: Tokenizer = field(repr=False, compare=False)
     prefix: ClassVar[str] = ""  # of the measures' names
 
     @cached_property
+    def spans(self) -> NDArray[np.int64]:
+        """(n, 2), the characters that each token stands for, start and end."""
+        spans = _encode_after(self.tokenizer, self.context, self.text).spans
+        return spans[: self.tokens].clip(0, len(self.text))
+
+    @cached_property
     def token_scores(self) -> tuple[TokenScore, ...]:
-        """The tokens in order. Made when they are asked for, as they take more time than to score
-        a line among many."""
+        """The tokens in order."""
         rows = zip(self.ids.tolist(), self.spans.tolist(), self.logprobs.tolist(), strict=True)
         return tuple(
             TokenScore(id, self.tokenizer.token(id), logprob, start, end)
@@ -191,15 +199,13 @@ def score_sentences(
     """
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
-        encoded = [_encode(tokenizer, context, sentence, eos) for sentence in batch]
-        found = sequence_logprobs(backend, [ids for ids, _ in encoded])
-        for sentence, (ids, spans), logprobs in zip(batch, encoded, found, strict=True):
-            scored = spans[:, 1] > len(context) if context else np.ones(len(ids), bool)
-            scored[len(ids) - eos :] = True
-            ids, spans = ids[scored], spans[scored] - len(context)
-            yield _sentence_score(
-                SentenceScore, tokenizer, sentence, ids, spans, logprobs[scored], eos
-            )
+        encoded = _encode_lines(tokenizer, context, batch, eos)
+        found = sequence_logprobs(backend, encoded)
+        for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
+            if context:
+                scored = len(_encode_after(tokenizer, context, sentence).ids) - (not eos)
+                ids, logprobs = ids[len(ids) - scored :], logprobs[len(ids) - scored :]
+            yield _sentence_score(SentenceScore, tokenizer, context, sentence, ids, logprobs, eos)
 
 
 def pseudo_score_sentences(
@@ -208,34 +214,42 @@ def pseudo_score_sentences(
     """Score each sentence by a bidirectional model, in the order given; without its line end."""
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
-        encoded = [tokenizer.encode(sentence) for sentence in batch]
-        found = pseudo_logprobs(backend, [ids for ids, _ in encoded])
-        for sentence, (ids, spans), logprobs in zip(batch, encoded, found, strict=True):
-            yield _sentence_score(PseudoScore, tokenizer, sentence, ids, spans, logprobs, False)
+        encoded = _encode_lines(tokenizer, "", batch, eos=False)
+        found = pseudo_logprobs(backend, encoded)
+        for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
+            yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 
 
-def _encode(
-    tokenizer: Tokenizer, context: str, sentence: str, eos: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    ids, spans = tokenizer.encode(context + sentence)
-    if eos:
-        end = len(context) + len(sentence)
-        ids, spans = np.append(ids, EOS), np.vstack([spans.reshape(-1, 2), [[end, end]]])
-    return ids, spans.reshape(-1, 2)
+def _encode_lines(
+    tokenizer: Tokenizer, context: str, sentences: list[str], eos: bool
+) -> list[IntArray]:
+    """The ids of each sentence and the context before it; encoded as one text, which is faster."""
+    texts = [f"{context}{sentence}\n" for sentence in sentences]
+    ids = tokenizer.encode_ids("".join(texts))
+    ends = np.flatnonzero(ids == EOS)[np.cumsum([text.count("\n") for text in texts]) - 1] + 1
+    return [ids[start : end - (not eos)] for start, end in pairwise([0, *ends.tolist()])]
+
+
+def _encode_after(tokenizer: Tokenizer, context: str, sentence: str) -> Encoding:
+    """The tokens of a sentence and its line end, and the characters of it behind each: those of
+    the first may begin in the context."""
+    ids, spans = tokenizer.encode(f"{context}{sentence}\n")
+    own = spans[:, 1] > len(context)
+    return Encoding(ids[own], spans[own] - len(context))
 
 
 def _sentence_score(
     kind: type[Score],
     tokenizer: Tokenizer,
+    context: str,
     sentence: str,
-    ids: NDArray[np.int64],
-    spans: NDArray[np.int64],
+    ids: IntArray,
     logprobs: NDArray[np.float32],
     eos: bool,
 ) -> Score:
     return kind(
         text=sentence, logprob=float(logprobs.sum(dtype=np.float64)), tokens=len(ids),
         chars=len(sentence) + eos, bytes=byte_length(sentence) + eos,
-        unknown=int((ids == UNK).sum()), ids=ids, spans=spans.clip(min=0), logprobs=logprobs,
-        tokenizer=tokenizer,
+        unknown=int(np.count_nonzero(ids == UNK)), context=context, ids=ids.astype(np.int64),
+        logprobs=logprobs, tokenizer=tokenizer,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def test_every_shape_learns_and_is_loaded_as_it_was_saved(corpus: Path, shape: s
     options = {**SMALL, "dropout": 0.0, "bptt": 32, "lr": 0.01, **SHAPES[shape]}
     first = charlm.train(corpus, steps=1, out="untrained", **options)
     model = charlm.train(corpus, steps=150, out="trained", **options)
-    assert model.card.valid_carried < 0.75 * first.card.valid_carried
+    assert model.card.valid_nats < 0.75 * first.card.valid_nats
     again = charlm.load("trained")
     assert again.config == model.config
     if model.config.bidirectional:
@@ -81,7 +81,7 @@ def test_a_resumed_run_of_any_shape_ends_with_the_very_same_weights(
 def test_residual_connections_help_a_deep_stack(corpus: Path) -> None:
     deep = {**SMALL, "layers": 4, "cell": "rnn", "steps": 120, "dropout": 0.0}
     plain, residual = (charlm.train(corpus, residual=r, **deep) for r in (False, True))
-    assert residual.card.valid_carried < plain.card.valid_carried
+    assert residual.card.valid_nats < plain.card.valid_nats
 
 
 def test_a_word_never_seen_is_near_the_words_that_are_spelled_like_it(tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_gradients_are_refused_for_a_bidirectional_model(corpus: Path) -> None:
     model = charlm.train(corpus, bidirectional=True, steps=1, **SMALL)
     with pytest.raises(ModelError, match="without --bidirectional"):
         gradient_norms(model.network, np.arange(3, 9), 2)
-    assert math.isfinite(model.card.valid_carried)
+    assert math.isfinite(model.card.valid_nats)

@@ -32,7 +32,7 @@ def test_the_cell_of_eight_lines_trains_scores_and_samples(
         corpus, cell="mgu", layer_norm=layer_norm, steps=120, hidden=24, quiet=True,
         precision="fp32", lr=0.01,
     )  # fmt: skip
-    assert model.card.valid_carried < 2.3
+    assert model.card.valid_nats < 2.3
     assert model.score("the cat sat").logprob > model.score("tca eht tas").logprob
     assert model.sample("the", length=9, seed=1).startswith("the")
     fast, reference = (

@@ -181,9 +181,9 @@ def test_the_card_of_a_bidirectional_model_is_its_pseudo_log_likelihood(
     scores = list(model.iter_pseudo_scores(lines))
     nats = -sum(s.logprob for s in scores) / sum(s.tokens for s in scores)
     assert model.card.valid_tokens == sum(s.tokens for s in scores)
-    assert model.card.valid_carried == pytest.approx(nats, abs=1e-4)
+    assert model.card.valid_nats == pytest.approx(nats, abs=1e-4)
     assert model.card.valid_bits_per_char == pytest.approx(nats / np.log(2), abs=1e-4)
-    assert model.card.valid_lines is None
+    assert model.card.valid_carried is None and model.card.valid_lines is None
 
 
 def test_a_bidirectional_model_is_validated_on_long_lines_too(corpus: Path, tmp_path: Path) -> None:
@@ -196,4 +196,4 @@ def test_a_bidirectional_model_is_validated_on_long_lines_too(corpus: Path, tmp_
     assert len(line) > LONGEST_LINE and model.card.valid_tokens == len(line)
     pieces = [line[k : k + LONGEST_LINE] for k in range(0, len(line), LONGEST_LINE)]
     logprob = sum(score.logprob for score in model.iter_pseudo_scores(pieces))
-    assert model.card.valid_carried == pytest.approx(-logprob / len(line), abs=1e-4)
+    assert model.card.valid_nats == pytest.approx(-logprob / len(line), abs=1e-4)

@@ -96,6 +96,25 @@ def test_context_conditions_and_is_not_scored(model: LanguageModel) -> None:
     assert [t.start for t in after.token_scores] == [0, 1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("context", ["", "the c", "a bird\n"])
+@pytest.mark.parametrize("eos", [True, False])
+def test_sentences_of_a_batch_have_their_own_tokens(
+    model: LanguageModel, context: str, eos: bool
+) -> None:
+    sentences = ["", "at sat", "a\nb\n\n", "cafe\u0301 e", "e\r", "the cat"]
+    found = model.score(sentences, context=context, eos=eos)
+    for sentence, score in zip(sentences, found, strict=True):
+        ids, spans = model.tokenizer.encode(context + sentence)
+        expected = [
+            (id, max(start - len(context), 0), end - len(context))
+            for id, (start, end) in zip(ids.tolist(), spans.tolist(), strict=True)
+            if end > len(context)
+        ]
+        expected += [(EOS, len(sentence), len(sentence))] * eos
+        assert [(t.id, t.start, t.end) for t in score.token_scores] == expected
+        assert score.logprob == pytest.approx(sum(t.logprob for t in score.token_scores))
+
+
 def test_a_context_that_ends_its_line_lets_the_sentence_start_one(model: LanguageModel) -> None:
     both = model.evaluate("a bird\nthe cat\n", reset_lines=False)
     first = model.score("a bird")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,15 @@ def test_whitespace_split_joins_the_words_of_a_line_with_one_space(text: str) ->
 
 
 # --- ids, spans, decoding piece by piece
+
+
+@ALL
+@many
+@given(texts=st.lists(st.one_of(ANY_TEXT, STORY_TEXT, WITH_SURROGATES), max_size=5))
+def test_lines_have_the_same_ids_alone_and_in_a_text(level: str, texts: list[str]) -> None:
+    together = trained(level).encode_ids("".join(f"{text}\n" for text in texts))
+    alone = [[*trained(level).encode_ids(text).tolist(), EOS] for text in texts]
+    assert together.tolist() == list(chain.from_iterable(alone))
 
 
 @ALL

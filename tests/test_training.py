@@ -240,7 +240,7 @@ def test_adamw_is_torchs_own() -> None:
 def test_every_cell_learns(corpus: Path, cell: str) -> None:
     model = charlm.train(corpus, cell=cell, steps=60, **{**SMALL, "hidden": 32})
     letters = model.tokenizer.size - 1
-    assert model.card.valid_carried < 0.75 * math.log(letters)
+    assert model.card.valid_nats < 0.75 * math.log(letters)
 
 
 @pytest.mark.parametrize("level", ["char", "byte", "word", "subword"])
@@ -256,6 +256,7 @@ def test_every_level_trains_scores_and_samples(corpus: Path, level: str) -> None
 def test_a_lines_model_knows_its_lines_as_well_from_zero_as_carried(corpus: Path) -> None:
     model = charlm.train(corpus, lines=True, steps=400, **{**SMALL, "hidden": 48, "batch": 8})
     assert model.card.valid_lines == pytest.approx(model.card.valid_carried, abs=0.02)
+    assert model.card.valid_nats == model.card.valid_lines
 
 
 def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> None:
@@ -264,7 +265,8 @@ def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> Non
     valid.write_text(text[: len(text) // 2], encoding="utf-8")
     model = charlm.train(corpus, valid=str(valid), steps=10, **SMALL)
     carried = model.evaluate(valid.read_text(encoding="utf-8"))
-    assert model.card.valid_carried == pytest.approx(-carried.logprob / carried.tokens, abs=1e-5)
+    assert model.card.valid_nats == pytest.approx(-carried.logprob / carried.tokens, abs=1e-5)
+    assert model.card.valid_carried == pytest.approx(model.card.valid_nats, abs=1e-5)
     assert model.card.valid_bits_per_char == pytest.approx(carried.bits_per_char, abs=1e-5)
     alone = model.evaluate(valid.read_text(encoding="utf-8"), reset_lines=True)
     assert model.card.valid_lines == pytest.approx(-alone.logprob / alone.tokens, abs=1e-5)
@@ -287,7 +289,7 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
         with pytest.raises(Stopped, match="what was learnt is in") as stopped:
             charlm.train(corpus, out=parts, **options)
     assert stopped.value.exit_code == 130
-    assert charlm.load(parts).card.valid_carried < math.inf
+    assert charlm.load(parts).card.valid_nats < math.inf
     charlm.train(corpus, out=parts, resume=True, quiet=True)
     expected, found = weights(whole), weights(parts)
     assert expected.keys() == found.keys()
@@ -305,7 +307,7 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
         charlm.train(corpus, resume=True, quiet=True, minutes=9)
     more = charlm.train(corpus, resume=True, quiet=True, steps=120)
     assert more.path == first.path
-    assert more.card.valid_carried < first.card.valid_carried
+    assert more.card.valid_nats < first.card.valid_nats
     metrics = (more.path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = {m["step"]: m["valid_nats_per_token"] for m in map(json.loads, metrics)}
     on_the_way = [loss for step, loss in losses.items() if 20 <= step < 60]
@@ -394,7 +396,7 @@ def test_the_best_weights_are_kept_not_the_last(
     monkeypatch.setattr(Trainer, "evaluate", ruined_later)
     model = charlm.train(corpus, steps=48, **SMALL)
     assert min(seen) < seen[-1] - 0.5
-    assert model.card.valid_carried == pytest.approx(min(seen), abs=0.05)
+    assert model.card.valid_nats == pytest.approx(min(seen), abs=0.05)
 
 
 def test_a_stream_that_restarts_starts_from_the_zero_state(
@@ -448,7 +450,7 @@ def test_a_step_without_finite_gradient_is_left_out(
         lambda *a: torch.tensor(math.nan) if next(calls) % 3 == 0 else clip(*a),
     )  # fmt: skip
     model = charlm.train(corpus, steps=60, **SMALL)
-    assert model.card.valid_carried < 3
+    assert model.card.valid_nats < 3
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: torch.tensor(math.inf))
     with pytest.raises(CharlmError, match=r"training diverged.*lower --lr"):
         charlm.train(corpus, steps=200, **SMALL)
@@ -484,7 +486,7 @@ def test_bytes_of_any_kind_train(tmp_path: Path) -> None:
 def test_training_outside_the_main_thread_works(corpus: Path) -> None:
     found: list[float] = []
     thread = threading.Thread(
-        target=lambda: found.append(charlm.train(corpus, steps=3, **SMALL).card.valid_carried)
+        target=lambda: found.append(charlm.train(corpus, steps=3, **SMALL).card.valid_nats)
     )
     thread.start()
     thread.join()

@@ -45,14 +45,17 @@ def info(
 
     both_sides = "each token given all others, " if config.bidirectional else ""
     kind = "independent lines" if card.lines or config.bidirectional else "one document"
+    way, nats = "each line alone", card.valid_lines
+    if card.lines:
+        way, nats = "state carried", card.valid_carried
     rows = {
         "model": str(loaded.path),
         "network": f"{config.described()}, {weights:,} weights",
         "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
         "validation": both_sides
-        + _validation(card.valid_carried, card.valid_bits_per_char, card.valid_is_held_out),
-        "each line alone": "" if card.valid_lines is None else f"{card.valid_lines:.4f} nats/token",
+        + _validation(card.valid_nats, card.valid_bits_per_char, card.valid_is_held_out),
+        way: "" if nats is None else f"{nats:.4f} nats/token",
         "trained": f"{card.trained}; {card.seconds:.0f} s",
         "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
         if curve

@@ -210,8 +210,8 @@ def train(
     card = model.card
     both_sides = ", each token given all others" if model.config.bidirectional else ""
     note(
-        f"validation{both_sides}: {card.valid_carried:.4f} nats/token, perplexity "
-        f"{math.exp(min(card.valid_carried, 700)):.2f}, {card.valid_bits_per_char:.4f} bits/char, "
+        f"validation{both_sides}: {card.valid_nats:.4f} nats/token, perplexity "
+        f"{math.exp(min(card.valid_nats, 700)):.2f}, {card.valid_bits_per_char:.4f} bits/char, "
         f"after {card.seconds:.0f} s"
     )
     folder = model.path.parent

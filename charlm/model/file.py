@@ -34,9 +34,11 @@ class Card:
     unit:             "line" or "paragraph"
     train_tokens:     of the training part
     valid_tokens:     of the validation part, as many as were measured
-    valid_carried:    validation loss, nats per token, the state carried from line to line
-    valid_lines:      the same with each of the first lines from the zero state; None if unknown
-    valid_bits_per_char:  of valid_carried
+    valid_nats:       validation loss, nats per token: the state carried from line to line, or each
+                      line from the zero state where they are independent
+    valid_carried, valid_lines:  the one and the other, of the same first part of the text; None
+                      if unknown
+    valid_bits_per_char:  of valid_nats
     valid_is_held_out:    false if the corpus was too small to hold a part out
     trained:          how, in one line
     seconds:          what it took
@@ -49,7 +51,8 @@ class Card:
     unit: str
     train_tokens: int
     valid_tokens: int
-    valid_carried: float
+    valid_nats: float
+    valid_carried: float | None
     valid_lines: float | None
     valid_bits_per_char: float
     valid_is_held_out: bool

@@ -32,7 +32,7 @@ from charlm.word_vectors import WordVectors
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 METRICS = "metrics.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
-LINE_TOKENS = 20_000  # of the validation text that are also measured line by line
+BOTH_WAYS = 20_000  # tokens that are measured with the state carried and line by line
 FEWEST_VALIDATED = 100_000  # tokens, however short the training
 SECONDS_TO_WRITE = 0.3
 FEW_STEPS = 200  # with which no network learns much
@@ -73,9 +73,9 @@ class Run:
         if self.device.type != "cpu":
             self.network.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         most = max(int(3 * EVALUATION_SHARE * recipe.tokens), FEWEST_VALIDATED)
-        bidirectional = recipe.model.bidirectional
-        validation = Validation(data.validation.ids, data.validation.bounds, bidirectional)
-        self.validation = validation.first(most)
+        self.validation = Validation(
+            data.validation.ids, data.validation.bounds, recipe.lines, recipe.model.bidirectional
+        ).first(most)
         self.trainer = Trainer(recipe, self.network, self._batches(), self.validation)
         if vectors and options.freeze_embeddings:
             self.trainer.frozen = torch.from_numpy(vectors.ids).to(self.device)
@@ -141,15 +141,17 @@ class Run:
             self.trainer.evaluate()
         self._checkpoint(finished=False)
         best = self._best()
-        self._write_model(best, self.trainer.best_loss, None, self.trainer.seconds)
+        self._write_model(best, self.trainer.best_loss, None, None, self.trainer.seconds)
         self._written = time.monotonic()
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write the model."""
         best = self._best()
-        carried = self.validation.loss(best)
-        from_zero = self.validation.loss_from_zero(best, LINE_TOKENS)
-        self._write_model(best, carried, from_zero, clock.seconds)
+        loss, carried, by_line = self.validation.loss(best), None, None
+        if not self.validation.pseudo:
+            first = self.validation.first(BOTH_WAYS)
+            carried, by_line = first.loss_carried(best), first.loss_by_line(best)
+        self._write_model(best, loss, carried, by_line, clock.seconds)
         self._checkpoint(finished=True)
 
     def _best(self) -> Network:
@@ -176,8 +178,8 @@ class Run:
 
         took = _seconds(call)
         calls = -(-length // STEPS_AT_ONCE)
-        lines = min(LINE_TOKENS, len(self.validation.ids)) / (streams * STEPS_AT_ONCE)
-        return SECONDS_TO_WRITE + took * (1.1 * calls + 1.2 * lines)
+        more = min(BOTH_WAYS, len(self.validation.ids)) / (streams * STEPS_AT_ONCE)
+        return SECONDS_TO_WRITE + took * (1.1 * calls + 3 * more)
 
     def _write_metrics(self, progress: Progress) -> None:
         line = {
@@ -203,8 +205,9 @@ class Run:
         ).save(self.folder / CHECKPOINT)
 
     def _write_model(
-        self, best: Network, carried: float, from_zero: float | None, seconds: float
-    ) -> None:
+        self, best: Network, loss: float, carried: float | None, by_line: float | None,
+        seconds: float,
+    ) -> None:  # fmt: skip
         facts, tokens = self.data.facts, self.validation.predicted
         share = len(self.validation.ids) / len(self.data.validation.ids)
         unpredicted = len(self.validation.ids) - tokens  # the ends of lines, a character each
@@ -212,8 +215,8 @@ class Run:
         card = Card(
             corpus=facts.name, corpus_sha256=facts.sha256, lines=self.options.lines,
             unit=self.options.unit, train_tokens=len(self.data.training.ids),
-            valid_tokens=tokens, valid_carried=carried, valid_lines=from_zero,
-            valid_bits_per_char=carried * tokens / max(chars, 1) / math.log(2),
+            valid_tokens=tokens, valid_nats=loss, valid_carried=carried, valid_lines=by_line,
+            valid_bits_per_char=loss * tokens / max(chars, 1) / math.log(2),
             valid_is_held_out=facts.held_out, trained=self.recipe.described(),
             seconds=round(seconds, 1), charlm_version=__version__,
         )  # fmt: skip

@@ -19,12 +19,14 @@ class Validation:
 
     ids:     (n,) tokens; every line ends with an `<EOS>`
     bounds:  (lines + 1,) where the lines start
+    lines:   they are independent of each other: each is read from the zero state
     pseudo:  tokens are predicted from both sides, by a bidirectional model; no line's end is, and
              long lines are cut as they are for training
     """
 
     ids: NDArray[np.integer[Any]]
     bounds: NDArray[np.int64]
+    lines: bool = False
     pseudo: bool = False
 
     def first(self, tokens: int) -> Validation:
@@ -37,16 +39,20 @@ class Validation:
         return sum(map(len, self._pieces())) if self.pseudo else len(self.ids)
 
     def loss(self, backend: Backend) -> float:
-        """Nats per token, the state carried from line to line; of a bidirectional model, of every
-        token given all others of its line."""
+        """Nats per token, as this text is to be read; of a bidirectional model, of every token
+        given all others of its line."""
         if self.pseudo:
             return _mean(pseudo_logprobs(backend, self._pieces()))
+        by_line = self.loss_by_line(backend) if self.lines else None
+        return self.loss_carried(backend) if by_line is None else by_line
+
+    def loss_carried(self, backend: Backend) -> float:
+        """Nats per token, the state carried from line to line."""
         return -text_logprob(backend, self.ids) / len(self.ids)
 
-    def loss_from_zero(self, backend: Backend, tokens: int) -> float | None:
-        """Nats per token with each line from the zero state, over the whole lines among the first
-        so many tokens; None if there are none, or the model reads lines anyway."""
-        lines = [] if self.pseudo else self._lines(self.ids[:tokens])
+    def loss_by_line(self, backend: Backend) -> float | None:
+        """Nats per token, each line from the zero state; None if there is no whole line."""
+        lines = self._lines()
         return _mean(sequence_logprobs(backend, lines)) if lines else None
 
     def _pieces(self) -> list[NDArray[np.integer[Any]]]:
@@ -57,10 +63,10 @@ class Validation:
             if b <= len(self.ids)
         ]  # fmt: skip
 
-    def _lines(self, ids: NDArray[np.integer[Any]]) -> list[NDArray[np.integer[Any]]]:
-        bounds = np.asarray(self.bounds[: len(ids) + 1])
-        bounds = bounds[bounds <= len(ids)]
-        return [np.asarray(ids[a:b]) for a, b in pairwise(bounds)]
+    def _lines(self) -> list[NDArray[np.integer[Any]]]:
+        bounds = np.asarray(self.bounds[: len(self.ids) + 1])
+        bounds = bounds[bounds <= len(self.ids)]
+        return [np.asarray(self.ids[a:b]) for a, b in pairwise(bounds)]
 
 
 def _mean(logprobs: list[NDArray[np.float32]]) -> float:
