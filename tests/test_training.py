@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 import charlm
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
+from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.network import Network
 from charlm.training.optimizer import BETAS, AdamW
@@ -32,6 +33,7 @@ from charlm.training.recipe import (
     split_softmax,
 )
 from charlm.training.trainer import Clock, Trainer, schedule
+from charlm.training.validation import Validation
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
@@ -257,6 +259,18 @@ def test_a_lines_model_knows_its_lines_as_well_from_zero_as_carried(corpus: Path
     model = charlm.train(corpus, lines=True, steps=400, **{**SMALL, "hidden": 48, "batch": 8})
     assert model.card.valid_lines == pytest.approx(model.card.valid_carried, abs=0.02)
     assert model.card.valid_nats == model.card.valid_lines
+
+
+def test_independent_lines_are_validated_one_by_one(model: LanguageModel) -> None:
+    ids = model.tokenizer.encode_ids("the cat sat\na bird\nmy aunt\n")
+    bounds = np.array([0, 12, 19, 27])
+    apart = Validation(ids, bounds, lines=True)
+    score = model.evaluate(["the cat sat\n", "a bird\n"], reset_lines=True)
+    cut = apart.first(22)  # within the third line, which is left out
+    assert cut.loss(model.stepper) == pytest.approx(-score.logprob / score.tokens, abs=1e-5)
+    assert apart.loss(model.stepper) != pytest.approx(apart.loss_carried(model.stepper), abs=1e-6)
+    no_line = apart.first(5)
+    assert no_line.loss(model.stepper) == no_line.loss_carried(model.stepper)
 
 
 def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> None:
