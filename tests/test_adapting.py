@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from charlm.errors import ModelError, OptionError
 from charlm.language_model import LanguageModel
-from charlm.model.adapting import SMOOTHING, Adapting, AdaptOptions
+from charlm.model.adapting import FLOOR, SMOOTHING, Adapting, AdaptOptions
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network, as_arrays
@@ -28,7 +28,7 @@ def by_torch(network: Network, ids: np.ndarray, options: AdaptOptions) -> float:
         n: torch.tensor(a, requires_grad=True) for n, a in as_arrays(network.state_dict()).items()
     }
     trained = {n: w.detach().clone() for n, w in weights.items()}
-    mean_squares = dict.fromkeys(weights, 0.0)
+    means = dict.fromkeys(weights, torch.zeros(()))
     lstm = torch.nn.LSTM(8, 12)
     names = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b"}
     read = torch.tensor([0, *np.where(ids == 1, 0, ids)[:-1]])
@@ -47,15 +47,14 @@ def by_torch(network: Network, ids: np.ndarray, options: AdaptOptions) -> float:
         gradients = torch.autograd.grad(loss, list(weights.values()))
         with torch.no_grad():
             for (name, w), g in zip(weights.items(), gradients, strict=True):
-                mean = (1 - SMOOTHING) * mean_squares[name] + SMOOTHING * float((g**2).mean())
-                mean_squares[name] = mean
-                rms = (mean / (1 - (1 - SMOOTHING) ** step)) ** 0.5
-                w -= options.rate * g / rms
+                weight = 1 / step if step < 1 / SMOOTHING else SMOOTHING
+                means[name] = (1 - weight) * means[name] + weight * g**2
+                w -= options.rate * g / (means[name] ** 0.5 + FLOOR)
                 w += options.decay * (trained[name] - w)
     return total
 
 
-@pytest.mark.parametrize("tokens", [7, 16])
+@pytest.mark.parametrize("tokens", [2, 7, 16])
 def test_each_part_is_predicted_and_then_learnt(tokens: int) -> None:
     network, options = small_network(), AdaptOptions(0.01, 0.02, tokens)
     found = text_logprob(Adapting(network, options), IDS, one_by_one=tokens)
