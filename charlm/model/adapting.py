@@ -37,8 +37,8 @@ class AdaptOptions:
     Raises OptionError, naming the option and the value.
     """
 
-    rate: float = 5e-4  # these suit characters and words on tiny-shakespeare and Penn Treebank
-    decay: float = 0.04
+    rate: float = 4e-4  # these suit characters and words on tiny-shakespeare and Penn Treebank
+    decay: float = 0.02
     tokens: int = 32
 
     def __post_init__(self) -> None:
