@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -16,7 +17,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from charlm.cli import common
+from charlm.cli.evaluate import evaluate
 from charlm.language_model import LanguageModel
+from charlm.model.adapting import AdaptOptions
+from charlm.model.cache import CacheOptions
+from charlm.model.ngram import NgramOptions
 
 
 def charlm(*arguments: object, cwd: Path | None = None, stdin: str | bytes = b"", **env: str):
@@ -359,6 +364,18 @@ def test_what_is_done_of_long_work_is_shown_on_a_terminal(monkeypatch: pytest.Mo
         shown[terminal] = stderr.getvalue()
     assert shown[True] == "\r\x1b[K 25% · 0:09 left\r\x1b[K 50% · 0:10 left\r\x1b[K"
     assert shown[False] == ""
+
+
+def test_the_help_of_evaluate_names_the_settings_that_it_takes() -> None:
+    adapt, cache, ngram = AdaptOptions(), CacheOptions(1), NgramOptions()
+    expected = {
+        "adapt_rate": adapt.rate, "cache_flatness": cache.flatness,
+        "cache_weight": cache.weight, "ngram_weight": ngram.weight,
+    }  # fmt: skip
+    hints = inspect.signature(evaluate, eval_str=True).parameters
+    for name, value in expected.items():
+        (option,) = hints[name].annotation.__metadata__
+        assert option.help.endswith(f"else {value:g}."), name
 
 
 def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:

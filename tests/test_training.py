@@ -267,6 +267,7 @@ def test_independent_lines_are_validated_one_by_one(model: LanguageModel) -> Non
     apart = Validation(ids, bounds, lines=True)
     score = model.evaluate(["the cat sat\n", "a bird\n"], reset_lines=True)
     cut = apart.first(22)  # within the third line, which is left out
+    assert cut.predicted == score.tokens == 19 and apart.first(99).predicted == 27
     assert cut.loss(model.stepper) == pytest.approx(-score.logprob / score.tokens, abs=1e-5)
     assert apart.loss(model.stepper) != pytest.approx(apart.loss_carried(model.stepper), abs=1e-6)
     no_line = apart.first(5)

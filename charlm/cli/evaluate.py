@@ -67,7 +67,7 @@ def evaluate(
     ] = False,
     adapt_rate: Annotated[
         float | None,
-        typer.Option(metavar="η", help="How fast it learns; else 0.0003.", show_default=False),
+        typer.Option(metavar="η", help="How fast it learns; else 0.0004.", show_default=False),
     ] = None,
     ngram: Annotated[
         int | None,

@@ -30,7 +30,11 @@ class Validation:
     pseudo: bool = False
 
     def first(self, tokens: int) -> Validation:
-        """The first so many tokens."""
+        """The first so many tokens; no part of a line, after a whole one, where they are read one
+        by one."""
+        if self.lines:
+            whole = np.searchsorted(self.bounds, tokens, side="right") - 1
+            tokens = int(self.bounds[whole]) or tokens
         return replace(self, ids=np.asarray(self.ids[:tokens]))
 
     @property
