@@ -30,7 +30,7 @@ STEPS_AT_ONCE = 128
 # for each shape.
 SEQUENCES_AT_ONCE = 128
 TOKENS_AT_ONCE = 1 << 15  # of sequences whose outputs are all kept
-LENGTH_MULTIPLE = 16
+LENGTH_MULTIPLE = 8
 
 
 class Backend(Protocol):
