@@ -71,7 +71,7 @@ FILLED = {
     "both-sentences-words": str(SENTENCES.with_suffix(".heldout.txt")),
 }
 # What may be mixed in when a text is measured, at the program's own settings.
-EXTRAS = {"cache": "--cache 2000", "ngram": "--ngram 5", "adapt": "--adapt"}
+EXTRAS = {"cache": "--cache 1000", "ngram": "--ngram 5", "adapt": "--adapt"}
 EXTRAS["all"] = " ".join(EXTRAS.values())
 WITH_EXTRAS = ("ptb-words-10", "ptb-words-60")
 WINDOW = 256  # characters that nanoGPT sees at once

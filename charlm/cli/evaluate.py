@@ -46,7 +46,7 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="θ",
-            help="How similar the states are to be, from 0; else 2.",
+            help="How similar the states are to be, from 0; else 3.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +54,7 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="λ",
-            help="The cache's part of the prediction, 0 to 1; else 0.1.",
+            help="The cache's part of the prediction, 0 to 1; else 0.07.",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +81,7 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="λ",
-            help="The n-gram model's part of the prediction, 0 to 1; else 0.2.",
+            help="The n-gram model's part of the prediction, 0 to 1; else 0.15.",
             show_default=False,
         ),
     ] = None,

@@ -30,8 +30,8 @@ class CacheOptions:
     """
 
     size: int
-    flatness: float = 2.0  # what validation chooses on Penn Treebank by words
-    weight: float = 0.1
+    flatness: float = 3.0  # what validation chooses on Penn Treebank by words
+    weight: float = 0.07
 
     def __post_init__(self) -> None:
         if self.size < 1:

@@ -24,7 +24,7 @@ class NgramOptions:
     """
 
     order: int = 5
-    weight: float = 0.2
+    weight: float = 0.15
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 9:
