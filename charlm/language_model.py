@@ -19,7 +19,7 @@ from charlm.errors import InputError, ModelError, OptionError
 from charlm.filling import BLANK, Filler, Filling
 from charlm.model.cache import CacheOptions
 from charlm.model.config import multiplied_weights
-from charlm.model.file import MODEL_FILE, ModelFile
+from charlm.model.file import ModelFile
 from charlm.model.likelihood import Backend, sequence_logprobs, text_logprob
 from charlm.model.ngram import Ngram, NgramOptions
 from charlm.model.stepper import Stepper
@@ -52,10 +52,10 @@ class LanguageModel:
     card:       where it comes from and how good it is
     """
 
-    def __init__(self, path: Path) -> None:
-        """Load a model file. Raises ModelError if it is none."""
-        self.path = path
-        self._file = ModelFile.load(path)
+    def __init__(self, path: str | Path | None = None) -> None:
+        """Load a model, as `load` does."""
+        self.path = runs.find_model(path)
+        self._file = ModelFile.load(self.path)
         self.config, self.tokenizer = self._file.config, self._file.tokenizer
         self.card = self._file.card
         self._flop = 0.0  # of what was measured so far
@@ -382,7 +382,7 @@ def load(path: str | Path | None = None) -> LanguageModel:
 
     Raises ModelError when there is none, or it is damaged or foreign.
     """
-    return LanguageModel(runs.find_model(path))
+    return LanguageModel(path)
 
 
 def train(
@@ -420,4 +420,4 @@ def train(
         out=None if out is None else Path(out), resume=resume, force=force, quiet=quiet,
         started=started, options=options,
     )  # fmt: skip
-    return LanguageModel(folder / MODEL_FILE)
+    return LanguageModel(folder)
