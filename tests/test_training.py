@@ -130,6 +130,12 @@ def test_what_is_asked_for_is_what_is_done() -> None:
     assert recipe.tokens == 7 * 3 * 11
 
 
+def test_a_step_takes_time_however_fast_the_products_of_the_machine_are() -> None:
+    slow, fast = (recipe_for(20_000, rate, minutes=1.0, hidden=64) for rate in (1e9, 1e18))
+    steps = fast.tokens / (fast.batch * fast.bptt)
+    assert slow.tokens < fast.tokens and 60 / 0.01 < steps < 60 / 0.001
+
+
 def test_texts_that_are_seen_often_are_held_back() -> None:
     recipes = [recipe_for(10**6, epochs=epochs, hidden=64) for epochs in (1.0, 5.0, 40.0)]
     for held_back in ([r.weight_decay for r in recipes], [r.dropout.outputs for r in recipes]):
@@ -142,6 +148,17 @@ def test_dropout_grows_with_the_weights_for_each_character_and_little_is_none() 
 
     assert 0 < dropout(64, 12.0) < dropout(256, 12.0)
     assert dropout(256, 2.1) == dropout(64, 3.0) == 0
+
+
+def test_recurrent_weights_are_dropped_where_dropout_of_outputs_does_not_suffice() -> None:
+    def weights(chars: int, **options: Any) -> float:
+        return recipe_for(chars, hidden=128, **options).dropout.weights
+
+    assert weights(10**6, epochs=10.0) == weights(20_000, epochs=10.0) == 0
+    assert 0 < weights(20_000, epochs=60.0) < weights(20_000, epochs=100.0) <= 0.5
+    assert weights(20_000, epochs=100.0, level="word") == 0
+    assert weights(20_000, epochs=100.0, dropout=0.5) == 0
+    assert weights(20_000, epochs=1.0, weight_dropout=0.2) == 0.2
 
 
 def test_matrices_shrink_by_weight_decay_times_the_learning_rate(corpus: Path) -> None:

@@ -140,8 +140,9 @@ def train(
         float, typer.Option(help="Of the state within a layer, one mask a sequence.")
     ] = 0.0,
     weight_dropout: Annotated[
-        float, typer.Option(help="Of the recurrent weights, one mask a sequence.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="Of the recurrent weights, one mask a sequence.", show_default=False),
+    ] = None,
     dropout_per_step: Annotated[
         bool,
         typer.Option(

@@ -78,7 +78,7 @@ class TrainOptions:
     dropout: float | None = None
     input_dropout: float | None = None
     state_dropout: float = 0.0
-    weight_dropout: float = 0.0
+    weight_dropout: float | None = None
     dropout_per_step: bool = False
     minutes: float | None = None
     epochs: float | None = None
@@ -195,6 +195,7 @@ class Recipe:
 HIDDEN_SIZES = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
 DEFAULT_MINUTES = (0.5, 3.0, 4.5)  # at the least, for a million characters, at the most
 USEFUL = 0.85  # of a budget in minutes: the rest starts, evaluates and finishes
+STEP_SECONDS = 2.5e-3  # of a step, beside its products: most of it where network and text are small
 
 
 def choose(
@@ -226,7 +227,8 @@ def choose(
 
     def tokens_within_budget(model: ModelConfig) -> float:
         if minutes:
-            return USEFUL * 60 * minutes * rate / (6 * multiplied_weights(model, rows))
+            products = 6 * multiplied_weights(model, rows) * batch * bptt / rate
+            return USEFUL * 60 * minutes / (products + STEP_SECONDS) * batch * bptt
         if options.epochs:
             return options.epochs * train_tokens
         return (options.steps or 0) * batch * bptt
@@ -326,7 +328,7 @@ def probe(options: TrainOptions) -> ModelConfig:
 # How many tokens should be trained on for each recurrent weight (more at the levels of large
 # vocabularies, most of what those learn being in the embedding), and how many weights a text can
 # teach, as a multiple of the square root of its tokens.
-TOKENS_PER_WEIGHT = dict.fromkeys(LEVELS, 6.0) | dict.fromkeys(WORDS, 16.0)
+TOKENS_PER_WEIGHT = dict.fromkeys(LEVELS, 5.5) | dict.fromkeys(WORDS, 16.0)
 WEIGHTS_PER_ROOT = 1600.0
 
 
@@ -336,33 +338,40 @@ def _fits(level: str, model: ModelConfig, tokens: float, train_tokens: int) -> b
 
 
 LEAST_DROPOUT = 0.05  # less than that costs its masks and brings nothing
+MOST_DROPOUT = 0.5  # of outputs
+MOST_WEIGHT_DROPOUT = 0.3
 
 
 def _dropout(
     options: TrainOptions, model: ModelConfig, epochs: float, train_tokens: int
 ) -> Dropout:
     """None for characters that are seen a few times, then more the oftener they are, and the more
-    weights there are for each; for words, most of which are rare, sooner.
+    weights there are for each, and of recurrent weights, too, where that of outputs does not
+    suffice, unless that was asked for; for words, most of which are rare, sooner.
 
     A character's vector is too small to spare a part of it.
     """
-    outputs = options.dropout
+    words = options.level in WORDS
+    weights_per_token = multiplied_weights(model, 0) / train_tokens
+    wanted = 0.08 * epochs**0.5 if words else 0.0135 * (epochs - 1.5) * weights_per_token**0.25
+    outputs, inputs, weights = options.dropout, options.input_dropout, options.weight_dropout
     if outputs is None:
-        weights_per_token = multiplied_weights(model, 0) / train_tokens
-        of_characters = 0.0125 * (epochs - 2) * weights_per_token**0.5
-        wanted = 0.08 * epochs**0.5 if options.level in WORDS else of_characters
-        outputs = min(round(wanted, 2), 0.5) if wanted >= LEAST_DROPOUT else 0.0
-    inputs = options.input_dropout
+        outputs = _from_least(wanted, MOST_DROPOUT)
     if inputs is None:
-        inputs = outputs if options.level in WORDS else 0.0
-    return Dropout(
-        outputs, inputs, options.state_dropout, options.weight_dropout, options.dropout_per_step
-    )
+        inputs = outputs if words else 0.0
+    if weights is None:
+        left = 0.0 if words or options.dropout is not None else wanted - 2 * MOST_DROPOUT
+        weights = _from_least(left / 2, MOST_WEIGHT_DROPOUT)
+    return Dropout(outputs, inputs, options.state_dropout, weights, options.dropout_per_step)
+
+
+def _from_least(wanted: float, most: float) -> float:
+    return min(round(wanted, 2), most) if wanted >= LEAST_DROPOUT else 0.0
 
 
 def _weight_decay(epochs: float) -> float:
     """More the oftener a text is seen, as far as it helps: what was learnt long ago fades."""
-    return round(min(max(0.025 * epochs, 0.05), 0.2), 3)
+    return round(min(max(0.03 * epochs, 0.05), 0.2), 3)
 
 
 # Of the learning rate that suits an LSTM; with the whole of it these cells do not learn.
