@@ -141,7 +141,11 @@ def train(
     ] = 0.0,
     weight_dropout: Annotated[
         float | None,
-        typer.Option(help="Of the recurrent weights, one mask a sequence.", show_default=False),
+        typer.Option(
+            help="Of the recurrent weights, one mask a sequence; else none, but for characters "
+            "that are seen very often.",
+            show_default=False,
+        ),
     ] = None,
     dropout_per_step: Annotated[
         bool,

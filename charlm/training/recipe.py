@@ -346,8 +346,8 @@ def _dropout(
     options: TrainOptions, model: ModelConfig, epochs: float, train_tokens: int
 ) -> Dropout:
     """None for characters that are seen a few times, then more the oftener they are, and the more
-    weights there are for each, and of recurrent weights, too, where that of outputs does not
-    suffice, unless that was asked for; for words, most of which are rare, sooner.
+    weights there are for each; of recurrent weights, too, where twice the most for outputs would
+    not suffice, unless that was asked for. For words, most of which are rare, sooner.
 
     A character's vector is too small to spare a part of it.
     """
