@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +33,18 @@ class LineVectors(NamedTuple):
 
 
 def embed_lines(
-    backend: Backend, tokenizer: Tokenizer, lines: Iterable[str]
+    backend: Callable[[int], Backend], tokenizer: Tokenizer, lines: Iterable[str]
 ) -> Iterator[LineVectors]:
-    """The vectors of each line, which depend on that line alone."""
+    """The vectors of each line, which depend on that line alone.
+
+    backend:  what reads so many tokens more; it is asked again as the work grows
+    """
     remaining = iter(lines)
     while batch := list(islice(remaining, LINES_AT_ONCE)):
         encoded = [tokenizer.encode(line) for line in batch]
-        width = backend.config.hidden * (2 if backend.config.bidirectional else 1)
-        found = states(backend, [ids for ids, _ in encoded])
+        reader = backend(sum(len(ids) for ids, _ in encoded))
+        width = reader.config.hidden * (2 if reader.config.bidirectional else 1)
+        found = states(reader, [ids for ids, _ in encoded])
         for vectors, (ids, spans) in zip(found, encoded, strict=True):
             yield LineVectors(vectors.reshape(-1, width), ids, spans.reshape(-1, 2))
 

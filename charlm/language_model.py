@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlm import runs
 from charlm.corpus.encoding import TokenFile
-from charlm.embedding import LINES_AT_ONCE, LineVectors, embed_lines
+from charlm.embedding import LineVectors, embed_lines
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.filling import BLANK, Filler, Filling
 from charlm.model.cache import CacheOptions
@@ -25,7 +25,6 @@ from charlm.model.ngram import Ngram, NgramOptions
 from charlm.model.stepper import Stepper
 from charlm.sampling import TEXTS_AT_ONCE, SampleOptions, generate, limited, random_stream, seeded
 from charlm.scoring import (
-    SENTENCES_AT_ONCE,
     PseudoScore,
     SentenceScore,
     TextScore,
@@ -101,11 +100,7 @@ class LanguageModel:
         self._check_generates("charlm score --pseudo gives a pseudo-log-likelihood")
         context = _one_line_end(context)
         texts = map(_one_line_end, texts)
-        first = list(islice(texts, SENTENCES_AT_ONCE))
-        chars = sum(len(context) + len(text) + 1 for text in first)
-        return score_sentences(
-            self._backend(chars), self.tokenizer, chain(first, texts), context=context, eos=eos
-        )
+        return score_sentences(self._backend, self.tokenizer, texts, context=context, eos=eos)
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """Pseudo-log-likelihoods of any number of sentences, by a bidirectional model.
@@ -117,10 +112,7 @@ class LanguageModel:
                 f"--pseudo: {self.path} is no bidirectional model; leave the option out, it gives "
                 "the probability itself"
             )
-        texts = map(_one_line, texts)
-        first = list(islice(texts, SENTENCES_AT_ONCE))
-        backend = self._backend(2 * sum(map(len, first)))
-        return pseudo_score_sentences(backend, self.tokenizer, chain(first, texts))
+        return pseudo_score_sentences(self._backend, self.tokenizer, map(_one_line, texts))
 
     def fill(self, line: str, *, k: int = 5, blank: str = BLANK) -> list[list[Filler]]:
         """The k best fillers of each blank of a line, the likeliest first.
@@ -281,10 +273,7 @@ class LanguageModel:
         >>> line.vectors.shape == (7, model.config.hidden)
         True
         """
-        lines = map(_one_line, lines)
-        first = list(islice(lines, LINES_AT_ONCE))
-        backend = self._backend(sum(map(len, first)))
-        return embed_lines(backend, self.tokenizer, chain(first, lines))
+        return embed_lines(self._backend, self.tokenizer, map(_one_line, lines))
 
     def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors by which the network knows words or other tokens, (n, E).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, pairwise
@@ -184,7 +184,7 @@ def byte_length(text: str) -> int:
 
 
 def score_sentences(
-    backend: Backend,
+    backend: Callable[[int], Backend],
     tokenizer: Tokenizer,
     sentences: Iterable[str],
     *,
@@ -193,6 +193,7 @@ def score_sentences(
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in the order given.
 
+    backend:  what reads so many tokens more; it is asked again as the work grows
     context:  text before the sentence that is not scored; a token that reaches from it into
               the sentence is
     eos:      whether the line end after the sentence is scored
@@ -200,7 +201,7 @@ def score_sentences(
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
         encoded = _encode_lines(tokenizer, context, batch, eos)
-        found = sequence_logprobs(backend, encoded)
+        found = sequence_logprobs(backend(sum(map(len, encoded))), encoded)
         for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
             if context:
                 scored = len(_encode_after(tokenizer, context, sentence).ids) - (not eos)
@@ -209,13 +210,13 @@ def score_sentences(
 
 
 def pseudo_score_sentences(
-    backend: Backend, tokenizer: Tokenizer, sentences: Iterable[str]
+    backend: Callable[[int], Backend], tokenizer: Tokenizer, sentences: Iterable[str]
 ) -> Iterator[PseudoScore]:
     """Score each sentence by a bidirectional model, in the order given; without its line end."""
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
         encoded = _encode_lines(tokenizer, "", batch, eos=False)
-        found = pseudo_logprobs(backend, encoded)
+        found = pseudo_logprobs(backend(2 * sum(map(len, encoded))), encoded)
         for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 

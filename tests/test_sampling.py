@@ -220,7 +220,7 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     ]
     expected = [
         np.exp(sum(renormalised(stepper, score)))
-        for score in score_sentences(stepper, tokenizer, sentences)
+        for score in score_sentences(lambda tokens: stepper, tokenizer, sentences)
     ]
     expected.append(1 - sum(expected))
     observed = [texts.count(sentence) for sentence in sentences]

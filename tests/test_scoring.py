@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig
-from charlm.model.likelihood import text_logprob
+from charlm.model.likelihood import Backend, text_logprob
 from charlm.scoring import byte_length, scientific, score_sentences
 from charlm.tokenizer import EOS, START
 
@@ -64,7 +64,7 @@ def test_a_score_is_the_same_alone_in_a_batch_and_after_others(model: LanguageMo
 
 def test_numpy_and_torch_give_the_same_scores(model: LanguageModel) -> None:
     by_numpy, by_torch = (
-        list(score_sentences(backend, model.tokenizer, SENTENCES))
+        list(score_sentences(lambda tokens, b=backend: b, model.tokenizer, SENTENCES))
         for backend in (model.stepper, model.network)
     )
     for a, b in zip(by_numpy, by_torch, strict=True):
@@ -74,6 +74,25 @@ def test_numpy_and_torch_give_the_same_scores(model: LanguageModel) -> None:
 def test_much_work_goes_to_torch_and_little_to_numpy(model: LanguageModel) -> None:
     assert model._backend(10) is model.stepper
     assert model._backend(10**9) is model.network
+
+
+def test_torch_takes_over_once_much_has_been_scored(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, tokens = LanguageModel(model.path), len("a cat") + 1
+    asked: list[tuple[int, object]] = []
+
+    def backend(more: int) -> Backend:
+        asked.append((more, chosen := choose(more)))
+        return chosen
+
+    choose = fresh._backend
+    monkeypatch.setattr(fresh, "_backend", backend)
+    monkeypatch.setattr("charlm.scoring.SENTENCES_AT_ONCE", 2)
+    monkeypatch.setattr("charlm.language_model.TORCH_PAYS_FROM", 5 * tokens * fresh._flop_per_token)
+    scores = fresh.score(["a cat"] * 6)
+    assert asked == [(2 * tokens, fresh.stepper)] * 2 + [(2 * tokens, fresh.network)]
+    assert scores[-1].logprob == pytest.approx(scores[0].logprob, abs=1e-4)
 
 
 @pytest.mark.parametrize("prefix", ["", "the c", "a bird s", "xq"])
