@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import OptionError
 from charlm.files import replacing
-from charlm.model.likelihood import Backend, states
+from charlm.model.likelihood import Backends, states
 from charlm.tokenizer import Tokenizer
 
 LINES_AT_ONCE = 1024
@@ -33,16 +33,13 @@ class LineVectors(NamedTuple):
 
 
 def embed_lines(
-    backend: Callable[[int], Backend], tokenizer: Tokenizer, lines: Iterable[str]
+    backends: Backends, tokenizer: Tokenizer, lines: Iterable[str]
 ) -> Iterator[LineVectors]:
-    """The vectors of each line, which depend on that line alone.
-
-    backend:  what reads so many tokens more; it is asked again as the work grows
-    """
+    """The vectors of each line, which depend on that line alone."""
     remaining = iter(lines)
     while batch := list(islice(remaining, LINES_AT_ONCE)):
         encoded = [tokenizer.encode(line) for line in batch]
-        reader = backend(sum(len(ids) for ids, _ in encoded))
+        reader = backends(sum(len(ids) for ids, _ in encoded))
         width = reader.config.hidden * (2 if reader.config.bidirectional else 1)
         found = states(reader, [ids for ids, _ in encoded])
         for vectors, (ids, spans) in zip(found, encoded, strict=True):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import InputError, OptionError
 from charlm.model.likelihood import (
-    Backend,
+    Backends,
     both_sides,
     one_side,
     one_sided_logprobs,
@@ -50,13 +50,11 @@ class Filling:
     """Fills the blanks of a line by one model.
 
     stepper:  spells what is proposed
-    backend:  gives what ranks so many tokens
+    backends: what ranks the proposals
     """
 
-    def __init__(
-        self, stepper: Stepper, backend: Callable[[int], Backend], tokenizer: Tokenizer
-    ) -> None:
-        self.stepper, self.backend, self.tokenizer = stepper, backend, tokenizer
+    def __init__(self, stepper: Stepper, backends: Backends, tokenizer: Tokenizer) -> None:
+        self.stepper, self.backends, self.tokenizer = stepper, backends, tokenizer
         self.both = stepper.config.bidirectional
         # Of each token, the text that it adds at the start of a line, and within one.
         self.starts, self.texts = (
@@ -114,7 +112,7 @@ class Filling:
         if not any(fits):
             return []
         if self.both:
-            y = both_sides(self.backend(len(ids)), [ids])[0, place]
+            y = both_sides(self.backends(len(ids)), [ids])[0, place]
             logprobs = np.pad(self.stepper.logits(y), (1, 0))
         else:
             (logprobs,) = _Side(self.stepper, [START, *as_inputs(ids[:place])], False).logprobs()
@@ -135,12 +133,12 @@ class Filling:
             return []
         lines = [self.tokenizer.encode(left + filler + right).ids for filler in fillers]
         if self.both:
-            backend = self.backend(2 * sum(map(len, lines)))
+            backend = self.backends(2 * sum(map(len, lines)))
             onward, back = (_sums(one_sided_logprobs(backend, lines, r)) for r in (False, True))
             scores = (onward + back) / 2
         else:
             lines = [np.append(line, EOS) for line in lines]
-            scores = _sums(sequence_logprobs(self.backend(sum(map(len, lines))), lines))
+            scores = _sums(sequence_logprobs(self.backends(sum(map(len, lines))), lines))
         shares = np.exp(scores - np.logaddexp.reduce(scores))
         order = np.argsort(-shares, kind="stable")
         return [Filler(fillers[k], float(shares[k])) for k in order]

@@ -100,7 +100,7 @@ class LanguageModel:
         self._check_generates("charlm score --pseudo gives a pseudo-log-likelihood")
         context = _one_line_end(context)
         texts = map(_one_line_end, texts)
-        return score_sentences(self._backend, self.tokenizer, texts, context=context, eos=eos)
+        return score_sentences(self._backends, self.tokenizer, texts, context=context, eos=eos)
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """Pseudo-log-likelihoods of any number of sentences, by a bidirectional model.
@@ -112,7 +112,7 @@ class LanguageModel:
                 f"--pseudo: {self.path} is no bidirectional model; leave the option out, it gives "
                 "the probability itself"
             )
-        return pseudo_score_sentences(self._backend, self.tokenizer, map(_one_line, texts))
+        return pseudo_score_sentences(self._backends, self.tokenizer, map(_one_line, texts))
 
     def fill(self, line: str, *, k: int = 5, blank: str = BLANK) -> list[list[Filler]]:
         """The k best fillers of each blank of a line, the likeliest first.
@@ -175,7 +175,7 @@ class LanguageModel:
             encoded.append(np.array([EOS], np.uint8))
             chars, size = chars + 1, size + 1
         ids = np.concatenate(encoded) if encoded else np.zeros(0, np.uint8)
-        backend = self._backend(len(ids))
+        backend = self._backends(len(ids))
         if alone:
             lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
             found = sequence_logprobs(backend, lines)
@@ -273,7 +273,7 @@ class LanguageModel:
         >>> line.vectors.shape == (7, model.config.hidden)
         True
         """
-        return embed_lines(self._backend, self.tokenizer, map(_one_line, lines))
+        return embed_lines(self._backends, self.tokenizer, map(_one_line, lines))
 
     def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors by which the network knows words or other tokens, (n, E).
@@ -331,7 +331,7 @@ class LanguageModel:
 
     @cached_property
     def _filling(self) -> Filling:
-        return Filling(self.stepper, self._backend, self.tokenizer)
+        return Filling(self.stepper, self._backends, self.tokenizer)
 
     @cached_property
     def network(self) -> Any:
@@ -340,7 +340,7 @@ class LanguageModel:
 
         return network_from(self.config, self._file.weights)
 
-    def _backend(self, tokens: int) -> Backend:
+    def _backends(self, tokens: int) -> Backend:
         """NumPy for little work, torch for much: once all work so far would have paid for it."""
         self._flop += self._flop_per_token * tokens
         backend: Backend = self.stepper if self._flop < TORCH_PAYS_FROM else self.network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, pairwise
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.likelihood import Backend, pseudo_logprobs, sequence_logprobs
+from charlm.model.likelihood import Backends, pseudo_logprobs, sequence_logprobs
 from charlm.tokenizer import EOS, UNK, Encoding, IntArray, Tokenizer
 
 # Sentences that are read before the first is scored: enough to fill batches of similar length.
@@ -184,7 +184,7 @@ def byte_length(text: str) -> int:
 
 
 def score_sentences(
-    backend: Callable[[int], Backend],
+    backends: Backends,
     tokenizer: Tokenizer,
     sentences: Iterable[str],
     *,
@@ -193,7 +193,6 @@ def score_sentences(
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in the order given.
 
-    backend:  what reads so many tokens more; it is asked again as the work grows
     context:  text before the sentence that is not scored; a token that reaches from it into
               the sentence is
     eos:      whether the line end after the sentence is scored
@@ -201,7 +200,7 @@ def score_sentences(
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
         encoded = _encode_lines(tokenizer, context, batch, eos)
-        found = sequence_logprobs(backend(sum(map(len, encoded))), encoded)
+        found = sequence_logprobs(backends(sum(map(len, encoded))), encoded)
         for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
             if context:
                 scored = len(_encode_after(tokenizer, context, sentence).ids) - (not eos)
@@ -210,13 +209,13 @@ def score_sentences(
 
 
 def pseudo_score_sentences(
-    backend: Callable[[int], Backend], tokenizer: Tokenizer, sentences: Iterable[str]
+    backends: Backends, tokenizer: Tokenizer, sentences: Iterable[str]
 ) -> Iterator[PseudoScore]:
     """Score each sentence by a bidirectional model, in the order given; without its line end."""
     remaining = iter(sentences)
     while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
         encoded = _encode_lines(tokenizer, "", batch, eos=False)
-        found = pseudo_logprobs(backend(2 * sum(map(len, encoded))), encoded)
+        found = pseudo_logprobs(backends(2 * sum(map(len, encoded))), encoded)
         for sentence, ids, logprobs in zip(batch, encoded, found, strict=True):
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 

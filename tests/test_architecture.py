@@ -56,7 +56,7 @@ def test_every_shape_learns_and_is_loaded_as_it_was_saved(corpus: Path, shape: s
         return
     text = "the cat sat on the mat"
     by_numpy = again.score(text).logprob
-    again._backend = lambda tokens: again.network  # type: ignore[method-assign]
+    again._backends = lambda tokens: again.network  # type: ignore[method-assign]
     assert again.score(text).logprob == pytest.approx(by_numpy, abs=1e-3)
     assert again.sample("the", length=10, seed=1).startswith("the")
 

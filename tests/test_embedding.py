@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import charlm
-from charlm.embedding import check_name, of_lines, of_tokens, save
+from charlm.embedding import check_name, embed_lines, of_lines, of_tokens, save
 from charlm.errors import OptionError
 from charlm.language_model import LanguageModel
+from charlm.model.likelihood import Backend
 from charlm.tokenizer import EOS, START
 
 LINES = ["the cat sat", "", "naïve 😀 dog", "a"]
@@ -30,6 +31,20 @@ def test_a_tokens_vector_is_the_state_after_it(model: LanguageModel) -> None:
         np.testing.assert_allclose(vectors, np.array(expected).reshape(vectors.shape), atol=1e-5)
         assert len(vectors) == len(ids) == len(spans) == len(line)
         assert [line[a:b] for a, b in spans] == list(line)
+
+
+def test_a_backend_is_asked_for_the_tokens_of_each_batch(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def backends(tokens: int) -> Backend:
+        asked.append(tokens)
+        return model.stepper
+
+    monkeypatch.setattr("charlm.embedding.LINES_AT_ONCE", 2)
+    assert len(list(embed_lines(backends, model.tokenizer, LINES))) == len(LINES)
+    assert asked == [len("the cat sat"), len("naïve 😀 dog") + len("a")]
 
 
 def test_a_bidirectional_models_vectors_have_both_directions(

@@ -171,6 +171,16 @@ def test_pseudo_scores_are_sums_over_the_tokens_and_say_what_they_are(both: Any)
     assert "logprob" not in found[0].to_json() and "pseudo_logprob" in found[0].to_json()
 
 
+def test_pseudo_scores_ask_for_a_backend_of_both_directions(both: Any) -> None:
+    model, asked = both("char"), []
+    model._backends = lambda tokens: asked.append(tokens) or model.stepper
+    try:
+        assert len(list(model.iter_pseudo_scores(["the cat", "", "a dog"]))) == 3
+    finally:
+        del model._backends
+    assert asked == [2 * (len("the cat") + len("a dog"))]
+
+
 def test_the_card_of_a_bidirectional_model_is_its_pseudo_log_likelihood(
     both: Any, corpus: Path
 ) -> None:

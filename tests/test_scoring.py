@@ -72,8 +72,8 @@ def test_numpy_and_torch_give_the_same_scores(model: LanguageModel) -> None:
 
 
 def test_much_work_goes_to_torch_and_little_to_numpy(model: LanguageModel) -> None:
-    assert model._backend(10) is model.stepper
-    assert model._backend(10**9) is model.network
+    assert model._backends(10) is model.stepper
+    assert model._backends(10**9) is model.network
 
 
 def test_torch_takes_over_once_much_has_been_scored(
@@ -82,12 +82,12 @@ def test_torch_takes_over_once_much_has_been_scored(
     fresh, tokens = LanguageModel(model.path), len("a cat") + 1
     asked: list[tuple[int, object]] = []
 
-    def backend(more: int) -> Backend:
+    def backends(more: int) -> Backend:
         asked.append((more, chosen := choose(more)))
         return chosen
 
-    choose = fresh._backend
-    monkeypatch.setattr(fresh, "_backend", backend)
+    choose = fresh._backends
+    monkeypatch.setattr(fresh, "_backends", backends)
     monkeypatch.setattr("charlm.scoring.SENTENCES_AT_ONCE", 2)
     monkeypatch.setattr("charlm.language_model.TORCH_PAYS_FROM", 5 * tokens * fresh._flop_per_token)
     scores = fresh.score(["a cat"] * 6)

@@ -53,6 +53,10 @@ class Backend(Protocol):
         ...
 
 
+# What is to read so many tokens more: asked again before each batch, as the work grows.
+Backends = Callable[[int], Backend]
+
+
 def text_streams(tokens: int) -> tuple[int, int]:
     """How many streams a text of so many tokens is cut into, and about how many each reads.
 
