@@ -152,6 +152,13 @@ def test_undecodable_arguments_do_not_crash(path: Path) -> None:
     assert ran.returncode == 0 and b"Traceback" not in ran.stderr
 
 
+def test_a_sentence_that_is_a_files_name_is_scored_with_a_warning(path: Path, corpus: Path) -> None:
+    scored = charlm("score", corpus, 300 * "a", "-", "-m", path)
+    assert len(scored.stdout.splitlines()) == 4
+    warned = [line for line in scored.stderr.splitlines() if "scored as a sentence" in line]
+    assert [line.split("--file ")[1] for line in warned] == [str(corpus), "-"]
+
+
 def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None:
     program = (
         "import sys\nfrom charlm.cli import main\n"

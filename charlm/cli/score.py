@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -16,6 +17,7 @@ from charlm.cli.common import (
     ModelOption,
     choose_format,
     load_named,
+    note,
     read_lines,
     text_encoding,
     tsv_row,
@@ -81,6 +83,9 @@ def score(
     writer(_noting_unknown(scores, unknown), tokens)
     sys.stdout.flush()
     warn_unknown(unknown)
+    for text in texts or ():
+        if text == "-" or os.path.isfile(text):  # noqa: PTH113  # a long name is no error here
+            note(f"warning: {text!r} was scored as a sentence; for the lines: --file {text}")
 
 
 def _noting_unknown(
