@@ -46,7 +46,7 @@ def test_the_commands_work(folder: Path) -> None:
     for command in commands():
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", shortened(command)],
-            cwd=folder, env=environment, capture_output=True, timeout=120, check=False,
+            cwd=folder, env=environment, capture_output=True, timeout=600, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, f"{command}\n{ran.stderr.decode()}"
         assert ran.stdout or ">" in command, command
@@ -57,7 +57,7 @@ def test_the_python_works(folder: Path) -> None:
     (program,) = blocks("python")
     program = program.replace("minutes=1", f"minutes={SHORT}")
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, timeout=120, check=False,
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, timeout=600, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr.decode()
