@@ -56,15 +56,13 @@ def remember(folder: Path) -> None:
         write_text(LAST, f"{folder}\n")
 
 
-def free_folder(name: str) -> Path:
-    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3, … that does not exist."""
-    return first_free(RUNS / name)
-
-
-def first_free(folder: Path) -> Path:
-    """The folder, or the first of FOLDER-2, FOLDER-3, … that does not exist."""
-    others = (folder.with_name(f"{folder.name}-{k}") for k in count(2))
-    return next(candidate for candidate in chain([folder], others) if not candidate.exists())
+def make_free_folder(folder: Path) -> Path:
+    """Make the folder, or the first of FOLDER-2, FOLDER-3, … that does not exist yet."""
+    for candidate in chain([folder], (folder.with_name(f"{folder.name}-{k}") for k in count(2))):
+        with suppress(FileExistsError):
+            candidate.mkdir(parents=True)
+            return candidate
+    raise AssertionError("there is always another number")
 
 
 def runs_of(name: str) -> Iterator[Path]:

@@ -24,6 +24,7 @@ from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stop
 from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.network import Network
+from charlm.runs import make_free_folder
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.recipe import (
     HIDDEN_SIZES,
@@ -223,6 +224,19 @@ def test_a_clock_counts_earlier_seconds_and_keeps_a_reserve() -> None:
     assert clock.fraction(0) == pytest.approx(5 / 20, abs=0.01)
     epochs = Clock(recipe_for(10**6, epochs=2.0), 100, time.monotonic(), 0)
     assert [epochs.fraction(s) for s in (0, 100, 200, 300)] == [0, 0.5, 1, 1]
+    late = Clock(recipe, 100, time.monotonic() - 60, earlier=0)
+    late.start_up = 60  # all of the budget went for the start: a second of training all the same
+    assert late.fraction(0) < 0.5
+
+
+def test_the_time_left_counts_training_alone() -> None:
+    clock = Clock(recipe_for(10**6, minutes=1.0), 100, time.monotonic() - 25, earlier=0)
+    clock.start_up, clock.reserve = 20, 10
+    assert clock.left(clock.fraction(0)) == pytest.approx(60 - 10 - 25, abs=0.1)
+    steps = Clock(recipe_for(10**6, steps=300), 100, time.monotonic() - 30, earlier=0)
+    steps.start_up = 20
+    assert steps.left(steps.fraction(100)) == pytest.approx(20, abs=0.1)
+    assert steps.left(0) == math.inf
 
 
 def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
@@ -564,6 +578,31 @@ def test_a_run_is_resumed_with_its_own_way_of_reading(
 def test_a_budget_that_is_spent_at_once_still_gives_a_whole_run(corpus: Path) -> None:
     model = charlm.train(corpus, minutes=0.0001, **SMALL)
     assert math.isfinite(model.score("the cat").logprob)
+    lines = (model.path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    assert first["step"] > 1 or first["learning_rate"] > 0
+
+
+def test_a_model_that_learnt_nothing_comes_with_a_warning(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    charlm.train(corpus, steps=30, hidden=8, quiet=True)
+    assert capsys.readouterr().err == ""
+    charlm.train(corpus, steps=10, lr=1e9, hidden=8, quiet=True)
+    assert "predicts no better than chance" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_training_has_just_made_is_left_alone(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.training.train._check_target", lambda target, force: None)
+    other = Path("made")
+    other.mkdir()
+    (other / "train.tokens").touch()
+    with pytest.raises(InputError, match="made exists; add --force"):
+        charlm.train(corpus, out=other, **SMALL)
+    assert [file.name for file in other.iterdir()] == ["train.tokens"]
+    assert [make_free_folder(other).name for _ in range(2)] == ["made-2", "made-3"]
 
 
 def test_force_goes_with_a_folder_only(corpus: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -214,12 +215,14 @@ def train(
         return
     card = model.card
     both_sides = ", each token given all others" if model.config.bidirectional else ""
+    perplexity = math.exp(min(card.valid_nats, 700))
+    shown = f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.3g}"
     note(
         f"validation{both_sides}: {card.valid_nats:.4f} nats/token, perplexity "
-        f"{math.exp(min(card.valid_nats, 700)):.2f}, {card.valid_bits_per_char:.4f} bits/char, "
+        f"{shown}, {card.valid_bits_per_char:.4f} bits/char, "
         f"after {card.seconds:.0f} s"
     )
-    folder = model.path.parent
+    folder = shlex.quote(str(model.path.parent))
     if model.config.bidirectional:
         note(f'\nnext: charlm fill "a sentence with a ___ in it" --model {folder}')
         return

@@ -50,7 +50,7 @@ def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
 def prepare(
     corpus: Corpus, survey: Survey, options: TrainOptions, folder: Path, warn: Callable[[str], None]
 ) -> Data:
-    """Learn the vocabulary from the training part, and encode both parts into a new folder."""
+    """Learn the vocabulary from the training part, and encode both parts into an empty folder."""
     training, validation = _parts(corpus, survey, options)
     held_out = not _is_empty(training) and not _is_empty(validation)
     if not held_out:
@@ -59,7 +59,6 @@ def prepare(
     tokenizer = train_tokenizer(
         options.level, training, options.vocab_size, options.split, options.normalize
     )
-    folder.mkdir(parents=True)
     train_file = encode_to_file(training(), tokenizer, folder / "train")
     counter = _Counter()
     valid_file = encode_to_file(counter.counted(validation()), tokenizer, folder / "valid")

@@ -43,10 +43,9 @@ class Reporter:
             self._write(self._described(progress), stays=not self.live)
 
     def _described(self, p: Progress) -> str:
-        left = p.seconds * (1 - p.fraction) / p.fraction if p.fraction else math.inf
         parts = [
             f"{p.fraction:4.0%}",
-            f"{clock(left)} left",
+            f"{clock(p.seconds_left)} left",
             f"{p.tokens_per_second:,.0f} tokens/s",
         ]
         parts += [f"train {p.train_loss:.3f}"]

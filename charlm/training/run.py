@@ -130,6 +130,12 @@ class Run:
                 f"note: only {trainer.step} steps fitted into {self.recipe.budget}: give more "
                 "--minutes, or --threads 1 if something else keeps this machine busy"
             )
+        if not trainer.best_loss < (chance := math.log(self.recipe.model.vocab)):
+            reporter.warn(
+                f"the model predicts no better than chance ({trainer.best_loss:.4g} nats/token; "
+                f"chance is {chance:.4g}): train it for longer, or with a lower --lr than "
+                f"{self.recipe.lr:g}"
+            )
         return None
 
     def _checkpoint_is_due(self) -> bool:

@@ -56,7 +56,7 @@ def train_run(
             text = open_corpus(paths, wanted)
             survey = text.survey()
             _advise(text, survey, wanted, reporter)
-            run = _new(text, survey, wanted, _folder(out, text.name), reporter)
+            run = _new(text, survey, wanted, out, force, reporter)
         reporter.note(f"{out or run.folder}: {run.recipe.described()}")
         try:
             stopped_by = run.train(started, reporter, signals)
@@ -75,21 +75,29 @@ def _check_target(target: Path | None, force: bool) -> None:
     if target is None or not target.exists():
         return
     if not force:
-        raise InputError(
-            f"{target} exists; add --force to replace it, --resume to go on with it, or name "
-            "another --out"
-        )
+        raise _exists(target)
     if not (target / MODEL_FILE).is_file() and not (target / CHECKPOINT).is_file():
         raise InputError(f"{target} is no run folder and is not replaced; name another --out")
 
 
-def _folder(target: Path | None, name: str) -> Path:
-    """Where to write: a folder that takes the target's place later, if there is one already."""
+def _exists(target: Path) -> InputError:
+    return InputError(
+        f"{target} exists; add --force to replace it, --resume to go on with it, or name "
+        "another --out"
+    )
+
+
+def _make_folder(target: Path | None, name: str, force: bool) -> Path:
+    """Where to write, a folder that nothing else writes into; to replace a run, one beside it."""
     if target is None:
-        return runs.free_folder(name)
-    if not target.exists():
-        return target
-    return runs.first_free(target.with_name(f"{target.name}.new"))
+        return runs.make_free_folder(runs.RUNS / name)
+    try:
+        target.mkdir(parents=True)
+    except FileExistsError:
+        if not force:
+            raise _exists(target) from None  # made by another training since it was looked for
+        return runs.make_free_folder(target.with_name(f"{target.name}.new"))
+    return target
 
 
 def _settled(folder: Path, target: Path | None) -> Path:
@@ -129,7 +137,12 @@ def _command_to_resume(corpus: Corpus, folder: Path) -> str:
 
 
 def _new(
-    corpus: Corpus, survey: Survey, options: TrainOptions, folder: Path, reporter: Reporter
+    corpus: Corpus,
+    survey: Survey,
+    options: TrainOptions,
+    out: Path | None,
+    force: bool,
+    reporter: Reporter,
 ) -> Run:
     device = machine.choose_device(options.device)
     width = _width(options)
@@ -142,6 +155,7 @@ def _new(
     if threads < torch.get_num_threads():
         torch.set_num_threads(threads)
         reporter.note("note: something keeps this machine busy: one thread is faster than more")
+    folder = _make_folder(out, corpus.name, force)
     try:
         data = prepare(corpus, survey, options, folder, reporter.warn)
         vectors = _start_vectors(options, data, reporter)

@@ -25,6 +25,7 @@ CLIP = 1.0
 # Keeps small gradients above float16's least number. It is not taken out again: Adam's update
 # does not depend on the scale of the gradient.
 FP16_SCALE = 2.0**12
+SHORTEST = 1.0  # seconds of training in a budget of minutes, even if all went for the start
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
 AVERAGE_DECAY = 0.98  # a step
@@ -70,9 +71,13 @@ class Clock:
         """0 at the first step, 1 when the budget is used up."""
         if self.recipe.minutes:
             usable = 60 * self.recipe.minutes - self.reserve - self.start_up
-            return min((self.seconds - self.start_up) / usable, 1.0) if usable > 0 else 1.0
+            return min((self.seconds - self.start_up) / max(usable, SHORTEST), 1.0)
         steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
         return min(step / steps, 1.0)
+
+    def left(self, fraction: float) -> float:
+        """The seconds of training to come when this fraction of it is done."""
+        return (self.seconds - self.start_up) * (1 - fraction) / fraction if fraction else math.inf
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Progress:
     step: int
     epoch: float
     seconds: float
+    seconds_left: float
     tokens_per_second: float
     learning_rate: float
     train_loss: float  # a running mean
@@ -141,8 +147,9 @@ class Trainer:
             self.seconds = clock.seconds
             epoch = self.place.epoch + self.place.step / self.batches.steps_per_epoch
             yield Progress(
-                fraction, self.step, epoch, self.seconds, speed, rate, self.train_loss, valid_loss
-            )
+                fraction, self.step, epoch, self.seconds, clock.left(fraction), speed, rate,
+                self.train_loss, valid_loss,
+            )  # fmt: skip
             if fraction >= 1:
                 return
 
