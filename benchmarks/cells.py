@@ -210,6 +210,6 @@ def main(name: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    if not {"speed", "learn", "gradients", "page"} & set(sys.argv[1:2]):
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -82,8 +82,9 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
     print(f"{name}: charlm train {TRAINED[name]} --seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         run, start = Path(folder) / name, time.monotonic()
-        little = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:LITTLE]
-        run.with_name("little.txt").write_text(little, encoding="utf-8")
+        if name.startswith("little"):
+            little = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:LITTLE]
+            run.with_name("little.txt").write_text(little, encoding="utf-8")
         options = ["--seed", str(seed), "--quiet", "--out", str(run)]
         charlm(data, run, "train", *TRAINED[name].split(), *options)
         seconds = time.monotonic() - start
@@ -96,7 +97,7 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
             "train_nats": curve[-1]["train_nats_per_token"],
         }  # fmt: skip
         if name.startswith("shakespeare"):
-            found["nats_in_windows"] = in_windows(run, data / "tinyshakespeare.txt")
+            found["nats_in_windows"] = in_windows(run, data / "tinyshakespeare.txt", WINDOW)
         if name.startswith("ptb"):
             test = measured(data, run, "ptb.test.txt")
             found["test_perplexity"], found["test_bits"] = test["perplexity"], test["bits_per_char"]
@@ -111,15 +112,15 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
     return found
 
 
-def in_windows(run: Path, text: Path) -> float:
-    """Nats a character as nanoGPT evaluates: in windows of their own, from the zero state, whose
-    first character is read and not predicted; over all of the validation part."""
+def in_windows(run: Path, text: Path, window: int) -> float:
+    """Nats a character as nanoGPT evaluates: in windows of so many characters, from the zero state,
+    and the character before, which is read and not predicted; over all of the validation part."""
     model = LanguageModel(run / "model.safetensors")
     characters = "".join(Corpus([str(text)]).blocks())
     cut = characters.index("\n", int(len(characters) * 0.9)) + 1
     ids = model.tokenizer.encode_ids(characters[cut:])
-    ids = ids[: (len(ids) - 1) // WINDOW * WINDOW + 1]
-    read, targets = (part.reshape(-1, WINDOW) for part in (ids[:-1], ids[1:]))
+    ids = ids[: (len(ids) - 1) // window * window + 1]
+    read, targets = (part.reshape(-1, window) for part in (ids[:-1], ids[1:]))
     network = model.network
     y, _ = network.read(as_inputs(read), network.initial_state(len(read)))
     return -float(network.logprobs(y, targets).astype(float).mean())
@@ -222,10 +223,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("names", nargs="*", default=["*"])
     chosen = parser.parse_intermixed_args()
-    for name in TRAINED:
+    names = [name for name in TRAINED if any(fnmatch(name, wanted) for wanted in chosen.names)]
+    if not names:
+        parser.error(f"no training is named {' or '.join(chosen.names)}; --help lists them")
+    for name in names:
         for seed in range(1, chosen.seeds + 1):
-            if not any(fnmatch(name, wanted) for wanted in chosen.names):
-                continue
             found = measure(name, chosen.data.resolve(), seed)
             results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
             results.setdefault(name, {})[str(seed)] = found

@@ -8,7 +8,8 @@ if it is named, gigabyte, which takes long. What is compared is measured in turn
 part, so that the ratios hold on a noisy machine; figures are medians. Networks have random weights,
 as fast as trained ones. With --nanogpt the CPU recipe of nanoGPT, from a clone of it at PATH, is
 trained on TEXT, and then charlm for as long. What is found is kept in benchmarks/speed.json, from
-which `page` fills in docs/speed.md. Nothing else should run on the machine.
+which `page` fills in docs/speed.md; figures of another machine are not kept beside it. Nothing else
+should run on the machine.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from quality import in_windows
 from torch import nn
 from torch.nn import functional as F
 
@@ -443,11 +445,11 @@ def start_up() -> Iterator[Row]:
 def memory() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         trained = ["train", str(TALES), "--minutes", "0.5", "--quiet", "--out", f"{folder}/run"]
-        yield Row("charlm train, at most", "MB", peak_memory(trained, folder))
+        yield Row(f"charlm train {TALES.name}", "MB", peak_memory(trained, folder))
         for copies in (1, 4):
             text, size = copied_sentences(Path(folder), copies)
             scored = ["score", "--file", text, "--model", f"{folder}/run"]
-            yield Row(f"charlm score, {size} of text, at most", "MB", peak_memory(scored, folder))
+            yield Row(f"charlm score, {size}, by that model", "MB", peak_memory(scored, folder))
 
 
 def gigabyte() -> Iterator[Row]:
@@ -493,15 +495,17 @@ def peak_memory(arguments: list[str], folder: str) -> float:
 
 # --- beside nanoGPT ---
 
+NANOGPT_BLOCK = 64
 NANOGPT = (
     "--device=cpu --compile=False --eval_iters=200 --eval_interval=2000 --log_interval=100 "
-    "--block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 "
-    "--lr_decay_iters=2000 --dropout=0.0"
+    f"--block_size={NANOGPT_BLOCK} --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 "
+    "--max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
 )
 
 
 def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
-    """Validation loss after the same time, nats a character, each as it measures itself."""
+    """Validation loss after the same time, nats a character: nanoGPT as it measures itself, in
+    blocks from an empty context; charlm in such blocks, and with the state carried through all."""
     with tempfile.TemporaryDirectory() as folder:
         for file in clone.iterdir():
             if file.name != "data":
@@ -512,18 +516,14 @@ def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
         ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         minutes = (time.monotonic() - start) / 60
         loss = float(re.findall(r"val loss ([\d.]+)", ran.stdout)[-1])
-        command = [
-            sys.executable,
-            "-m",
-            "charlm",
-            "train",
-            str(text.resolve()),
-            "--out",
-            f"{folder}/run",
-        ]
-        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--quiet"], cwd=folder, check=True)
-        ours = LanguageModel(Path(folder) / "run/model.safetensors").card.valid_nats
-    yield Row(f"nats a character after {60 * minutes:.0f} s; plain: nanoGPT", "nats", ours, loss)
+        command = [sys.executable, "-m", "charlm", "train", str(text.resolve()), "--quiet"]
+        run = Path(folder) / "run"
+        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--out", str(run)], check=True)
+        carried = LanguageModel(run / "model.safetensors").card.valid_nats
+        blocks = in_windows(run, text, NANOGPT_BLOCK)
+    budget = f"{text.name}, {60 * minutes:.0f} s"
+    yield Row(f"{budget}, in blocks of {NANOGPT_BLOCK}; plain: nanoGPT", "nats", blocks, loss)
+    yield Row(f"{budget}, the state carried", "nats", carried)
 
 
 def write_nanogpt_data(text: str, folder: Path) -> None:
@@ -586,7 +586,9 @@ def main() -> None:
     if sys.argv[1:] == ["page"]:
         page(json.loads(RESULTS.read_text(encoding="utf-8")))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="*", choices=PARTS, default=USUAL)
     parser.add_argument("--nanogpt", nargs=2, type=Path, metavar=("PATH", "TEXT"))
     chosen = parser.parse_args()
@@ -607,6 +609,8 @@ def keep(part: str, rows: list[dict[str, Any]]) -> None:
     """Put what was found in the place of what an earlier run found on this machine."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     if kept.get("machine") != machine():
+        if kept:
+            print(f"{RESULTS.name} held figures of another machine; they are gone from it")
         kept = {"machine": machine()}
     kept[part] = rows
     text = json.dumps(kept, indent=1, ensure_ascii=False)
