@@ -160,7 +160,10 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         for minutes in budgets
         if (found := results.get(f"{name}-{minutes}"))
     }
-    return {"figures": figures(runs), "windows": windows(runs), "test": test_figures(runs)}
+    return {
+        "figures": figures(runs), "windows": windows(runs), "test": test_figures(runs),
+        "letters": letters(results),
+    }  # fmt: skip
 
 
 Runs = dict[tuple[str, int], list[dict[str, Any]]]  # by text and minutes, one for each seed
@@ -201,6 +204,16 @@ def test_figures(runs: Runs) -> str:
         rows.append(f"| {name} | {minutes} | {len(found)} | " + " | ".join(cells) + " |")
     columns = " | ".join(f"with {extra}" for extra in EXTRAS)
     return _table(f"text | minutes | seeds | bits/char | perplexity | {columns}", rows)
+
+
+def letters(results: dict[str, Any]) -> str:
+    rows = []
+    for name in ("plain-words", "recurrent-words", "convolutional-words"):
+        found = list(results[name].values())
+        rows.append(
+            f"| {name} | {len(found)} | {_median(found, 'epochs', 1)} | {_median(found, 'nats')} |"
+        )
+    return _table("training | seeds | epochs | nats/token", rows)
 
 
 def _median(runs: list[dict[str, Any]], figure: str, digits: int = 4) -> str:

@@ -160,8 +160,7 @@ class LanguageModel:
         extra = next((name for name, options in extras.items() if options), None)
         if alone and extra:
             raise OptionError(
-                f"--{extra}: goes on from what came before in a document, and here every line is "
-                "by itself; leave it out"
+                f"--{extra}: needs a running text, and here every line is by itself; leave it out"
             )
         blocks = [text] if isinstance(text, str) else text
         encoded: list[NDArray[np.integer[Any]]] = []

@@ -87,7 +87,7 @@ def test_what_cannot_adapt_is_refused(model: LanguageModel) -> None:
     for rate in (0.0, -1.0, 1.0):
         with pytest.raises(OptionError, match="--adapt-rate"):
             AdaptOptions(rate)
-    with pytest.raises(OptionError, match="--adapt: goes on from what came before"):
+    with pytest.raises(OptionError, match="--adapt: needs a running text"):
         model.evaluate("the cat\n", reset_lines=True, adapt=AdaptOptions())
     spelled = ModelConfig(9, hidden=4, embedding=4, characters="recurrent", spelled=4, alphabet=5)
     with pytest.raises(ModelError, match="--adapt: a character-aware model"):

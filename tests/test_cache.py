@@ -86,7 +86,7 @@ def test_what_makes_no_sense_is_refused(model: LanguageModel) -> None:
         CacheOptions(5, weight=1.0)
     with pytest.raises(OptionError, match="--cache-flatness -1"):
         CacheOptions(5, flatness=-1.0)
-    with pytest.raises(OptionError, match="--cache: goes on from what came before in a document"):
+    with pytest.raises(OptionError, match="--cache: needs a running text"):
         model.evaluate("the cat\n", cache=CacheOptions(5))  # a model of independent lines
     plain = model.evaluate("the cat sat\n" * 9, reset_lines=False)
     carried = model.evaluate("the cat sat\n" * 9, reset_lines=False, cache=CacheOptions(99, 3.0))

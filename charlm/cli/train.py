@@ -23,7 +23,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="The run folder; else runs/CORPUS.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an unfinished run, or any with a larger budget."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace --out, once training is complete.")
     ] = False,
