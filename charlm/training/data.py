@@ -1,18 +1,27 @@
-"""From a corpus to a tokenizer and two token files in the run folder."""
+"""From a corpus to its two parts, and to a token file of each in the run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
 from charlm.corpus.reading import RAW, Corpus, Survey
-from charlm.tokenizer import Blocks, Tokenizer, train_tokenizer
+from charlm.tokenizer import Blocks, Tokenizer
 from charlm.training.recipe import TrainOptions
 
 # Of fewer characters than this nothing is held out.
 SMALLEST_SPLIT = 100
+
+
+class Parts(NamedTuple):
+    """A corpus, split."""
+
+    training: Blocks
+    validation: Blocks
+    held_out: bool
 
 
 @dataclass(frozen=True)
@@ -47,27 +56,30 @@ def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
     return Corpus(paths, options.unit, RAW if options.level == "byte" else options.encoding)
 
 
-def prepare(
-    corpus: Corpus, survey: Survey, options: TrainOptions, folder: Path, warn: Callable[[str], None]
-) -> Data:
-    """Learn the vocabulary from the training part, and encode both parts into an empty folder."""
+def split(
+    corpus: Corpus, survey: Survey, options: TrainOptions, warn: Callable[[str], None]
+) -> Parts:
+    """What is trained on and what is validated on: the same, of a text too small to be split."""
     training, validation = _parts(corpus, survey, options)
-    held_out = not _is_empty(training) and not _is_empty(validation)
-    if not held_out:
+    if _is_empty(training) or _is_empty(validation):
         warn("the corpus is too small to hold a part out: validation is on the training text")
-        training = validation = corpus.blocks
-    tokenizer = train_tokenizer(
-        options.level, training, options.vocab_size, options.split, options.normalize
-    )
-    train_file = encode_to_file(training(), tokenizer, folder / "train")
+        return Parts(corpus.blocks, corpus.blocks, held_out=False)
+    return Parts(training, validation, held_out=True)
+
+
+def encode(
+    parts: Parts, tokenizer: Tokenizer, folder: Path, corpus: Corpus, survey: Survey
+) -> Data:
+    """Encode both parts into files in the folder."""
+    train_file = encode_to_file(parts.training(), tokenizer, folder / "train")
     counter = _Counter()
-    valid_file = encode_to_file(counter.counted(validation()), tokenizer, folder / "valid")
-    facts = Facts(corpus.name, survey.sha256, survey.chars, counter.chars, held_out)
+    valid_file = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
+    facts = Facts(corpus.name, survey.sha256, survey.chars, counter.chars, parts.held_out)
     return Data(tokenizer, train_file, valid_file, facts)
 
 
 def reopen(folder: Path, tokenizer: Tokenizer, facts: Facts) -> Data:
-    """What `prepare` left in the folder."""
+    """What `encode` left in the folder."""
     training = TokenFile.open(folder / "train", tokenizer.size)
     validation = TokenFile.open(folder / "valid", tokenizer.size)
     return Data(tokenizer, training, validation, facts)

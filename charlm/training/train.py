@@ -15,10 +15,11 @@ from charlm import runs, word_vectors
 from charlm.corpus.reading import Corpus, Survey
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.model.file import MODEL_FILE
+from charlm.tokenizer import train_tokenizer
 from charlm.tokenizer.letters import Letters
 from charlm.training import machine
 from charlm.training.checkpoint import Checkpoint
-from charlm.training.data import Data, open_corpus, prepare
+from charlm.training.data import Data, encode, open_corpus, split
 from charlm.training.recipe import Recipe, TrainOptions, choose, network, probe
 from charlm.training.reporter import Reporter
 from charlm.training.run import CHECKPOINT, Run
@@ -155,9 +156,13 @@ def _new(
     if threads < torch.get_num_threads():
         torch.set_num_threads(threads)
         reporter.note("note: something keeps this machine busy: one thread is faster than more")
+    parts = split(corpus, survey, options, reporter.warn)
+    tokenizer = train_tokenizer(
+        options.level, parts.training, options.vocab_size, options.split, options.normalize
+    )
     folder = _make_folder(out, corpus.name, force)
     try:
-        data = prepare(corpus, survey, options, folder, reporter.warn)
+        data = encode(parts, tokenizer, folder, corpus, survey)
         vectors = _start_vectors(options, data, reporter)
         alphabet = Letters(data.tokenizer).size if options.characters else 0
         recipe = choose(
