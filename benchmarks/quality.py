@@ -209,6 +209,8 @@ def test_figures(runs: Runs) -> str:
 def letters(results: dict[str, Any]) -> str:
     rows = []
     for name in ("plain-words", "recurrent-words", "convolutional-words"):
+        if name not in results:
+            continue
         found = list(results[name].values())
         rows.append(
             f"| {name} | {len(found)} | {_median(found, 'epochs', 1)} | {_median(found, 'nats')} |"

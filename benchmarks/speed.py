@@ -518,7 +518,8 @@ def beside_nanogpt(clone: Path, text: Path) -> Iterator[Row]:
         loss = float(re.findall(r"val loss ([\d.]+)", ran.stdout)[-1])
         command = [sys.executable, "-m", "charlm", "train", str(text.resolve()), "--quiet"]
         run = Path(folder) / "run"
-        subprocess.run([*command, "--minutes", f"{minutes:.2f}", "--out", str(run)], check=True)
+        command += ["--minutes", f"{minutes:.2f}", "--out", str(run)]
+        subprocess.run(command, cwd=folder, check=True)
         carried = LanguageModel(run / "model.safetensors").card.valid_nats
         blocks = in_windows(run, text, NANOGPT_BLOCK)
     budget = f"{text.name}, {60 * minutes:.0f} s"

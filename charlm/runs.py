@@ -58,11 +58,12 @@ def remember(folder: Path) -> None:
 
 def make_free_folder(folder: Path) -> Path:
     """Make the folder, or the first of FOLDER-2, FOLDER-3, … that does not exist yet."""
-    for candidate in chain([folder], (folder.with_name(f"{folder.name}-{k}") for k in count(2))):
+    candidates = chain([folder], (folder.with_name(f"{folder.name}-{k}") for k in count(2)))
+    while True:
+        candidate = next(candidates)
         with suppress(FileExistsError):
             candidate.mkdir(parents=True)
             return candidate
-    raise AssertionError("there is always another number")
 
 
 def runs_of(name: str) -> Iterator[Path]:

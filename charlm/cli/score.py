@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -85,7 +86,8 @@ def score(
     warn_unknown(unknown)
     for text in texts or ():
         if text == "-" or os.path.isfile(text):  # noqa: PTH113  # a long name is no error here
-            note(f"warning: {text!r} was scored as a sentence; for the lines: --file {text}")
+            file = shlex.quote(text)
+            note(f"warning: {text!r} was scored as a sentence; for the lines: --file {file}")
 
 
 def _noting_unknown(

@@ -17,7 +17,10 @@ SMALLEST_SPLIT = 100
 
 
 class Parts(NamedTuple):
-    """A corpus, split."""
+    """A corpus, split.
+
+    held_out:  false when both parts are all of it
+    """
 
     training: Blocks
     validation: Blocks
