@@ -1,0 +1,106 @@
+"""Writes golden model files and their scores: `python tests/golden/make.py NAME...`.
+
+A golden file is a small model beside the scores that the program gave when the file was written.
+`tests/test_golden.py` holds that every later version gives the same scores. Files are only ever
+added: a file that exists is not written again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import charlm
+
+HERE = Path(__file__).parent
+CORPUS = HERE.parents[1] / "corpora" / "tales.txt"
+SMALL = {"hidden": 16, "bptt": 32, "batch": 8, "steps": 120, "lr": 0.01, "precision": "fp32"}
+RECIPES: dict[str, dict[str, Any]] = {
+    "lm-char": {},
+    "lm-char-lines": {"lines": True, "cell": "gru", "layers": 2},
+    "lm-char-variants": {
+        "peepholes": "ifo", "layer_norm": True, "residual": True, "layers": 2, "feedforward": 1,
+        "highway": 1,
+    },
+    "lm-char-gru-before": {"cell": "gru", "reset": "before", "layer_norm": True},
+    "lm-char-rnn-relu": {"cell": "rnn", "activation": "relu", "normalize": "none"},
+    "lm-char-no-forget-gate": {"forget_gate": False},
+    "lm-byte": {"level": "byte", "cell": "gru-simple"},
+    "lm-word": {"level": "word", "vocab_size": 200},
+    "lm-word-whitespace": {"level": "word", "split": "whitespace", "vocab_size": 200},
+    "lm-word-split-softmax": {"level": "word", "vocab_size": 1500},
+    "lm-word-letters": {"level": "word", "characters": "recurrent", "vocab_size": 200},
+    "lm-word-filters": {"level": "word", "characters": "convolutional", "vocab_size": 200},
+    "lm-subword": {"level": "subword", "vocab_size": 400},
+    "fill-char": {"bidirectional": True},
+    "fill-byte": {"bidirectional": True, "level": "byte"},
+    "fill-word": {"bidirectional": True, "level": "word", "vocab_size": 200, "layers": 2},
+    "fill-word-letters": {
+        "bidirectional": True, "level": "word", "vocab_size": 200, "characters": "recurrent"
+    },
+    "fill-subword": {"bidirectional": True, "level": "subword", "vocab_size": 400},
+}  # fmt: skip
+SENTENCES = [
+    "The harbour was quiet.",
+    "the apple and pear salad",
+    "",
+    "  two spaces, a tab\tand “quotes”",
+    "Ångström café, naïve; cafe\u0301 \u2603",
+    "a sentence that goes on for rather longer than the others do, so that batches are padded",
+]
+CONTEXT = "It was late in the harbour, and "
+TEXT = "".join(f"{sentence}\n" for sentence in SENTENCES) * 3
+BLANKS = ["The harbour was ___.", "the ___ and pear ___"]
+
+
+def language_model_scores(model: Any) -> dict[str, Any]:
+    """What a language model says of the texts above; log-probabilities in nats."""
+    return {
+        "tokens": [s.logprobs.tolist() for s in model.score(SENTENCES)],
+        "ids": [s.ids.tolist() for s in model.score(SENTENCES)],
+        "after_context": [
+            s.logprob for s in model.score(SENTENCES, context=CONTEXT, eos=False)
+        ],
+        "text": model.evaluate(TEXT, reset_lines=False).logprob,
+        "vectors": [float(line.vectors.sum()) for line in model.embed(SENTENCES)],
+    }  # fmt: skip
+
+
+def fill_scores(model: Any) -> dict[str, Any]:
+    """What a model that fills blanks says of the texts above; log-probabilities in nats."""
+    scores = list(model.iter_pseudo_scores(SENTENCES))
+    return {
+        "tokens": [s.logprobs.tolist() for s in scores],
+        "ids": [s.ids.tolist() for s in scores],
+        "fillers": [
+            [[(filler.text, filler.probability) for filler in blank] for blank in model.fill(line)]
+            for line in BLANKS
+        ],
+        "vectors": [float(line.vectors.sum()) for line in model.embed(SENTENCES)],
+    }
+
+
+def make(name: str) -> None:
+    target = HERE / f"{name}.safetensors"
+    if target.exists():
+        sys.exit(f"{target} exists, and golden files are never written again")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        model = charlm.train(CORPUS, out="run", quiet=True, **{**SMALL, **RECIPES[name]})
+        shutil.copy(model.path, target)
+    model = charlm.load(target)
+    scores = fill_scores(model) if name.startswith("fill") else language_model_scores(model)
+    about = {"charlm": charlm.__version__, **scores}
+    target.with_suffix(".json").write_text(
+        json.dumps(about, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or RECIPES:
+        make(name)
