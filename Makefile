@@ -1,9 +1,9 @@
 # Needs Python 3.11 or newer, and make. `make demo` shows the main job, `make test` tests it.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := charlm corpora tests benchmarks conftest.py
+SOURCES := charlm corpora tests benchmarks docs conftest.py
 
-.PHONY: demo test check fmt bench corpora clean
+.PHONY: demo test check fmt docs bench corpora clean
 
 demo: .venv/run-time
 	$(BIN)/charlm train corpora/sentences.txt --lines --minutes 3 --out runs/demo --force
@@ -22,6 +22,9 @@ check: .venv/development
 fmt: .venv/development
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: .venv/run-time
+	$(BIN)/python docs/generate.py
 
 bench: .venv/run-time
 	$(BIN)/python benchmarks/speed.py $(ARGS)

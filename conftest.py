@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import charlm
-from charlm.language_model import LanguageModel
+from charlm import LanguageModel
 from charlm.training.trainer import Trainer
 
 TEXT = "".join(

@@ -4,29 +4,32 @@
     model.score(["the apple and pear salad"])
     model.sample(prime="Cats")
 
-Importing this package costs nothing: what a name needs is loaded when it is first used.
+Importing this package costs nothing: a name's module is imported when the name is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charlm.language_model import LanguageModel, load, train
+    from charlm.api import load, train
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
 
-__version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__", "load", "train"]
+__version__ = "0.2.0.dev0"
+__all__ = ["FillModel", "LanguageModel", "__version__", "load", "train"]
 
-_HOMES = {
-    "LanguageModel": "charlm.language_model",
-    "load": "charlm.language_model",
-    "train": "charlm.language_model",
+_MODULES = {
+    "FillModel": "charlm.tasks.fill",
+    "LanguageModel": "charlm.tasks.lm",
+    "load": "charlm.api",
+    "train": "charlm.api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

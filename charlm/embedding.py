@@ -1,4 +1,4 @@
-"""Vectors of tokens in their context, and of words by themselves, and files of them."""
+"""Embedding: vectors of tokens in their context, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from charlm.errors import OptionError
 from charlm.files import replacing
-from charlm.model.likelihood import Backends, states
+from charlm.model.backend import ChooseBackend
+from charlm.model.sequences import token_states
 from charlm.tokenizer import Tokenizer
 
 LINES_AT_ONCE = 1024
@@ -21,10 +22,9 @@ LINES_AT_ONCE = 1024
 class LineVectors(NamedTuple):
     """The tokens of a line as vectors.
 
-    vectors:  (n, D) float32, the top layer's output after each token, read from the line's start;
-              of a bidirectional model (D = 2·H), beside that after reading from the line's end
+    vectors:  (n, S) float32, the encoder's output for each token, see `token_states`
     ids:      (n,) int64, in the model's vocabulary
-    spans:    (n, 2) int64, the characters [start, end) of the line behind each token
+    spans:    (n, 2) int64, the characters [start, end) of each token in the line
     """
 
     vectors: NDArray[np.float32]
@@ -33,24 +33,24 @@ class LineVectors(NamedTuple):
 
 
 def embed_lines(
-    backends: Backends, tokenizer: Tokenizer, lines: Iterable[str]
+    backends: ChooseBackend, tokenizer: Tokenizer, lines: Iterable[str]
 ) -> Iterator[LineVectors]:
     """The vectors of each line, which depend on that line alone."""
     remaining = iter(lines)
     while batch := list(islice(remaining, LINES_AT_ONCE)):
         encoded = [tokenizer.encode(line) for line in batch]
-        reader = backends(sum(len(ids) for ids, _ in encoded))
-        width = reader.config.hidden * (2 if reader.config.bidirectional else 1)
-        found = states(reader, [ids for ids, _ in encoded])
-        for vectors, (ids, spans) in zip(found, encoded, strict=True):
+        backend = backends(sum(len(ids) for ids, _ in encoded))
+        states = token_states(backend, [ids for ids, _ in encoded])
+        for vectors, (ids, spans) in zip(states, encoded, strict=True):
+            width = backend.config.states
             yield LineVectors(vectors.reshape(-1, width), ids, spans.reshape(-1, 2))
 
 
 def of_tokens(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
     """The arrays of a file of token vectors.
 
-    vectors (n, D) float32; ids (n,) int64; lines (n,) int64, from 0; start, end (n,) int64, the
-    characters [start, end) of the whole text, in which each line has one character for its end
+    vectors (n, S) float32; ids (n,) int64; lines (n,) int64, from 0; start, end (n,) int64, the
+    characters [start, end) in the whole text, where each line end counts as one character
     """
     parts: dict[str, list[NDArray[Any]]] = {n: [] for n in ("vectors", "ids", "lines", "spans")}
     position = 0
@@ -68,8 +68,8 @@ def of_tokens(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any
 def of_lines(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
     """The arrays of a file of line vectors.
 
-    vectors (lines, D) float32, the mean over a line's tokens, 0 for an empty line; start, end
-    (lines,) int64, the characters [start, end) of the whole text
+    vectors (lines, S) float32, the mean over a line's tokens, 0 for an empty line; start, end
+    (lines,) int64, the characters [start, end) in the whole text
     """
     means, spans, position = [], [], 0
     for line, found in lines:
@@ -93,8 +93,8 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def check_name(path: Path, *suffixes: str) -> None:
-    """Raises OptionError for a file of another kind than these, or in a folder that is missing."""
+    """Raise OptionError for a file with another suffix, or in a folder that does not exist."""
     if path.suffix not in suffixes:
-        raise OptionError(f"--out {path}: end the name in {' or '.join(suffixes)}")
+        raise OptionError(f"`out={path}`: end the name in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
-        raise OptionError(f"--out {path}: there is no folder {path.parent}")
+        raise OptionError(f"`out={path}`: there is no folder {path.parent}")

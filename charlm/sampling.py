@@ -1,4 +1,4 @@
-"""A prime -> text like what the model was trained on, as it comes."""
+"""Sampling: a prime → text like the training text, piece by piece."""
 
 from __future__ import annotations
 
@@ -12,77 +12,85 @@ from numpy.typing import NDArray
 
 from charlm.errors import OptionError
 from charlm.model.equations import State
-from charlm.model.stepper import Floats, Stepper
+from charlm.model.numpy_network import Floats, NumpyNetwork
+from charlm.options import SEED, Range, check_options, option
 from charlm.tokenizer import EOS, START, UNK, Decoder, Tokenizer, as_inputs
 
 DEFAULT_LENGTH = 500
 DEFAULT_TEMPERATURE = 0.8
-TEXTS_AT_ONCE = 32  # that are written side by side
-LONGEST_LINE = 10_000  # characters of one sample of a lines model that never ends
+SAMPLES_AT_ONCE = 32  # side by side
+LONGEST_LINE = 10_000  # characters of a sample of a lines model that never ends its line
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How text is drawn.
-
-    length:       characters to write after the prime; None: 500, and for a model of independent
-                  lines to the end of the line
-    max_lines:    stop after so many line ends; None: no limit, 1 for a model of independent lines
-    temperature:  divides the logits; 0 always takes the most probable token
-    top_k:        only the k most probable tokens are drawn
-    top_p:        only the most probable tokens that together have probability p
-                  (Holtzman et al. 2020)
-    min_p:        only tokens at least p times as probable as the most probable one
-    seed:         the same seed gives the same text
-    stop:         end where this text appears; it is not written
+    """How text is drawn. The fields describe themselves; top-p is by Holtzman et al. (2020).
 
     Raises OptionError, naming the option and the value.
     """
 
-    length: int | None = None
-    max_lines: int | None = None
-    temperature: float = DEFAULT_TEMPERATURE
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: str | None = None
+    length: int | None = option(
+        None,
+        "Characters after the prime.",
+        Range(1),
+        metavar="N",
+        auto=f"{DEFAULT_LENGTH}; for independent lines to the end of the line",
+    )
+    max_lines: int | None = option(
+        None, "Stop after N lines.", Range(1), metavar="N", auto="no limit; 1 for independent lines"
+    )
+    temperature: float = option(
+        DEFAULT_TEMPERATURE,
+        "Divides the logits: below 1 safer, above 1 wilder; 0 always takes the most probable "
+        "token.",
+        Range(0, below=True),
+        short="-t",
+        metavar="T",
+    )
+    top_k: int | None = option(
+        None, "Draw from the K most probable tokens only.", Range(1), metavar="K"
+    )
+    top_p: float | None = option(
+        None,
+        "Draw from the most probable tokens that together have probability P.",
+        Range(0, 1, above=True),
+        metavar="P",
+    )
+    min_p: float | None = option(
+        None,
+        "Draw from tokens at least P times as probable as the most probable one.",
+        Range(0, 1, above=True),
+        metavar="P",
+    )
+    seed: int | None = option(
+        None, "The same seed gives the same text.", SEED, metavar="N", auto="drawn and printed"
+    )
+    stop: str | None = option(None, "End before the first occurrence of this text.", metavar="TEXT")
 
     def __post_init__(self) -> None:
-        for name in ("length", "max_lines", "top_k"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise OptionError(f"--{name.replace('_', '-')} {value}: must be 1 or more")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise OptionError(f"--{name.replace('_', '-')} {value}: must be above 0, at most 1")
-        if not 0 <= self.temperature < float("inf"):
-            raise OptionError(f"--temperature {self.temperature}: must be 0 or more")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise OptionError(f"--seed {self.seed}: must be 0 or more, and below 2^63")
+        check_options(self)
         if self.stop == "":
-            raise OptionError("--stop: give the text to stop at")
+            raise OptionError("`stop`: give the text to stop at")
 
 
 def seeded(options: SampleOptions) -> SampleOptions:
-    """The options with a seed: a new one, if they have none."""
+    """The options with a seed; a random one if they have none."""
     return options if options.seed is not None else replace(options, seed=secrets.randbits(32))
 
 
 def random_stream(seed: int, sample: int) -> np.random.Generator:
-    """The random numbers of one sample: a counter-based stream, whatever else is drawn.
+    """The random numbers of one sample, independent of all other samples.
 
-    Philox (Salmon et al. 2011), its key the seed and the number of the sample.
+    Philox (Salmon et al. 2011), a counter-based generator; its key is (seed, sample).
     """
     return np.random.Generator(np.random.Philox(key=[seed, sample]))
 
 
 def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
-    """The probabilities that a token is drawn with: logits (K,) -> (K,), which sum to 1.
+    """The probabilities to draw from: logits (K,) -> (K,), which sum to 1.
 
-    Tokens whose logit is −inf are never drawn. First temperature, then top-k, top-p and min-p,
-    each on what the one before it has left, renormalised; of equals the first are kept.
+    A token with logit −inf is never drawn. Temperature comes first, then top-k, top-p and min-p,
+    each applied to the renormalised result of the one before. Of equal tokens the first are kept.
     """
     scaled = logits.astype(np.float64) - logits.max()
     if options.temperature == 0:
@@ -107,97 +115,100 @@ def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
 
 
 def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:
-    """An index drawn with these probabilities, by one uniform number."""
+    """Draw an index with these probabilities, using one uniform number."""
     cumulative = np.cumsum(p)
     index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
     return index if index < len(p) else int(np.flatnonzero(p)[-1])  # by rounding
 
 
 def generate(
-    stepper: Stepper,
+    network: NumpyNetwork,
     tokenizer: Tokenizer,
     prime: str,
     options: SampleOptions,
-    randoms: Sequence[np.random.Generator],
+    generators: Sequence[np.random.Generator],
 ) -> list[Iterator[str]]:
-    """The pieces of texts that follow the prime, without end, one text for each of `randoms`; a
-    line end is "\\n".
+    """Endless streams of text pieces after the prime, one for each generator. A line end is "\\n".
 
-    The texts are written side by side: whichever is asked for its next piece, a step reads the
-    weights once for all that are still wanted. `<UNK>` is drawn again until it is another token:
-    it is masked and the rest renormalised.
+    The samples run side by side: when any stream needs a piece, one step of the network reads the
+    weights once for all open streams. `<UNK>` is masked, and the other probabilities are
+    renormalised.
     """
     primed, decoder = tokenizer.prime(prime)
     read = as_inputs(np.concatenate([[START], primed]))
-    y, state = stepper.read(read[None], stepper.initial_state(1))
-    count = len(randoms)
-    together = _Together(
-        stepper, options, [_Text(random, decoder.copy()) for random in randoms],
-        np.repeat(stepper.logits(y[:, -1]), count, axis=0),
+    y, state = network.read(read[None], network.initial_state(1))
+    count = len(generators)
+    samples = _Samples(
+        network,
+        options,
+        [_Sample(generator, decoder.copy()) for generator in generators],
+        np.repeat(network.logits(y[:, -1]), count, axis=0),
         [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
-    )  # fmt: skip
-    return [together.pieces(text) for text in together.texts]
+    )
+    return [samples.pieces(sample) for sample in samples.open]
 
 
-class _Text:
-    """A text that is being written: what it is drawn by, and what nobody has asked for yet."""
+class _Sample:
+    """One sample in progress: its generator, its decoder and its unread pieces."""
 
-    def __init__(self, random: np.random.Generator, decoder: Decoder) -> None:
-        self.random, self.decoder = random, decoder
-        self.waiting: deque[str] = deque()
+    def __init__(self, generator: np.random.Generator, decoder: Decoder) -> None:
+        self.generator, self.decoder = generator, decoder
+        self.unread: deque[str] = deque()
         self.last = START
 
     def draw(self, logits: Floats, options: SampleOptions) -> None:
+        """Draw the next token and decode it."""
         allowed = logits.copy()
         allowed[UNK - 1] = -np.inf
         mask = self.decoder.mask()
         if mask is not None:
             allowed[~mask[1:]] = -np.inf
-        id = draw(distribution(allowed, options), self.random) + 1
-        self.waiting.append(self.decoder.push(id))
+        id = draw(distribution(allowed, options), self.generator) + 1
+        self.unread.append(self.decoder.push(id))
         self.last = START if id == EOS else id
 
 
-class _Together:
-    """Texts that are written side by side.
+class _Samples:
+    """Samples that run side by side.
 
-    texts:   those that are still wanted
-    logits:  (texts, V-1) of what comes next; None until the last tokens drawn are read
-    state:   of the network, a row for each text
+    open:    the samples whose streams are not closed
+    logits:  (samples, V−1) of the next token; None until the last tokens are read
+    state:   of the network, a row for each sample
     """
 
     def __init__(
         self,
-        stepper: Stepper,
+        network: NumpyNetwork,
         options: SampleOptions,
-        texts: list[_Text],
+        samples: list[_Sample],
         logits: Floats,
         state: list[State],
     ) -> None:
-        self.stepper, self.options = stepper, options
-        self.texts, self.state = texts, state
+        self.network, self.options = network, options
+        self.open, self.state = samples, state
         self.logits: Floats | None = logits
 
-    def pieces(self, text: _Text) -> Iterator[str]:
+    def pieces(self, sample: _Sample) -> Iterator[str]:
+        """The stream of one sample's pieces."""
         try:
             while True:
-                if not text.waiting:
+                if not sample.unread:
                     self._step()
-                yield text.waiting.popleft()
+                yield sample.unread.popleft()
         finally:
-            self._drop(text)
+            self._close(sample)
 
     def _step(self) -> None:
         if self.logits is None:
-            ids = np.array([text.last for text in self.texts])
-            self.logits, self.state = self.stepper.step(ids, self.state)
-        for text, logits in zip(self.texts, self.logits, strict=True):
-            text.draw(logits, self.options)
+            ids = np.array([sample.last for sample in self.open])
+            self.logits, self.state = self.network.step(ids, self.state)
+        for sample, logits in zip(self.open, self.logits, strict=True):
+            sample.draw(logits, self.options)
         self.logits = None
 
-    def _drop(self, text: _Text) -> None:
-        kept = [k for k, other in enumerate(self.texts) if other is not text]
-        self.texts = [self.texts[k] for k in kept]
+    def _close(self, sample: _Sample) -> None:
+        kept = [k for k, other in enumerate(self.open) if other is not sample]
+        self.open = [self.open[k] for k in kept]
         self.state = [tuple(s[kept] for s in layer) for layer in self.state]
         if self.logits is not None:
             self.logits = self.logits[kept]
@@ -206,8 +217,9 @@ class _Together:
 def limited(pieces: Iterator[str], options: SampleOptions, *, lines: bool) -> Iterator[str]:
     """The pieces up to the first limit: length, number of lines, or the stop text.
 
-    A model of independent lines writes one line, unless it is told otherwise; the line end that
-    stops it is not written.
+    lines:  of a model of independent lines, which writes one line by default
+
+    The line end that stops a sample is not part of it.
     """
     length, max_lines = options.length, options.max_lines
     if lines:
@@ -230,7 +242,7 @@ def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[
 
 
 def _until_stop(pieces: Iterator[str], stop: str | None) -> Iterator[str]:
-    """The pieces up to the stop text, of which a beginning is held back until it is clear."""
+    """The pieces before the stop text. A piece that may begin it is held back until it is clear."""
     if stop is None:
         yield from pieces
         return

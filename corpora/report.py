@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import charlm
-from charlm.language_model import LanguageModel
+from charlm import LanguageModel
 
 HERE = Path(__file__).resolve().parent
 if not __package__:  # run as a script, it has to find its own package
@@ -22,7 +22,7 @@ SAMPLES = 200
 
 
 def main(run: str) -> None:
-    model = charlm.load(run)
+    model = charlm.load(run, kind=LanguageModel)
     grammar = Grammar.read(HERE / "sentences.grammar")
     training = set(read_lines("sentences.txt"))
     for line in (*emblem(model, training), homophones(model), entropy(model, grammar)):

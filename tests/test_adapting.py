@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from charlm import LanguageModel
 from charlm.errors import ModelError, OptionError
-from charlm.language_model import LanguageModel
-from charlm.model.adapting import FLOOR, SMOOTHING, Adapting, AdaptOptions
 from charlm.model.config import ModelConfig
+from charlm.model.dynamic_evaluation import FLOOR, SMOOTHING, DynamicEvaluation
 from charlm.model.likelihood import text_logprob
-from charlm.model.network import Network, as_arrays
+from charlm.model.network import Network
 
 IDS = np.array([3, 4, 5, 6, 7, 1] * 40)
 
@@ -22,19 +22,17 @@ def small_network(**options: object) -> Network:
     return Network(config, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def by_torch(network: Network, ids: np.ndarray, options: AdaptOptions) -> float:
+def by_torch(network: Network, ids: np.ndarray, rate: float, decay: float, tokens: int) -> float:
     """The same with torch's own LSTM and loss."""
-    weights = {
-        n: torch.tensor(a, requires_grad=True) for n, a in as_arrays(network.state_dict()).items()
-    }
+    weights = {n: torch.tensor(a, requires_grad=True) for n, a in network.weights().items()}
     trained = {n: w.detach().clone() for n, w in weights.items()}
     means = dict.fromkeys(weights, torch.zeros(()))
     lstm = torch.nn.LSTM(8, 12)
     names = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b"}
     read = torch.tensor([0, *np.where(ids == 1, 0, ids)[:-1]])
     total, state = 0.0, (torch.zeros(1, 1, 12), torch.zeros(1, 1, 12))
-    for step, start in enumerate(range(0, len(ids), options.tokens), 1):
-        chunk = slice(start, start + options.tokens)
+    for step, start in enumerate(range(0, len(ids), tokens), 1):
+        chunk = slice(start, start + tokens)
         own = {n: weights[f"layers.0.{w}"] for n, w in names.items()}
         own["bias_hh_l0"] = torch.zeros(48)
         x = weights["embedding"][read[chunk]][:, None]
@@ -49,16 +47,21 @@ def by_torch(network: Network, ids: np.ndarray, options: AdaptOptions) -> float:
             for (name, w), g in zip(weights.items(), gradients, strict=True):
                 weight = 1 / step if step < 1 / SMOOTHING else SMOOTHING
                 means[name] = (1 - weight) * means[name] + weight * g**2
-                w -= options.rate * g / (means[name] ** 0.5 + FLOOR)
-                w += options.decay * (trained[name] - w)
+                w -= rate * g / (means[name] ** 0.5 + FLOOR)
+                w += decay * (trained[name] - w)
     return total
+
+
+def adapted_logprob(network: Network, tokens: int) -> float:
+    dynamic = DynamicEvaluation(network, 0.01)
+    return text_logprob(network, IDS, predict=(dynamic.predict_and_learn, tokens))
 
 
 @pytest.mark.parametrize("tokens", [2, 7, 16])
 def test_each_part_is_predicted_and_then_learnt(tokens: int) -> None:
-    network, options = small_network(), AdaptOptions(0.01, 0.02, tokens)
-    found = text_logprob(Adapting(network, options), IDS, one_by_one=tokens)
-    assert found == pytest.approx(by_torch(network, IDS, options), rel=1e-5)
+    network = small_network()
+    found = adapted_logprob(network, tokens)
+    assert found == pytest.approx(by_torch(network, IDS, 0.01, 0.02, tokens), rel=1e-5)
     plain = text_logprob(network, IDS)
     assert found > plain + 100
     assert text_logprob(network, IDS) == plain  # the network itself stays as it is
@@ -68,16 +71,13 @@ def test_each_part_is_predicted_and_then_learnt(tokens: int) -> None:
     "shape", [{"tied": True, "embedding": 12}, {"cutoffs": (3,)}, {"layers": 2}]
 )
 def test_it_learns_in_networks_of_other_shapes(shape: dict[str, object]) -> None:
-    network, options = small_network(**shape), AdaptOptions(0.01)
-    found = text_logprob(Adapting(network, options), IDS, one_by_one=16)
-    assert found > text_logprob(network, IDS) + 50
+    network = small_network(**shape)
+    assert adapted_logprob(network, 16) > text_logprob(network, IDS) + 50
 
 
 def test_a_model_predicts_its_text_better_when_it_adapts(model: LanguageModel) -> None:
     text = "a zebra in a zoo\n" * 30
-    plain, adapted = (
-        model.evaluate(text, reset_lines=False, adapt=a) for a in (None, AdaptOptions())
-    )
+    plain, adapted = (model.evaluate(text, reset_lines=False, adapt=a) for a in (False, True))
     assert adapted.logprob > plain.logprob + 50
     assert adapted.tokens == plain.tokens
     assert model.evaluate(text, reset_lines=False).logprob == plain.logprob
@@ -85,10 +85,14 @@ def test_a_model_predicts_its_text_better_when_it_adapts(model: LanguageModel) -
 
 def test_what_cannot_adapt_is_refused(model: LanguageModel) -> None:
     for rate in (0.0, -1.0, 1.0):
-        with pytest.raises(OptionError, match="--adapt-rate"):
-            AdaptOptions(rate)
-    with pytest.raises(OptionError, match="--adapt: needs a running text"):
-        model.evaluate("the cat\n", reset_lines=True, adapt=AdaptOptions())
-    spelled = ModelConfig(9, hidden=4, embedding=4, characters="recurrent", spelled=4, alphabet=5)
-    with pytest.raises(ModelError, match="--adapt: a character-aware model"):
-        Adapting(Network(spelled), AdaptOptions())
+        with pytest.raises(OptionError, match="`adapt_rate="):
+            model.evaluate("the cat\n", adapt=True, adapt_rate=rate)
+    with pytest.raises(OptionError, match=r"`adapt_rate=0\.1`: goes with `adapt`"):
+        model.evaluate("the cat\n", adapt_rate=0.1)
+    with pytest.raises(OptionError, match="`adapt`: needs a running text"):
+        model.evaluate("the cat\n", reset_lines=True, adapt=True)
+    config = ModelConfig(
+        9, hidden=4, embedding=4, characters="recurrent", char_features=4, alphabet=5
+    )
+    with pytest.raises(ModelError, match="the word features of a character-aware model"):
+        DynamicEvaluation(Network(config), 0.01)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from charlm import LanguageModel
 from charlm.errors import OptionError
-from charlm.language_model import LanguageModel
 from charlm.model.cache import Cache, CacheOptions
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import text_logprob

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import io
 import json
 import os
 import signal
@@ -16,12 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from charlm.cli import common
-from charlm.cli.evaluate import evaluate
-from charlm.language_model import LanguageModel
-from charlm.model.adapting import AdaptOptions
-from charlm.model.cache import CacheOptions
-from charlm.model.ngram import NgramOptions
+from charlm import LanguageModel
 
 
 def charlm(*arguments: object, cwd: Path | None = None, stdin: str | bytes = b"", **env: str):
@@ -164,7 +157,7 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
         "import sys\nfrom charlm.cli import main\n"
         "sys.argv[1:] = {arguments!r}\n"
         "try:\n main()\nexcept SystemExit as e:\n assert not e.code, e.code\n"
-        "loaded = {{'torch', 'sentencepiece', 'rich.table', 'numpy'}} & set(sys.modules)\n"
+        "loaded = {{'torch', 'sentencepiece', 'rich', 'numpy'}} & set(sys.modules)\n"
         "print(sorted(loaded), file=sys.stderr)\n"
     )
     for arguments, expected in (
@@ -177,8 +170,7 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
             [sys.executable, "-c", program.format(arguments=arguments)],
             capture_output=True, text=True, check=True, timeout=600,
         )  # fmt: skip
-        assert ran.stderr.splitlines()[-1] == expected or arguments == ["--help"]
-        assert "torch" not in ran.stderr.splitlines()[-1]
+        assert ran.stderr.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -189,17 +181,20 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
         (["train", "empty.txt"], "empty.txt: the corpus is empty"),
         (["train", "latin.txt"], "latin.txt, line 2: not utf-8 text"),
         (["train", "nul.txt"], "nul.txt, line 1: holds a NUL"),
-        (["train", "fine.txt", "--cell", "mamba"], "--cell mamba: there is no such cell"),
-        (["train", "fine.txt", "--minutes", "0"], "--minutes 0.0: must be more than 0"),
+        (
+            ["train", "fine.txt", "--cell", "mamba"],
+            "--cell mamba: choose lstm, gru, gru-simple or rnn",
+        ),
+        (["train", "fine.txt", "--minutes", "0"], "--minutes 0: must be more than 0"),
         (["train", "fine.txt", "--out", "here"], "here exists; add --force"),
         (["train", "fine.txt", "--resume"], "no run of fine to resume"),
         (["train", "fine.txt", "--valid", "gone.txt"], "gone.txt: no such file"),
-        (["score", "x"], "no model found: looked for --model, $CHARLM_MODEL"),
+        (["score", "x"], "no model: looked for --model, $CHARLM_MODEL"),
         (["score", "x", "--model", "fine.txt"], "fine.txt: not a charlm model"),
         (["score", "x", "--model", "gone"], "gone: no such model"),
         (["score", "x", "--model", "here"], "here: no model.safetensors in this folder"),
         (["score", "x", "--format", "xml"], "--format xml: choose"),
-        (["sample", "--temperature", "-1"], "--temperature -1.0: must be 0 or more"),
+        (["sample", "--temperature", "-1"], "--temperature -1: must be 0 or more"),
         (["evaluate", "gone.txt", "--model", "fine.txt"], "fine.txt: not a charlm model"),
         (["train", "fine.txt", "--out", "no", "--resume"], "no: no run to resume in this folder"),
         (["evaluate", "empty.txt", "--model", "gone"], "gone: no such model"),
@@ -226,12 +221,12 @@ def test_models_that_are_damaged_foreign_or_newer_are_refused(path: Path, tmp_pa
         "truncated": (lambda p: p.write_bytes(whole[: len(whole) // 2]), "a damaged one"),
         "foreign": (lambda p: save_file(weights, p), "not a charlm model"),
         "newer": (
-            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 1', b'{\\"format\\": 9')),
+            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 2', b'{\\"format\\": 9')),
             "a model of format 9",
         ),
         "own": (
             lambda p: p.write_bytes(whole.replace(b'\\"cell\\": \\"lstm', b'\\"cell\\": \\"mine')),
-            "its cell, mine, is none of charlm's",
+            "its cell, mine, is not one of charlm's",
         ),
     }
     for name, (write, words) in cases.items():
@@ -303,14 +298,14 @@ def test_fill_formats(both: Path, path: Path) -> None:
 def test_a_bidirectional_model_says_what_it_is_for(both: Path, corpus: Path) -> None:
     for command in (["score", "the cat"], ["sample"], ["evaluate", corpus]):
         message = failed(charlm(*command, "--model", both))
-        assert "is bidirectional: it fills blanks (charlm fill)" in message
+        assert "was trained with --task fill: it fills blanks (charlm fill)" in message
     scored = charlm("score", "--pseudo", "the cat sat", "--format", "json", "--model", both)
     assert {"pseudo_logprob", "pseudo_perplexity", "tokens"} < set(json.loads(scored.stdout))
     assert "pseudo-probability" in charlm(
         "score", "--pseudo", "the cat sat", "--format", "table", "--model", both
     ).stdout  # fmt: skip
     info = charlm("info", both).stdout
-    assert "convolutional spelling" in info and "each token given all others" in info
+    assert "convolutional characters" in info and "each token given all others" in info
 
 
 def test_embed_writes_tokens_lines_and_words(both: Path, path: Path, tmp_path: Path) -> None:
@@ -320,7 +315,7 @@ def test_embed_writes_tokens_lines_and_words(both: Path, path: Path, tmp_path: P
     assert ran.stdout == "text.safetensors\n", ran.stderr
     arrays = load_file(tmp_path / "text.safetensors")
     assert arrays["vectors"].shape == (16, 32) and arrays["lines"].tolist()[-1] == 2
-    assert "exists; remove it, or name another" in failed(
+    assert "exists; remove it, or use another --out" in failed(
         charlm("embed", text, "--model", path, cwd=tmp_path)
     )
     lines = charlm("embed", text, "--mean", "--out", "lines.npz", "--model", both, cwd=tmp_path)
@@ -357,34 +352,6 @@ def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -
     assert {row[0] for row in rows[1:]} == {str(path), "rnn"}
 
 
-def test_what_is_done_of_long_work_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = {}
-    for terminal in (True, False):
-        stderr = io.StringIO()
-        stderr.isatty = lambda answer=terminal: answer  # type: ignore[method-assign, misc]
-        monkeypatch.setattr(sys, "stderr", stderr)
-        times = iter([100.0, 103.0, 103.1, 110.0])
-        monkeypatch.setattr(common.time, "monotonic", lambda seen=times: next(seen))
-        with common.waiting() as progress:
-            for fraction in (0.25, 0.26, 0.5):
-                progress(fraction)
-        shown[terminal] = stderr.getvalue()
-    assert shown[True] == "\r\x1b[K 25% · 0:09 left\r\x1b[K 50% · 0:10 left\r\x1b[K"
-    assert shown[False] == ""
-
-
-def test_the_help_of_evaluate_names_the_settings_that_it_takes() -> None:
-    adapt, cache, ngram = AdaptOptions(), CacheOptions(1), NgramOptions()
-    expected = {
-        "adapt_rate": adapt.rate, "cache_flatness": cache.flatness,
-        "cache_weight": cache.weight, "ngram_weight": ngram.weight,
-    }  # fmt: skip
-    hints = inspect.signature(evaluate, eval_str=True).parameters
-    for name, value in expected.items():
-        (option,) = hints[name].annotation.__metadata__
-        assert option.help.endswith(f"else {value:g}."), name
-
-
 def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
     charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
     plain, cached, other = (
@@ -394,7 +361,7 @@ def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert cached < plain and cached != other
     alone = charlm("evaluate", corpus, "--cache-weight", 0.2, "--model", "run", cwd=tmp_path)
-    assert "--cache-weight: goes with --cache N" in failed(alone)
+    assert "--cache-weight 0.2: goes with --cache" in failed(alone)
 
 
 @pytest.mark.parametrize(

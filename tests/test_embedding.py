@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import charlm
+from charlm import LanguageModel
 from charlm.embedding import check_name, embed_lines, of_lines, of_tokens, save
 from charlm.errors import OptionError
-from charlm.language_model import LanguageModel
-from charlm.model.likelihood import Backend
+from charlm.model.backend import Backend
 from charlm.tokenizer import EOS, START
 
 LINES = ["the cat sat", "", "naïve 😀 dog", "a"]
@@ -23,10 +23,10 @@ Embed = Callable[[list[str]], list[np.ndarray]]
 def test_a_tokens_vector_is_the_state_after_it(model: LanguageModel) -> None:
     found = list(model.embed(LINES))
     for line, (vectors, ids, spans) in zip(LINES, found, strict=True):
-        state, expected = model.stepper.initial_state(1), []
-        _, state = model.stepper.step(np.array([START]), state)
+        state, expected = model.backends.numpy.initial_state(1), []
+        _, state = model.backends.numpy.step(np.array([START]), state)
         for id in ids:
-            _, state = model.stepper.step(np.array([id]), state)
+            _, state = model.backends.numpy.step(np.array([id]), state)
             expected.append(state[-1][0][0])
         np.testing.assert_allclose(vectors, np.array(expected).reshape(vectors.shape), atol=1e-5)
         assert len(vectors) == len(ids) == len(spans) == len(line)
@@ -40,7 +40,7 @@ def test_a_backend_is_asked_for_the_tokens_of_each_batch(
 
     def backends(tokens: int) -> Backend:
         asked.append(tokens)
-        return model.stepper
+        return model.backends.numpy
 
     monkeypatch.setattr("charlm.embedding.LINES_AT_ONCE", 2)
     assert len(list(embed_lines(backends, model.tokenizer, LINES))) == len(LINES)
@@ -51,11 +51,11 @@ def test_a_bidirectional_models_vectors_have_both_directions(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, bidirectional=True, steps=5, hidden=12, quiet=True)
+    model = charlm.train(corpus, task="fill", steps=5, hidden=12, quiet=True)
     (found,) = model.embed(["the cat"])
     assert found.vectors.shape == (7, 24)
-    state = model.stepper.initial_state(1)
-    y, _ = model.stepper.read(np.array([[EOS, *found.ids[::-1]]]), state, reverse=True)
+    state = model.backends.numpy.initial_state(1)
+    y, _ = model.backends.numpy.read(np.array([[EOS, *found.ids[::-1]]]), state, reverse=True)
     np.testing.assert_allclose(found.vectors[:, 12:], y[0, 1:][::-1], atol=1e-5)
     alone = next(iter(model.embed(["the"]))).vectors
     np.testing.assert_allclose(found.vectors[:3, :12], alone[:, :12], atol=1e-5)
@@ -97,7 +97,7 @@ def test_files_are_read_back_as_they_were(
 
 
 def test_other_kinds_of_files_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"--out a\.csv: end the name in \.npz or \.txt"):
+    with pytest.raises(OptionError, match=r"`out=a\.csv`: end the name in \.npz or \.txt"):
         check_name(Path("a.csv"), ".npz", ".txt")
 
 

@@ -14,8 +14,8 @@ from charlm.model.config import Dropout, ModelConfig
 from charlm.model.equations import Parameters
 from charlm.model.layers import Layer, Masks
 from charlm.model.network import Network, as_arrays, network_from
+from charlm.model.numpy_network import NumpyNetwork, log_softmax
 from charlm.model.recurrence import FUSED
-from charlm.model.stepper import Stepper, log_softmax
 
 # Every cell in every variant: cell and options of `ModelConfig`.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -280,7 +280,7 @@ def test_numpy_and_torch_give_the_same_logprobs(variant: str, network: str) -> N
     net = Network(config, generator=torch.Generator().manual_seed(3)).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    stepper = Stepper(config, as_arrays(net.state_dict()))
+    stepper = NumpyNetwork(config, as_arrays(net.state_dict()))
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(40, size=(3, 30)), rng.integers(1, 40, size=(3, 30))
     y, _ = stepper.read(inputs, stepper.initial_state(3))
@@ -298,9 +298,9 @@ def test_numpy_and_torch_give_the_same_logprobs(variant: str, network: str) -> N
 
 def test_the_stepper_needs_no_table_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(ModelConfig(30, hidden=16, embedding=8, highway=1)).eval()
-    tabulated = Stepper(network.config, as_arrays(network.state_dict()))
-    monkeypatch.setattr("charlm.model.stepper.TABLE_ENTRIES", 0)
-    plain = Stepper(network.config, as_arrays(network.state_dict()))
+    tabulated = NumpyNetwork(network.config, as_arrays(network.state_dict()))
+    monkeypatch.setattr("charlm.model.numpy_network.TABLE_ENTRIES", 0)
+    plain = NumpyNetwork(network.config, as_arrays(network.state_dict()))
     ids = np.array([3, 7])
     np.testing.assert_allclose(
         tabulated.step(ids, tabulated.initial_state(2))[0],
@@ -345,7 +345,7 @@ def test_weights_survive_the_way_through_numpy() -> None:
         ({"cell": "gru", "reset": "never"}, "--reset never: choose before or after"),
         ({"cell": "elman"}, "--cell elman: there is no such cell; choose lstm, gru"),
         ({"residual": True}, "--residual: the only layer has another number of features .* --lay"),
-        ({"bidirectional": True}, "--feedforward 0: --bidirectional needs one"),
+        ({"task": "fill"}, "--feedforward 0: --bidirectional needs one"),
         ({"characters": "both"}, "--characters both: choose recurrent or convolutional"),
     ],
 )

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import charlm
-from charlm.corpus.batches import LONGEST_LINE
+from charlm import FillModel, LanguageModel
+from charlm.corpus.lines import LONGEST_LINE
 from charlm.errors import InputError, ModelError, OptionError
-from charlm.language_model import LanguageModel
-from charlm.model.likelihood import both_sides, pseudo_logprobs
+from charlm.model.backend import Backend
+from charlm.model.pseudo_likelihood import both_sides, pseudo_logprobs
+from charlm.scoring import pseudo_score_sentences
 from charlm.tokenizer import UNK
 
 LEVELS = ("char", "byte", "word", "subword")
@@ -26,12 +28,12 @@ def both(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
     """Gives the bidirectional model of a level, trained once."""
     folder, previous = tmp_path_factory.mktemp("both"), Path.cwd()
     os.chdir(folder)
-    made: dict[str, LanguageModel] = {}
+    made: dict[str, FillModel] = {}
 
-    def of(level: str) -> LanguageModel:
+    def of(level: str) -> FillModel:
         if level not in made:
             made[level] = charlm.train(
-                corpus, out=level, level=level, bidirectional=True, hidden=32, quiet=True,
+                corpus, out=level, level=level, task="fill", hidden=32, quiet=True,
                 steps=300, dropout=0.0, precision="fp32",
             )  # fmt: skip
         return made[level]
@@ -54,9 +56,11 @@ def test_a_word_models_probabilities_are_its_softmax_at_the_place(both: Any) -> 
     model = both("word")
     (found,) = model.fill("the cat ___ at home", k=10**6)
     ids = model.tokenizer.encode("the cat sat at home").ids
-    y = both_sides(model.network, [ids])
+    y = both_sides(model.backends.torch, [ids])
     columns = np.arange(1, model.config.vocab)[:, None]
-    p = np.exp(model.network.logprobs(np.repeat(y[:, 2:3], len(columns), axis=0), columns))[:, 0]
+    p = np.exp(model.backends.torch.logprobs(np.repeat(y[:, 2:3], len(columns), axis=0), columns))[
+        :, 0
+    ]
     by_word = {model.tokenizer.token(int(k)): p[k - 1] for k in columns[2:, 0]}
     by_word = {word: p for word, p in by_word.items() if word not in ("<JOIN>", "▁")}
     assert {f.text for f in found} == set(by_word)
@@ -140,23 +144,21 @@ def test_what_cannot_be_filled_is_refused(both: Any) -> None:
                 lambda s: list(model.embed([s]))):  # fmt: skip
         with pytest.raises(InputError, match="one line at a time"):
             use("a\n___")
-    with pytest.raises(OptionError, match="-k 0"):
+    with pytest.raises(OptionError, match="`k=0`: must be 1 or more"):
         model.fill("a ___", k=0)
     assert model.fill("the cat ??? at home", blank="???")[0]
 
 
-def test_a_bidirectional_model_neither_scores_nor_writes(both: Any, model: LanguageModel) -> None:
-    bidirectional = both("char")
-    for use in (
-        lambda: bidirectional.score("the cat"),
-        lambda: bidirectional.evaluate("the cat\n"),
-        lambda: bidirectional.sample(),
-        lambda: bidirectional.stream(),
-    ):
-        with pytest.raises(ModelError, match="is bidirectional: it fills blanks"):
-            use()
-    with pytest.raises(ModelError, match=r"--pseudo: .* is no bidirectional model"):
-        model.iter_pseudo_scores(["the cat"])
+def test_a_model_has_the_methods_of_its_task_alone(both: Any, model: LanguageModel) -> None:
+    fill_model = both("char")
+    assert isinstance(charlm.load(fill_model.path), FillModel)
+    for name in ("score", "evaluate", "sample", "stream"):
+        assert hasattr(model, name) and not hasattr(fill_model, name)
+    assert hasattr(fill_model, "pseudo_score") and not hasattr(model, "pseudo_score")
+    with pytest.raises(ModelError, match=r"`task=fill`: it fills blanks .* with `task=lm`"):
+        charlm.load(fill_model.path, kind=LanguageModel)
+    with pytest.raises(ModelError, match=r"`task=lm`: it scores, samples and fills.* `task=fill`"):
+        charlm.load(model.path, kind=FillModel)
 
 
 def test_pseudo_scores_are_sums_over_the_tokens_and_say_what_they_are(both: Any) -> None:
@@ -164,7 +166,9 @@ def test_pseudo_scores_are_sums_over_the_tokens_and_say_what_they_are(both: Any)
     texts = ["the cat sat", "", "a dög"]
     found = list(model.iter_pseudo_scores(texts))
     ids = [model.tokenizer.encode(text).ids for text in texts]
-    for score, text, row in zip(found, texts, pseudo_logprobs(model.network, ids), strict=True):
+    for score, text, row in zip(
+        found, texts, pseudo_logprobs(model.backends.torch, ids), strict=True
+    ):
         assert score.text == text and score.tokens == len(row)
         assert score.logprob == pytest.approx(float(row.sum()), abs=1e-3)
     assert found[2].unknown == int((ids[2] == UNK).sum()) == 1
@@ -172,13 +176,15 @@ def test_pseudo_scores_are_sums_over_the_tokens_and_say_what_they_are(both: Any)
 
 
 def test_pseudo_scores_ask_for_a_backend_of_both_directions(both: Any) -> None:
-    model, asked = both("char"), []
-    model._backends = lambda tokens: asked.append(tokens) or model.stepper
-    try:
-        assert len(list(model.iter_pseudo_scores(["the cat", "", "a dog"]))) == 3
-    finally:
-        del model._backends
-    assert asked == [2 * (len("the cat") + len("a dog"))]
+    model, calls = both("char"), []
+
+    def backends(tokens: int) -> Backend:
+        calls.append(tokens)
+        return model.backends.numpy
+
+    sentences = ["the cat", "", "a dog"]
+    assert len(list(pseudo_score_sentences(backends, model.tokenizer, sentences))) == 3
+    assert calls == [2 * (len("the cat") + len("a dog"))]
 
 
 def test_the_card_of_a_bidirectional_model_is_its_pseudo_log_likelihood(
@@ -200,7 +206,7 @@ def test_a_bidirectional_model_is_validated_on_long_lines_too(corpus: Path, tmp_
     line = corpus.read_text(encoding="utf-8").replace("\n", " ").strip()
     (tmp_path / "line.txt").write_text(f"{line}\n", encoding="utf-8")
     model = charlm.train(
-        corpus, valid=tmp_path / "line.txt", out=tmp_path / "run", bidirectional=True, hidden=16,
+        corpus, valid=tmp_path / "line.txt", out=tmp_path / "run", task="fill", hidden=16,
         steps=20, quiet=True,
     )  # fmt: skip
     assert len(line) > LONGEST_LINE and model.card.valid_tokens == len(line)

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
 import charlm
+from charlm import LanguageModel
 from charlm.cli.gradients import _bars, gradients
 from charlm.errors import CharlmError, InputError, ModelError, OptionError
-from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig
 from charlm.model.equations import Parameters
 from charlm.model.gradients import gradient_norms
@@ -218,7 +218,7 @@ def test_what_cannot_be_followed_is_refused() -> None:
         with pytest.raises(InputError, match=f"too short \\({len(ids)} of the 2 tokens"):
             gradient_norms(random_network(), ids, STEPS)
     with pytest.raises(ModelError, match="train one without --bidirectional"):
-        gradient_norms(random_network(bidirectional=True, feedforward=1), IDS, STEPS)
+        gradient_norms(random_network(task="fill", feedforward=1), IDS, STEPS)
 
 
 def test_a_short_text_is_followed_to_its_beginning() -> None:
@@ -243,7 +243,7 @@ def folder(model: LanguageModel) -> Path:
 
 def test_formats_hold_the_same_numbers(folder: Path, model: LanguageModel, corpus: Path) -> None:
     expected = gradient_norms(
-        model.network, model.tokenizer.encode_ids(corpus.read_text(encoding="utf-8")), 7
+        model.backends.torch, model.tokenizer.encode_ids(corpus.read_text(encoding="utf-8")), 7
     )
     (line,) = command(folder, corpus, "--steps", 7, "--format", "json").stdout.splitlines()
     about = json.loads(line)

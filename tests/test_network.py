@@ -13,7 +13,7 @@ from charlm.model.layers import Highway, Masks, reversed_in_time
 from charlm.model.likelihood import both_sides, one_sided_logprobs, pseudo_logprobs
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.model.network import Network, as_arrays, network_from
-from charlm.model.stepper import Stepper
+from charlm.model.numpy_network import NumpyNetwork
 from charlm.tokenizer import EOS, START, train_tokenizer
 from charlm.tokenizer.letters import LONGEST_WORD, Letters
 
@@ -161,7 +161,7 @@ def test_training_and_the_table_for_evaluation_agree(spelling: tuple[Network, Le
     torch.testing.assert_close(network.vectors(ids), expected)
     network.vectors(ids).sum().backward()
     assert network.spelling.letters.grad is not None and network.spelling.letters.grad.any()
-    stepper = Stepper(network.config, as_arrays(network.eval().state_dict()))
+    stepper = NumpyNetwork(network.config, as_arrays(network.eval().state_dict()))
     np.testing.assert_allclose(
         stepper.vectors(ids.numpy()), expected.detach().numpy(), rtol=1e-5, atol=1e-5
     )
@@ -189,11 +189,11 @@ def test_letters_are_framed_and_unknown_ones_are_marked() -> None:
 
 # --- both directions ---
 
-BOTH = {"hidden": 8, "embedding": 6, "bidirectional": True, "feedforward": 1}
+BOTH = {"hidden": 8, "embedding": 6, "task": "fill", "feedforward": 1}
 
 
 def as_backends(network: Network) -> list[Any]:
-    return [network, Stepper(network.config, as_arrays(network.state_dict()))]
+    return [network, NumpyNetwork(network.config, as_arrays(network.state_dict()))]
 
 
 @pytest.mark.parametrize("layers", [1, 2])

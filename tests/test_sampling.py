@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from charlm import LanguageModel
 from charlm.errors import OptionError
-from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig
-from charlm.model.stepper import Stepper
+from charlm.model.numpy_network import NumpyNetwork
 from charlm.sampling import (
     SampleOptions,
     distribution,
@@ -21,7 +21,7 @@ from charlm.sampling import (
     limited,
     random_stream,
 )
-from charlm.scoring import score_sentences
+from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import train_tokenizer
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
@@ -71,15 +71,15 @@ def test_a_draw_never_has_probability_zero(seed: int, weights: list[float]) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"temperature": -1.0}, "--temperature -1"),
-        ({"temperature": float("nan")}, "--temperature nan"),
-        ({"top_k": 0}, "--top-k 0"),
-        ({"top_p": 1.5}, "--top-p 1.5"),
-        ({"min_p": 0.0}, "--min-p 0"),
-        ({"length": 0}, "--length 0"),
-        ({"max_lines": 0}, "--max-lines 0"),
-        ({"seed": -1}, "--seed -1"),
-        ({"stop": ""}, "--stop"),
+        ({"temperature": -1.0}, "`temperature=-1`"),
+        ({"temperature": float("nan")}, "`temperature=nan`"),
+        ({"top_k": 0}, "`top_k=0`"),
+        ({"top_p": 1.5}, "`top_p=1.5`"),
+        ({"min_p": 0.0}, "`min_p=0`"),
+        ({"length": 0}, "`length=0`"),
+        ({"max_lines": 0}, "`max_lines=0`"),
+        ({"seed": -1}, "`seed=-1`"),
+        ({"stop": ""}, "`stop`"),
     ],
 )
 def test_options_without_sense_are_refused(options: dict[str, float], words: str) -> None:
@@ -136,7 +136,7 @@ def test_a_lines_model_writes_one_line_and_a_document_model_goes_on(model: Langu
     assert len("".join(pieces)) == 500
 
 
-def random_stepper(level: str, text: str, seed: int = 0) -> tuple[Stepper, object]:
+def random_network(level: str, text: str, seed: int = 0) -> tuple[NumpyNetwork, object]:
     tokenizer = train_tokenizer(level, lambda: [text])
     config = ModelConfig(tokenizer.size, hidden=8, embedding=4)
     rng = np.random.default_rng(seed)
@@ -144,51 +144,51 @@ def random_stepper(level: str, text: str, seed: int = 0) -> tuple[Stepper, objec
         name: rng.normal(scale=0.4, size=shape).astype(np.float32)
         for name, shape in config.shapes().items()
     }
-    return Stepper(config, weights), tokenizer
+    return NumpyNetwork(config, weights), tokenizer
 
 
 def test_unknown_is_never_written() -> None:
-    stepper, tokenizer = random_stepper("char", "ab\n")
-    _, bias = stepper.output[0]
+    network, tokenizer = random_network("char", "ab\n")
+    _, bias = network.head.parts[0]
     bias[1] = 20.0  # <UNK> would nearly always be drawn
     options = SampleOptions(temperature=1.0)
-    (pieces,) = generate(stepper, tokenizer, "", options, [random_stream(1, 0)])
+    (pieces,) = generate(network, tokenizer, "", options, [random_stream(1, 0)])
     assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
 def test_a_word_that_the_prime_begins_is_completed() -> None:
     text = "the apple and the pear\nan apricot or a plum\n"
-    stepper, tokenizer = random_stepper("word", text)
+    network, tokenizer = random_network("word", text)
     options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
-    texts = generate(stepper, tokenizer, "the ap", options, randoms)
+    texts = generate(network, tokenizer, "the ap", options, randoms)
     found = {next(piece for piece in pieces if piece) for pieces in texts}
     assert found == {"ple", "ricot"}
 
 
 def test_texts_that_are_written_side_by_side_are_those_written_alone() -> None:
-    stepper, tokenizer = random_stepper("char", "abcdefgh\n")
+    network, tokenizer = random_network("char", "abcdefgh\n")
     options = SampleOptions(temperature=1.0, seed=5)
     limits = [30, 3, 12, 50, 1]
     alone = []
     for k, limit in enumerate(limits):
-        (pieces,) = generate(stepper, tokenizer, "ba", options, [random_stream(5, k)])
+        (pieces,) = generate(network, tokenizer, "ba", options, [random_stream(5, k)])
         alone.append("".join(islice(pieces, limit)))
     randoms = [random_stream(5, k) for k in range(len(limits))]
-    together = generate(stepper, tokenizer, "ba", options, randoms)
+    together = generate(network, tokenizer, "ba", options, randoms)
     order = [2, 0, 1, 4, 3]  # whichever is read first
     texts = {k: "".join(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
 
 
 def test_a_text_that_has_ended_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    stepper, tokenizer = random_stepper("char", "abcdefgh\n")
+    network, tokenizer = random_network("char", "abcdefgh\n")
     rows: list[int] = []
-    step = stepper.step
+    step = network.step
     monkeypatch.setattr(
-        stepper, "step", lambda ids, state: rows.append(len(ids)) or step(ids, state)
+        network, "step", lambda ids, state: rows.append(len(ids)) or step(ids, state)
     )
     texts = generate(
-        stepper, tokenizer, "", SampleOptions(), [random_stream(1, k) for k in range(3)]
+        network, tokenizer, "", SampleOptions(), [random_stream(1, k) for k in range(3)]
     )
     for length, expected in ((4, [3, 3, 3]), (3, []), (6, [1, 1])):
         written = limited(texts.pop(0), SampleOptions(length=length), lines=False)
@@ -203,24 +203,24 @@ def test_a_word_that_can_be_completed_is_not_called_unknown(
 ) -> None:
     words = train_tokenizer("word", lambda: ["the apple and the pear\n"])
     monkeypatch.setattr(model, "tokenizer", words)
-    assert model.unknown_in("the ap", prime=True) == []
-    assert model.unknown_in("zebra ap", prime=True) == ["zebra"]
+    assert model.unknown_in_prime("the ap") == []
+    assert model.unknown_in_prime("zebra ap") == ["zebra"]
     assert model.unknown_in("the ap") == ["ap"]
 
 
 def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     """χ² over the sentences of at most two letters, and all longer ones together."""
-    stepper, tokenizer = random_stepper("char", "ab\n", seed=4)
+    network, tokenizer = random_network("char", "ab\n", seed=4)
     sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
     draws = 3000
     options, randoms = SampleOptions(temperature=1.0), [random_stream(7, k) for k in range(draws)]
     texts = [
         "".join(limited(pieces, options, lines=True))
-        for pieces in generate(stepper, tokenizer, "", options, randoms)
+        for pieces in generate(network, tokenizer, "", options, randoms)
     ]
     expected = [
-        np.exp(sum(renormalised(stepper, score)))
-        for score in score_sentences(lambda tokens: stepper, tokenizer, sentences)
+        np.exp(sum(renormalised(network, score)))
+        for score in score_sentences(lambda tokens: network, tokenizer, sentences, ScoreOptions())
     ]
     expected.append(1 - sum(expected))
     observed = [texts.count(sentence) for sentence in sentences]
@@ -232,12 +232,12 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     assert chi_squared < 18.48  # the 99 % point at 7 degrees of freedom
 
 
-def renormalised(stepper: Stepper, score: object) -> list[float]:
+def renormalised(network: NumpyNetwork, score: object) -> list[float]:
     """A score's token log-probabilities, given that no token is `<UNK>`."""
-    state, read, found = stepper.initial_state(1), 0, []
+    state, read, found = network.initial_state(1), 0, []
     names = {"a": 3, "b": 4, "<EOS>": 1}
     for token in score.token_scores:  # type: ignore[attr-defined]
-        logits, state = stepper.step(np.array([read]), state)
+        logits, state = network.step(np.array([read]), state)
         p = np.exp(logits[0]) / np.exp(logits[0]).sum()
         found.append(token.logprob - np.log(1 - p[1]))
         read = names[token.token]

@@ -7,13 +7,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.language_model import LanguageModel
-from charlm.model.config import ModelConfig
-from charlm.model.likelihood import Backend, text_logprob
-from charlm.scoring import byte_length, scientific, score_sentences
+import charlm
+from charlm import LanguageModel
+from charlm.errors import OptionError
+from charlm.model.backend import Backend
+from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.likelihood import text_logprob
+from charlm.scores import byte_length, scientific
+from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]
@@ -22,9 +27,9 @@ SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun"
 def test_a_score_is_the_chain_rule_from_the_zero_state(model: LanguageModel) -> None:
     score = model.score("a cat")
     ids = [*model.tokenizer.encode("a cat").ids.tolist(), EOS]
-    state, read, logprobs = model.stepper.initial_state(1), START, []
+    state, read, logprobs = model.backends.numpy.initial_state(1), START, []
     for id in ids:
-        logits, state = model.stepper.step(np.array([read]), state)
+        logits, state = model.backends.numpy.step(np.array([read]), state)
         exponentials = np.exp(logits[0].astype(np.float64))
         logprobs.append(math.log(exponentials[id - 1] / exponentials.sum()))
         read = id
@@ -36,7 +41,7 @@ def test_a_score_is_the_chain_rule_from_the_zero_state(model: LanguageModel) -> 
 def test_the_empty_sentence_has_the_probability_of_an_empty_line(model: LanguageModel) -> None:
     score = model.score("")
     assert score.tokens == 1 and score.chars == 1
-    logits, _ = model.stepper.step(np.array([START]), model.stepper.initial_state(1))
+    logits, _ = model.backends.numpy.step(np.array([START]), model.backends.numpy.initial_state(1))
     p = np.exp(logits[0]) / np.exp(logits[0]).sum()
     assert score.logprob == pytest.approx(math.log(p[EOS - 1]), abs=1e-5)
     nothing = model.score("", eos=False)
@@ -64,35 +69,58 @@ def test_a_score_is_the_same_alone_in_a_batch_and_after_others(model: LanguageMo
 
 def test_numpy_and_torch_give_the_same_scores(model: LanguageModel) -> None:
     by_numpy, by_torch = (
-        list(score_sentences(lambda tokens, b=backend: b, model.tokenizer, SENTENCES))
-        for backend in (model.stepper, model.network)
+        list(
+            score_sentences(lambda tokens, b=backend: b, model.tokenizer, SENTENCES, ScoreOptions())
+        )
+        for backend in (model.backends.numpy, model.backends.torch)
     )
     for a, b in zip(by_numpy, by_torch, strict=True):
         assert abs(a.logprob - b.logprob) < 1e-4 * a.tokens
 
 
 def test_much_work_goes_to_torch_and_little_to_numpy(model: LanguageModel) -> None:
-    assert model._backends(10) is model.stepper
-    assert model._backends(10**9) is model.network
+    assert model.backends(10) is model.backends.numpy
+    assert model.backends(10**9) is model.backends.torch
 
 
 def test_torch_takes_over_once_much_has_been_scored(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh, tokens = LanguageModel(model.path), len("a cat") + 1
-    asked: list[tuple[int, object]] = []
+    fresh, tokens = charlm.load(model.path, kind=LanguageModel), len("a cat") + 1
+    calls: list[tuple[int, Backend]] = []
 
     def backends(more: int) -> Backend:
-        asked.append((more, chosen := choose(more)))
-        return chosen
+        calls.append((more, fresh.backends(more)))
+        return calls[-1][1]
 
-    choose = fresh._backends
-    monkeypatch.setattr(fresh, "_backends", backends)
     monkeypatch.setattr("charlm.scoring.SENTENCES_AT_ONCE", 2)
-    monkeypatch.setattr("charlm.language_model.TORCH_PAYS_FROM", 5 * tokens * fresh._flop_per_token)
-    scores = fresh.score(["a cat"] * 6)
-    assert asked == [(2 * tokens, fresh.stepper)] * 2 + [(2 * tokens, fresh.network)]
+    flop = 5 * tokens * 2 * multiplied_weights(fresh.config)
+    monkeypatch.setattr("charlm.model.backend.TORCH_PAYS_FROM", flop)
+    scores = list(score_sentences(backends, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))
+    by_numpy, by_torch = fresh.backends.numpy, fresh.backends.torch
+    assert calls == [(2 * tokens, by_numpy)] * 2 + [(2 * tokens, by_torch)]
     assert scores[-1].logprob == pytest.approx(scores[0].logprob, abs=1e-4)
+
+
+def test_a_backend_is_chosen_by_name_or_given(model: LanguageModel) -> None:
+    by_torch = charlm.load(model.path, backend="torch")
+    assert by_torch.backends(1) is by_torch.backends.torch
+    by_numpy = charlm.load(model.path, backend="numpy")
+    assert by_numpy.backends(10**12) is by_numpy.backends.numpy
+    given = charlm.load(model.path, backend=model.backends.numpy)
+    assert given.backends(10**12) is model.backends.numpy
+    for option in ("backend", "device"):
+        with pytest.raises(OptionError, match=f"`{option}=fpga`: choose"):
+            charlm.load(model.path, **{option: "fpga"})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scores_on_a_gpu_are_those_of_the_cpu(model: LanguageModel) -> None:
+    on_gpu = charlm.load(model.path, kind=LanguageModel, device="cuda")
+    assert on_gpu.backends.torch.device.type == "cuda"
+    for a, b in zip(on_gpu.score(SENTENCES), model.score(SENTENCES), strict=True):
+        assert abs(a.logprob - b.logprob) < 1e-4 * a.tokens
 
 
 @pytest.mark.parametrize("prefix", ["", "the c", "a bird s", "xq"])
@@ -172,9 +200,9 @@ def test_a_long_text_in_streams_scores_as_in_one(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = model.tokenizer.encode_ids("the cat sat on the mat\na dog sang at home\n" * 300)
-    in_streams = text_logprob(model.stepper, ids)
+    in_streams = text_logprob(model.backends.numpy, ids)
     monkeypatch.setattr("charlm.model.likelihood.LONGEST_SINGLE", 10**9)
-    in_one = text_logprob(model.stepper, ids)
+    in_one = text_logprob(model.backends.numpy, ids)
     assert in_streams != in_one and abs(in_streams - in_one) < 1e-5 * len(ids)
 
 
@@ -223,7 +251,7 @@ def test_scientific_notation_is_the_number(log10: float) -> None:
 def test_unknown_characters_are_counted_and_named(model: LanguageModel) -> None:
     assert model.score("ж cat ж").unknown == 2
     assert model.unknown_in("ж cat Ω ж") == ["ж", "Ω"]
-    assert model.unknown_in("the c", prime=True) == []
+    assert model.unknown_in_prime("the c") == []
     assert [t.token for t in model.score("ж").token_scores] == ["<UNK>", "<EOS>"]
 
 

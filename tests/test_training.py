@@ -20,23 +20,25 @@ import torch
 from safetensors.numpy import load_file
 
 import charlm
+from charlm import LanguageModel
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
-from charlm.language_model import LanguageModel
 from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.layers import Stack
 from charlm.model.network import Network
-from charlm.runs import make_free_folder
+from charlm.tasks.lm import TextValidation
+from charlm.training.clock import Clock
 from charlm.training.optimizer import BETAS, AdamW
+from charlm.training.options import TrainOptions
 from charlm.training.recipe import (
     HIDDEN_SIZES,
     ROWS_OF_TAIL,
     Recipe,
-    TrainOptions,
     choose,
     softmax_rows,
     split_softmax,
 )
-from charlm.training.trainer import Clock, Trainer, schedule
-from charlm.training.validation import Validation
+from charlm.training.run_folder import RunFolder
+from charlm.training.trainer import Trainer, schedule
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
@@ -171,10 +173,10 @@ def test_matrices_shrink_by_weight_decay_times_the_learning_rate(corpus: Path) -
             corpus, hidden=8, steps=1, lr=0.01, weight_decay=decay, precision="fp32", quiet=True,
             out=f"runs/{decay}",
         )  # fmt: skip
-        kept[decay] = run.stepper.embedding
+        kept[decay] = run.backends.numpy.encoder.embedding
     # One step, at the warm-up's first rate: the rest of the update is the same.
     shrunk = kept[0.0] - kept[10.0]
-    start = Network(run.config, generator=torch.Generator().manual_seed(1)).embedding
+    start = Network(run.config, generator=torch.Generator().manual_seed(1)).encoder.embedding
     rate = 0.01 * schedule(0)
     np.testing.assert_allclose(shrunk, 10 * rate * start.detach().numpy(), rtol=1e-3, atol=1e-7)
 
@@ -187,18 +189,18 @@ def test_recipes_survive_json() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cell": "transformer"}, "--cell transformer.*lstm"),
-        ({"level": "letter"}, "--level letter.*char"),
-        ({"minutes": 0}, "--minutes 0: must be more than 0"),
-        ({"epochs": -1}, "--epochs -1"),
-        ({"steps": 0}, "--steps 0"),
-        ({"minutes": 1, "steps": 5}, "--minutes and --steps"),
-        ({"layers": 9}, "--layers 9"),
-        ({"dropout": 1.0}, "--dropout 1.0"),
-        ({"weight_decay": -0.1}, "--weight-decay -0.1"),
-        ({"valid_fraction": 0.0}, "--valid-fraction 0.0"),
-        ({"precision": "fp8"}, "--precision fp8"),
-        ({"lines": True, "unit": "paragraph"}, "--lines and --unit paragraph"),
+        ({"cell": "transformer"}, "`cell=transformer`.*lstm"),
+        ({"level": "letter"}, "`level=letter`.*char"),
+        ({"minutes": 0}, "`minutes=0`: must be more than 0"),
+        ({"epochs": -1}, "`epochs=-1`"),
+        ({"steps": 0}, "`steps=0`"),
+        ({"minutes": 1, "steps": 5}, "`minutes` and `steps`"),
+        ({"layers": 9}, "`layers=9`"),
+        ({"dropout": 1.0}, "`dropout=1`"),
+        ({"weight_decay": -0.1}, "`weight_decay=-0.1`"),
+        ({"valid_fraction": 0.0}, "`valid_fraction=0`"),
+        ({"precision": "fp8"}, "`precision=fp8`"),
+        ({"lines": True, "unit": "paragraph"}, "`lines` and `unit=paragraph`"),
     ],
 )
 def test_options_without_sense_are_refused(options: dict[str, Any], words: str) -> None:
@@ -216,25 +218,28 @@ def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
 
 def test_a_clock_counts_earlier_seconds_and_keeps_a_reserve() -> None:
     recipe = recipe_for(10**6, minutes=1.0)
-    clock = Clock(recipe, 100, time.monotonic() - 10, earlier=20)
+    started = time.monotonic() - 10
+    clock = Clock(recipe, 100, started=started, earlier=20)
     assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
-    clock.reserve = 15
-    assert clock.fraction(0) == pytest.approx(30 / 45, abs=0.01)
-    clock.start_up = 25  # of the 30 seconds: what comes before the first step is no training
-    assert clock.fraction(0) == pytest.approx(5 / 20, abs=0.01)
-    epochs = Clock(recipe_for(10**6, epochs=2.0), 100, time.monotonic(), 0)
+    reserved = Clock(recipe, 100, started=started, earlier=20, reserve=15)
+    assert reserved.fraction(0) == pytest.approx(30 / 45, abs=0.01)
+    assert reserved.start(25) == 25  # of the 30 seconds: start-up is not training
+    assert reserved.fraction(0) == pytest.approx(5 / 20, abs=0.01)
+    epochs = Clock(recipe_for(10**6, epochs=2.0), 100, started=time.monotonic())
     assert [epochs.fraction(s) for s in (0, 100, 200, 300)] == [0, 0.5, 1, 1]
-    late = Clock(recipe, 100, time.monotonic() - 60, earlier=0)
-    late.start_up = 60  # all of the budget went for the start: a second of training all the same
+    late = Clock(recipe, 100, started=time.monotonic() - 60)
+    late.start(60)  # starting used all of the budget: there is still a second of training
     assert late.fraction(0) < 0.5
+    now = Clock(recipe, 100, started=time.monotonic() - 5)
+    assert now.start() == pytest.approx(5, abs=0.01) and now.fraction(0) < 0.01
 
 
 def test_the_time_left_counts_training_alone() -> None:
-    clock = Clock(recipe_for(10**6, minutes=1.0), 100, time.monotonic() - 25, earlier=0)
-    clock.start_up, clock.reserve = 20, 10
+    clock = Clock(recipe_for(10**6, minutes=1.0), 100, started=time.monotonic() - 25, reserve=10)
+    clock.start(20)
     assert clock.left(clock.fraction(0)) == pytest.approx(60 - 10 - 25, abs=0.1)
-    steps = Clock(recipe_for(10**6, steps=300), 100, time.monotonic() - 30, earlier=0)
-    steps.start_up = 20
+    steps = Clock(recipe_for(10**6, steps=300), 100, started=time.monotonic() - 30)
+    steps.start(20)
     assert steps.left(steps.fraction(100)) == pytest.approx(20, abs=0.1)
     assert steps.left(0) == math.inf
 
@@ -248,7 +253,7 @@ def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
     )
     now = itertools.count(60.0, 0.25)  # so much later whenever the time is asked for
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
-    monkeypatch.setattr("charlm.training.trainer.time", clock)
+    monkeypatch.setattr("charlm.training.clock.time", clock)
     charlm.train(corpus, minutes=2, started=0.0, hidden=8, quiet=True)
     assert fractions[0] < 0.01 and 0.5 < fractions[-1] < 1 and fractions == sorted(fractions)
 
@@ -300,14 +305,16 @@ def test_a_lines_model_knows_its_lines_as_well_from_zero_as_carried(corpus: Path
 def test_independent_lines_are_validated_one_by_one(model: LanguageModel) -> None:
     ids = model.tokenizer.encode_ids("the cat sat\na bird\nmy aunt\n")
     bounds = np.array([0, 12, 19, 27])
-    apart = Validation(ids, bounds, lines=True)
+    apart = TextValidation(ids, bounds, lines=True)
     score = model.evaluate(["the cat sat\n", "a bird\n"], reset_lines=True)
     cut = apart.first(22)  # within the third line, which is left out
     assert cut.predicted == score.tokens == 19 and apart.first(99).predicted == 27
-    assert cut.loss(model.stepper) == pytest.approx(-score.logprob / score.tokens, abs=1e-5)
-    assert apart.loss(model.stepper) != pytest.approx(apart.loss_carried(model.stepper), abs=1e-6)
+    assert cut.loss(model.backends.numpy) == pytest.approx(-score.logprob / score.tokens, abs=1e-5)
+    assert apart.loss(model.backends.numpy) != pytest.approx(
+        apart.loss_carried(model.backends.numpy), abs=1e-6
+    )
     no_line = apart.first(5)
-    assert no_line.loss(model.stepper) == no_line.loss_carried(model.stepper)
+    assert no_line.loss(model.backends.numpy) == no_line.loss_carried(model.backends.numpy)
 
 
 def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> None:
@@ -352,9 +359,9 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
     first = charlm.train(corpus, steps=20, **SMALL)
     with pytest.raises(OptionError, match=r"the run is finished; .* more than 20 steps"):
         charlm.train(corpus, resume=True, quiet=True)
-    with pytest.raises(OptionError, match="--steps 10: the run's budget is 20 steps"):
+    with pytest.raises(OptionError, match="`steps=10`: the run's budget is 20 steps"):
         charlm.train(corpus, resume=True, quiet=True, steps=10)
-    with pytest.raises(OptionError, match="--minutes 9"):
+    with pytest.raises(OptionError, match="`minutes=9`"):
         charlm.train(corpus, resume=True, quiet=True, minutes=9)
     more = charlm.train(corpus, resume=True, quiet=True, steps=120)
     assert more.path == first.path
@@ -367,11 +374,11 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
 
 def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) -> None:
     charlm.train(corpus, steps=5, **SMALL)
-    with pytest.raises(OptionError, match="--hidden 64: the run was started with 16"):
+    with pytest.raises(OptionError, match="`hidden=64`: the run was started with 16"):
         charlm.train(corpus, resume=True, quiet=True, steps=9, hidden=64)
-    with pytest.raises(OptionError, match=r"--cell gru: .* lstm"):
+    with pytest.raises(OptionError, match=r"`cell=gru`: .* lstm"):
         charlm.train(corpus, resume=True, quiet=True, steps=9, cell="gru")
-    with pytest.raises(OptionError, match=r"--hidden 16: .* with 8|--seed 1: .* with 2"):
+    with pytest.raises(OptionError, match=r"`hidden=16`: .* with 8|`seed=1`: .* with 2"):
         charlm.train(corpus, steps=2, **{**SMALL, "seed": 2, "hidden": 8}, out="seeded")
         charlm.train(corpus, out="seeded", resume=True, quiet=True, steps=9, seed=1)
     other = tmp_path / "corpus.txt"
@@ -385,11 +392,11 @@ def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) 
 def test_run_folders_are_never_overwritten_unasked(corpus: Path, tmp_path: Path) -> None:
     runs = [charlm.train(corpus, steps=2, **SMALL).path.parent for _ in range(2)]
     assert [str(run) for run in runs] == ["runs/corpus", "runs/corpus-2"]
-    with pytest.raises(InputError, match="exists; add --force"):
+    with pytest.raises(InputError, match="exists; add `force`"):
         charlm.train(corpus, out="runs/corpus", steps=2, **SMALL)
     Path("mine").mkdir()
     Path("mine/precious.txt").touch()
-    with pytest.raises(InputError, match="mine is no run folder and is not replaced"):
+    with pytest.raises(InputError, match="mine is not a run folder and is not replaced"):
         charlm.train(corpus, out="mine", force=True, steps=2, **SMALL)
     before = weights(runs[0])
     forced = charlm.train(corpus, out="runs/corpus", force=True, steps=3, **{**SMALL, "hidden": 8})
@@ -401,7 +408,7 @@ def test_run_folders_are_never_overwritten_unasked(corpus: Path, tmp_path: Path)
 def test_the_model_trained_last_is_the_one_that_is_loaded(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelError, match=r"looked for --model, \$CHARLM_MODEL and .*runs"):
+    with pytest.raises(ModelError, match=r"looked for `model`, \$CHARLM_MODEL and .*runs"):
         charlm.load()
     charlm.train(corpus, steps=2, **SMALL)
     charlm.train(corpus, out="elsewhere/mine", steps=2, **SMALL)
@@ -455,17 +462,18 @@ def test_a_stream_that_restarts_starts_from_the_zero_state(
 ) -> None:
     states: list[torch.Tensor] = []
     restarts: list[np.ndarray] = []
-    loss, update = Network.loss, Trainer._update
+    forward, update = Stack.forward, Trainer._update
 
-    def watched_loss(self: Network, inputs: Any, targets: Any, state: Any, *more: Any) -> Any:
-        states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
-        return loss(self, inputs, targets, state, *more)
+    def watched_forward(self: Stack, x: Any, state: Any, *more: Any) -> Any:
+        if self.training:
+            states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
+        return forward(self, x, state, *more)
 
     def watched_update(self: Trainer, batch: Any, rate: float) -> None:
         restarts.append(batch.restarted)
         update(self, batch, rate)
 
-    monkeypatch.setattr(Network, "loss", watched_loss)
+    monkeypatch.setattr(Stack, "forward", watched_forward)
     monkeypatch.setattr(Trainer, "_update", watched_update)
     charlm.train(corpus, lines=True, steps=120, **SMALL)
     states = states[-120:]  # those before measured this machine's speed
@@ -503,7 +511,7 @@ def test_a_step_without_finite_gradient_is_left_out(
     model = charlm.train(corpus, steps=60, **SMALL)
     assert model.card.valid_nats < 3
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: torch.tensor(math.inf))
-    with pytest.raises(CharlmError, match=r"training diverged.*lower --lr"):
+    with pytest.raises(CharlmError, match=r"training diverged.*lower `lr`"):
         charlm.train(corpus, steps=200, **SMALL)
 
 
@@ -595,16 +603,19 @@ def test_a_model_that_learnt_nothing_comes_with_a_warning(
 def test_a_folder_that_another_training_has_just_made_is_left_alone(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlm.training.train._check_target", lambda target, force: None)
+    monkeypatch.setattr("charlm.training.run_folder.check_target", lambda out, force: None)
     other = Path("made")
     other.mkdir()
     (other / "train.tokens").touch()
-    with pytest.raises(InputError, match="made exists; add --force"):
+    with pytest.raises(InputError, match="made exists; add `force`"):
         charlm.train(corpus, out=other, **SMALL)
     assert [file.name for file in other.iterdir()] == ["train.tokens"]
-    assert [make_free_folder(other).name for _ in range(2)] == ["made-2", "made-3"]
+    assert [RunFolder.make("made", None, force=False).path.name for _ in range(2)] == [
+        "made",
+        "made-2",
+    ]
 
 
 def test_force_goes_with_a_folder_only(corpus: Path) -> None:
-    with pytest.raises(OptionError, match="--force: goes with --out"):
+    with pytest.raises(OptionError, match="`force`: goes with `out`"):
         charlm.train(corpus, force=True, steps=2)

@@ -1,36 +1,48 @@
-"""The command line: one file a command, each of which parses, calls the library and renders."""
+"""The command line: one file a command. A command parses, calls the library and renders."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from charlm import __version__
-from charlm.cli.embed import embed
-from charlm.cli.evaluate import evaluate
-from charlm.cli.fill import fill
-from charlm.cli.gradients import gradients
-from charlm.cli.info import info
-from charlm.cli.sample import sample
-from charlm.cli.score import score
-from charlm.cli.train import train
+from charlm.cli.options import LazyGroup, as_flags
 from charlm.errors import CharlmError
+
+
+class Commands(LazyGroup):
+    """The commands. The line about each is the first line of its own help."""
+
+    panels: ClassVar[dict[str, dict[str, str]]] = {
+        "Make a model": {
+            "train": "Train a model of a text.",
+            "info": "Show a model's card, its configuration and its training curve.",
+        },
+        "Use it": {
+            "score": "Give the probability of sentences, or the surprisal of every token.",
+            "evaluate": "Measure the perplexity and the bits per character of whole texts.",
+            "sample": "Write text like the training text.",
+            "fill": "Fill blanks: the most probable words, by what stands before and after.",
+        },
+        "Look inside": {
+            "embed": "Write the vectors of tokens, lines or words to a file.",
+            "gradients": "Show how far back gradients reach.",
+        },
+    }
+
 
 app = typer.Typer(
     name="charlm",
-    help="Small recurrent language models of your own text: train, score, sample.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, sample, fill, evaluate, embed, gradients, info):
-    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,7 +63,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: what a user can cause is one line on stderr and an exit code."""
+    """Run the command line. An error of the user is one line on stderr and an exit code."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,7 +71,7 @@ def main() -> None:
     try:
         app()
     except CharlmError as error:
-        _fail(error, str(error), error.exit_code, debug)
+        _fail(error, as_flags(str(error)), error.exit_code, debug)
     except Exception as error:
         _fail(error, f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
 

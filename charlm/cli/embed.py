@@ -1,4 +1,4 @@
-"""`charlm embed`: vectors of the tokens of a text, and of words."""
+"""`charlm embed`: vectors of tokens, lines and words."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli.common import (
+    DeviceOption,
     EncodingOption,
     ModelOption,
-    load_named,
+    load_model,
     note,
     read_lines,
     text_encoding,
     warn_unknown,
-    write,
 )
+from charlm.cli.records import write
 from charlm.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from charlm.embedding import LineVectors
-    from charlm.language_model import LanguageModel
+    from charlm.tasks.base import TrainedModel
 
 BINARY = (".safetensors", ".npz")
 TEXT = (".txt", ".vec")
@@ -35,7 +36,9 @@ def embed(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE", help="A text, or with --words a list of words.", show_default=False
+            metavar="FILE",
+            help="A text; with --words a list of words, one a line.",
+            show_default=False,
         ),
     ] = None,
     model: ModelOption = None,
@@ -43,49 +46,50 @@ def embed(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where to write: .safetensors or .npz, with --words .txt too; else FILE's name "
-            "and .safetensors.",
-            show_default=False,
+            help="Where to write: .safetensors or .npz, with --words .txt too. [default: the "
+            "name of FILE with .safetensors]",
         ),
     ] = None,
     mean: Annotated[
-        bool, typer.Option("--mean", help="One vector a line, the mean of its tokens'.")
+        bool, typer.Option("--mean", help="One vector a line: the mean of its tokens.")
     ] = False,
     words: Annotated[
         bool,
         typer.Option(
-            "--words", help="Vectors of words by themselves; without FILE of the whole vocabulary."
+            "--words", help="Vectors of single words; without FILE of the whole vocabulary."
         ),
     ] = False,
     encoding: EncodingOption = "utf-8",
+    device: DeviceOption = "auto",
 ) -> None:
-    """Write a vector for each token of a text, or for words: numbers for other programs."""
+    """Write the vectors of tokens, lines or words to a file."""
     from charlm.corpus.reading import Corpus
     from charlm.embedding import check_name, of_lines, of_tokens, save
+    from charlm.tasks.base import TrainedModel
 
     if file is None and not words:
-        raise InputError("name a text to embed, or add --words for the vectors of the vocabulary")
+        raise InputError("name a text to embed, or add `words` for the vectors of the vocabulary")
     if mean and words:
-        raise InputError("--mean and --words: give only one of them")
+        raise InputError("`mean` and `words`: give only one of them")
     target = out or Path(f"{'words' if file is None else Corpus([file]).name}.safetensors")
     check_name(target, *BINARY, *(TEXT if words else ()))
     if target.exists():
-        raise InputError(f"{target} exists; remove it, or name another file with --out")
-    loaded = load_named(model)
+        raise InputError(f"{target} exists; remove it, or use another `out`")
+    loaded = load_model(model, TrainedModel, device)
     lines = list(read_lines(file, text_encoding(loaded, encoding))) if file else None
     if lines is not None and not any(lines):
         raise InputError(f"{file}: the file is empty; there is nothing to embed")
     if words:
         _words(loaded, lines and [word for word in lines if word], target)
     else:
-        found = _lines(loaded, lines or [])
-        arrays = of_lines(found) if mean else of_tokens(found)
+        vectors = _lines(loaded, lines or [])
+        arrays = of_lines(vectors) if mean else of_tokens(vectors)
         save(target, arrays)
         _note_size(arrays["vectors"])
     write(str(target))
 
 
-def _lines(model: LanguageModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+def _lines(model: TrainedModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
     from charlm.tokenizer import UNK
 
     unknown: dict[str, None] = {}
@@ -96,7 +100,7 @@ def _lines(model: LanguageModel, lines: list[str]) -> Iterator[tuple[str, LineVe
     warn_unknown(unknown)
 
 
-def _words(model: LanguageModel, words: list[str] | None, target: Path) -> None:
+def _words(model: TrainedModel, words: list[str] | None, target: Path) -> None:
     import numpy as np
 
     from charlm import word_vectors
@@ -106,7 +110,7 @@ def _words(model: LanguageModel, words: list[str] | None, target: Path) -> None:
         warn_unknown(word for word in words if model.word_id(word) is None)
     names = model.vocabulary if words is None else words
     if target.suffix in TEXT and (bad := next((n for n in names if n.split() != [n]), None)):
-        raise InputError(f"{bad!r}: no word in a text file of vectors has a space; write .npz")
+        raise InputError(f"{bad!r}: a word in a text file of vectors has no space; write .npz")
     vectors = model.word_vectors(words)
     if target.suffix in TEXT:
         word_vectors.write(target, names, vectors)

@@ -1,28 +1,30 @@
-"""`charlm fill`: what may stand in a blank."""
+"""`charlm fill`: words that fit into a blank."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.common import (
-    ModelOption,
+from charlm.cli.common import ModelOption, load_model, note, read_lines, text_encoding, warn_unknown
+from charlm.cli.options import with_options
+from charlm.cli.records import (
     choose_format,
-    load_named,
-    note,
-    read_lines,
-    text_encoding,
-    tsv_row,
-    warn_unknown,
+    format_option,
     write,
+    write_json,
     write_table,
+    write_tsv,
 )
+from charlm.errors import ModelError
+from charlm.filling import Filler, FillOptions
 
-FORMATS = ("table", "tsv", "json")
+COLUMNS = ("sentence", "blank", "rank", "filler", "probability")
+Fillers = list[list[Filler]]
 
 
+@with_options(FillOptions)
 def fill(
     texts: Annotated[
         list[str] | None,
@@ -33,40 +35,66 @@ def fill(
         ),
     ] = None,
     model: ModelOption = None,
-    k: Annotated[int, typer.Option("-k", "--number", help="Fillers of each blank.")] = 5,
-    blank: Annotated[str, typer.Option(help="What marks a blank.")] = "___",
-    format: Annotated[
-        str | None,
-        typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
-    ] = None,
+    format: Annotated[str | None, format_option()] = None,
+    **options: Any,
 ) -> None:
-    """Fill blanks: the likeliest words for each, by what stands before and after it."""
-    chosen = choose_format(format, FORMATS)
-    loaded = load_named(model)
-    for number, text in enumerate(texts or read_lines("-", text_encoding(loaded, "utf-8")), 1):
-        found = loaded.fill(text, k=k, blank=blank)
-        filled = text
-        for fillers in found:
-            filled = filled.replace(blank, fillers[0].text if fillers else " ", 1)
-        warn_unknown(loaded.unknown_in(filled))
-        for place, fillers in enumerate(found, start=1):
-            if not fillers:
-                note(f"nothing fits in blank {place} of {text!r}; is there a space missing by it?")
-        rows = [
-            (place, rank, filler)
-            for place, fillers in enumerate(found, start=1)
-            for rank, filler in enumerate(fillers, start=1)
+    """Fill blanks: the most probable words, by what stands before and after."""
+    chosen = choose_format(format)
+    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
+
+    settings = FillOptions(**options)
+    loaded = load_model(model, TrainedModel)
+    if not isinstance(loaded, LanguageModel | FillModel):
+        raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
+
+    def filled() -> Iterator[tuple[str, Fillers]]:
+        for text in texts or read_lines("-", text_encoding(loaded, "utf-8")):
+            fillers = loaded.fill(text, **options)
+            _warn(text, fillers, settings.blank, loaded)
+            yield text, fillers
+
+    {"table": _table, "tsv": _tsv, "json": _json}[chosen](filled())
+
+
+def _warn(text: str, fillers: Fillers, blank: str, model: Any) -> None:
+    """Warn about unknown pieces of the filled text, and about blanks without a filler."""
+    for number, best in enumerate(fillers, start=1):
+        text = text.replace(blank, best[0].text if best else " ", 1)
+        if not best:
+            note(f"nothing fits in blank {number} of {text!r}; is there a space missing by it?")
+    warn_unknown(model.unknown_in(text))
+
+
+def _table(results: Iterable[tuple[str, Fillers]]) -> None:
+    columns = [("blank", "right"), ("filler", "left"), ("probability", "right")]
+    for text, fillers in results:
+        write(text)
+        write_table(
+            columns,
+            (
+                (str(blank), filler.text, f"{filler.probability:.4f}")
+                for blank, best in enumerate(fillers, start=1)
+                for filler in best
+            ),
+        )
+
+
+def _tsv(results: Iterable[tuple[str, Fillers]]) -> None:
+    rows = (
+        (sentence, blank, rank, filler.text, filler.probability)
+        for sentence, (_, fillers) in enumerate(results, start=1)
+        for blank, best in enumerate(fillers, start=1)
+        for rank, filler in enumerate(best, start=1)
+    )
+    write_tsv((dict(zip(COLUMNS, row, strict=True)) for row in rows), COLUMNS)
+
+
+def _json(results: Iterable[tuple[str, Fillers]]) -> None:
+    for text, fillers in results:
+        blanks = [
+            [{"filler": filler.text, "probability": filler.probability} for filler in best]
+            for best in fillers
         ]
-        if chosen == "json":
-            blanks = [[{"filler": f.text, "probability": f.probability} for f in b] for b in found]
-            write(json.dumps({"text": text, "blanks": blanks}, ensure_ascii=False))
-        elif chosen == "tsv":
-            if number == 1:
-                write(tsv_row(["sentence", "blank", "rank", "filler", "probability"]))
-            for place, rank, filler in rows:
-                write(tsv_row([number, place, rank, filler.text, filler.probability]))
-        else:
-            write(text)
-            columns = [("blank", "right"), ("filler", "left"), ("probability", "right")]
-            shown = ((str(place), f.text, f"{f.probability:.4f}") for place, _, f in rows)
-            write_table(columns, shown)
+        write_json({"text": text, "blanks": blanks})

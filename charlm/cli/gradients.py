@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,32 +9,29 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from charlm.cli.common import (
-    EncodingOption,
+from charlm.cli.common import EncodingOption, load_model, note, text_encoding, warn_unknown
+from charlm.cli.records import (
     choose_format,
-    load_named,
-    note,
-    text_encoding,
-    tsv_row,
-    warn_unknown,
+    format_option,
     write,
+    write_json,
     write_table,
+    write_tsv,
 )
 from charlm.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from charlm.language_model import LanguageModel
     from charlm.model.config import ModelConfig
     from charlm.model.gradients import GradientNorms
+    from charlm.tasks.lm import LanguageModel
 
-FORMATS = ("table", "tsv", "json")
 PLOTS = (".png", ".svg")
 ROWS = 31  # of a table, at most
 WIDTH = 76  # of a table, about
 
 
 class Measured(NamedTuple):
-    """A model by the name it goes by in the output, and what was found."""
+    """A model, its name in the output, and its gradient norms."""
 
     name: str
     config: ModelConfig
@@ -47,45 +43,47 @@ def gradients(
         list[str],
         typer.Argument(
             metavar="[MODEL]... TEXT",
-            help="Model files or folders, else as --model elsewhere; then a text, or its file.",
+            help="Model files or folders [default: as --model elsewhere]; then a text, or its "
+            "file.",
             show_default=False,
         ),
     ],
     steps: Annotated[int, typer.Option(metavar="K", help="How many steps back.")] = 60,
-    format: Annotated[
-        str | None,
-        typer.Option(metavar="table|tsv|json", help="Else a table on a terminal, TSV in a pipe."),
-    ] = None,
+    format: Annotated[str | None, format_option()] = None,
     plot: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE.png|FILE.svg", help="Draw it too, by matplotlib.", show_default=False
-        ),
+        typer.Option(metavar="FILE.png|FILE.svg", help="Also draw a plot with matplotlib."),
     ] = None,
     encoding: EncodingOption = "utf-8",
 ) -> None:
-    """Show how far back gradients reach: the norm of a token's loss by the states before it."""
-    chosen = choose_format(format, FORMATS)
+    """Show how far back gradients reach.
+
+    The figure is the norm of the gradient of a token's loss, with respect to the state K steps
+    before the token.
+    """
+    chosen = choose_format(format)
     if steps < 1:
-        raise OptionError(f"--steps {steps}: must be 1 or more")
+        raise OptionError(f"`steps={steps}`: must be 1 or more")
     if plot is not None:
         _check_plot(Path(plot))
     *models, text = arguments
-    named: list[str | None] = [*models] or [None]
-    found = [_measured(model, text, steps, encoding) for model in named]
-    {"table": _table, "tsv": _tsv, "json": _json}[chosen](found)
+    names: list[str | None] = [*models] or [None]
+    curves = [_measured(model, text, steps, encoding) for model in names]
+    {"table": _table, "tsv": _tsv, "json": _json}[chosen](curves)
     if plot is not None:
-        _write_plot(Path(plot), found)
+        _write_plot(Path(plot), curves)
         note(f"plot: {plot}")
 
 
 def _measured(model: str | None, text: str, steps: int, encoding: str) -> Measured:
-    loaded = load_named(model)
+    from charlm.tasks.lm import LanguageModel
+
+    loaded = load_model(model, LanguageModel)
     text = _text(loaded, text, encoding)
     from charlm.model.gradients import gradient_norms
 
     ids = loaded.tokenizer.encode_ids(text)
-    norms = gradient_norms(loaded.network, ids, steps)
+    norms = gradient_norms(loaded.backends.torch, ids, steps)
     warn_unknown(loaded.unknown_in(text))
     if norms.steps < steps:
         note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")
@@ -93,7 +91,7 @@ def _measured(model: str | None, text: str, steps: int, encoding: str) -> Measur
 
 
 def _text(model: LanguageModel, text: str, encoding: str) -> str:
-    """What the file of this name holds; if there is none, the text itself."""
+    """The content of the file with this name; if there is no such file, the text itself."""
     path = Path(text)
     try:
         if not text or not path.exists():
@@ -109,16 +107,16 @@ def _text(model: LanguageModel, text: str, encoding: str) -> str:
     return "".join(Corpus([path], model.card.unit, text_encoding(model, encoding)).blocks())
 
 
-def _curves(found: Sequence[Measured]) -> Iterator[tuple[str, list[float]]]:
+def _curves(results: Sequence[Measured]) -> Iterator[tuple[str, list[float]]]:
     """Each model's norms by name: of the hidden state, and of the cell if there is one."""
-    for name, _, norms in found:
+    for name, _, norms in results:
         yield f"{name} dh", norms.dh.tolist()
         if norms.dc is not None:
             yield f"{name} dc", norms.dc.tolist()
 
 
-def _table(found: Sequence[Measured]) -> None:
-    names, curves = zip(*_curves(found), strict=True)
+def _table(results: Sequence[Measured]) -> None:
+    names, curves = zip(*_curves(results), strict=True)
     bars = _bars(curves, max(WIDTH // len(curves) - 10, 4))
     longest = max(map(len, curves))
     write_table(
@@ -128,7 +126,7 @@ def _table(found: Sequence[Measured]) -> None:
             for k in range(0, longest, -(-longest // ROWS))
         ),
     )
-    for name, _, norms in found:
+    for name, _, norms in results:
         write(f"{name}: {_described(norms)}")
 
 
@@ -152,23 +150,30 @@ def _described(norms: GradientNorms) -> str:
     return f"the gradient of h {change} {every} ({norms.decay:.4f} nats/step)"
 
 
-def _tsv(found: Sequence[Measured]) -> None:
-    write(tsv_row(["model", "k", "dh", "dc"]))
-    for name, _, norms in found:
-        for k, dh in enumerate(norms.dh):
-            write(tsv_row([name, k, dh, "" if norms.dc is None else norms.dc[k]]))
+def _tsv(results: Sequence[Measured]) -> None:
+    records = (
+        {"model": name, "k": k, "dh": dh, "dc": "" if norms.dc is None else norms.dc[k]}
+        for name, _, norms in results
+        for k, dh in enumerate(norms.dh)
+    )
+    write_tsv(records)
 
 
-def _json(found: Sequence[Measured]) -> None:
-    for name, config, norms in found:
+def _json(results: Sequence[Measured]) -> None:
+    for name, config, norms in results:
         about = {
-            "model": name, "cell": config.cell, "layers": config.layers, "hidden": config.hidden,
-            "steps": norms.steps, "windows": norms.windows,
+            "model": name,
+            "cell": config.cell,
+            "layers": config.layers,
+            "hidden": config.hidden,
+            "steps": norms.steps,
+            "windows": norms.windows,
             "decay_nats_per_step": _finite(norms.decay),
             "half_life_steps": _finite(norms.half_life),
-            "dh": norms.dh.tolist(), "dc": None if norms.dc is None else norms.dc.tolist(),
-        }  # fmt: skip
-        write(json.dumps(about, ensure_ascii=False))
+            "dh": norms.dh.tolist(),
+            "dc": None if norms.dc is None else norms.dc.tolist(),
+        }
+        write_json(about)
 
 
 def _finite(value: float) -> float | None:
@@ -180,21 +185,21 @@ def _check_plot(path: Path) -> None:
     from importlib.util import find_spec
 
     if path.suffix.lower() not in PLOTS:
-        raise OptionError(f"--plot {path}: the file's name must end in {' or '.join(PLOTS)}")
+        raise OptionError(f"`plot={path}`: the file's name must end in {' or '.join(PLOTS)}")
     if not path.parent.is_dir():
-        raise OptionError(f"--plot {path}: there is no folder {path.parent}")
+        raise OptionError(f"`plot={path}`: there is no folder {path.parent}")
     if find_spec("matplotlib") is None:
-        raise OptionError("--plot needs matplotlib; install it with `pip install matplotlib`")
+        raise OptionError("`plot` needs matplotlib; install it with `pip install matplotlib`")
 
 
-def _write_plot(path: Path, found: Sequence[Measured]) -> None:
+def _write_plot(path: Path, results: Sequence[Measured]) -> None:
     from matplotlib.figure import Figure
 
     from charlm.files import replacing
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for name, norms in _curves(found):
+    for name, norms in _curves(results):
         style = "--" if name.endswith(" dc") else "-"
         axes.semilogy(norms, style, label=name)
     axes.set_xlabel("k, steps back")

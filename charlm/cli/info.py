@@ -1,7 +1,8 @@
-"""`charlm info`: what a model is."""
+"""`charlm info`: the card of a model."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from charlm.cli.common import write
+from charlm.cli.records import write, write_json
+from charlm.progress import sparkline
 
 
 def info(
@@ -17,43 +19,45 @@ def info(
         str | None,
         typer.Argument(
             metavar="[MODEL]",
-            help="A model file or its folder; else as --model elsewhere.",
+            help="A model file or its folder. [default: as --model elsewhere]",
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show a model's card, its configuration and its training curve."""
-    import dataclasses
-
-    from charlm.language_model import load
+    from charlm.api import load
 
     loaded = load(model)
     card, config = loaded.card, loaded.config
     shapes = config.shapes()
-    shapes.pop("spelled", None)  # made of the other weights
+    shapes.pop("char_features", None)  # computed from the other weights
     weights = sum(map(math.prod, shapes.values()))
     curve = _curve(loaded.path.parent / "metrics.jsonl")
     if as_json:
         about = {
-            "path": str(loaded.path), "weights": weights, "level": loaded.tokenizer.level,
-            "model": dataclasses.asdict(config), "card": dataclasses.asdict(card), "curve": curve,
-        }  # fmt: skip
-        write(json.dumps(about, ensure_ascii=False))
+            "path": str(loaded.path),
+            "task": loaded.task,
+            "weights": weights,
+            "level": loaded.tokenizer.level,
+            "model": dataclasses.asdict(config),
+            "card": dataclasses.asdict(card),
+            "curve": curve,
+        }
+        write_json(about)
         return
-    from charlm.training.reporter import sparkline
-
-    both_sides = "each token given all others, " if config.bidirectional else ""
-    kind = "independent lines" if card.lines or config.bidirectional else "one document"
+    kind = "independent lines" if loaded.independent_lines else "one document"
     way, nats = "each line alone", card.valid_lines
     if card.lines:
         way, nats = "state carried", card.valid_carried
+    note = f"{loaded.validation_note}, " if loaded.validation_note else ""
     rows = {
         "model": str(loaded.path),
+        "task": f"{loaded.task}: {loaded.purpose}",
         "network": f"{config.described()}, {weights:,} weights",
         "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
-        "validation": both_sides
+        "validation": note
         + _validation(card.valid_nats, card.valid_bits_per_char, card.valid_is_held_out),
         way: "" if nats is None else f"{nats:.4f} nats/token",
         "trained": f"{card.trained}; {card.seconds:.0f} s",
@@ -76,7 +80,7 @@ def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
 
 
 def _curve(path: Path) -> list[float]:
-    """The validation losses that were written as training went; none if the file is not there."""
+    """The validation losses during training; empty if there is no such file."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()

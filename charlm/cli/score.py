@@ -1,39 +1,47 @@
-"""`charlm score`: how probable sentences are."""
+"""`charlm score`: the probability of sentences."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm.cli.common import (
+    DeviceOption,
     EncodingOption,
     ModelOption,
-    choose_format,
-    load_named,
+    load_model,
     note,
     read_lines,
     text_encoding,
-    tsv_row,
     warn_unknown,
+)
+from charlm.cli.options import with_options
+from charlm.cli.records import (
+    choose_format,
+    format_option,
     write,
+    write_json,
     write_table,
+    write_tsv,
 )
 from charlm.errors import InputError, OptionError
+from charlm.scoring import ScoreOptions
 
 if TYPE_CHECKING:
-    from charlm.scoring import SentenceScore
+    from charlm.scores import SentenceScore, TokenScore
+    from charlm.tasks.base import TrainedModel
 
-FORMATS = ("table", "tsv", "json", "kenlm")
+TOKEN_COLUMNS = ("sentence", "token", "logprob", "log10prob", "bits", "start", "end")
 
 
+@with_options(ScoreOptions)
 def score(
     texts: Annotated[
         list[str] | None,
@@ -44,55 +52,54 @@ def score(
         ),
     ] = None,
     file: Annotated[
-        str | None, typer.Option(help="Score the lines of this file; - is standard input.")
+        str | None,
+        typer.Option(metavar="FILE", help="Score the lines of a file; - is standard input."),
     ] = None,
     model: ModelOption = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="table|tsv|json|kenlm", help="Else a table on a terminal, TSV in a pipe."
-        ),
-    ] = None,
-    context: Annotated[
-        str, typer.Option(help="Text before each sentence, not scored itself.")
-    ] = "",
-    no_eos: Annotated[
-        bool, typer.Option("--no-eos", help="Leave out the end of the line.")
-    ] = False,
+    format: Annotated[str | None, format_option("kenlm")] = None,
     pseudo: Annotated[
         bool,
-        typer.Option("--pseudo", help="A bidirectional model's pseudo-log-likelihood instead."),
+        typer.Option("--pseudo", help="Pseudo-log-likelihood, by a model of --task fill."),
     ] = False,
     encoding: EncodingOption = "utf-8",
+    device: DeviceOption = "auto",
+    **options: Any,
 ) -> None:
-    """Say how probable sentences are: log P, surprisal, perplexity, token by token if you like."""
-    chosen = choose_format(format, FORMATS)
+    """Give the probability of sentences, or the surprisal of every token."""
+    chosen = choose_format(format, "kenlm")
     if texts and file:
-        raise InputError("give sentences or --file, not both")
-    if pseudo and (context or no_eos or chosen == "kenlm"):
-        raise OptionError("--pseudo: goes with none of --context, --no-eos and --format kenlm")
-    loaded = load_named(model)
-    sentences = texts if texts else read_lines(file or "-", text_encoding(loaded, encoding))
+        raise InputError("give sentences or `file`, not both")
+    if pseudo and (options or chosen == "kenlm"):
+        raise OptionError("`pseudo`: goes with none of `context`, `eos=False` and `format=kenlm`")
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
+
+    def sentences(loaded: TrainedModel) -> Iterable[str]:
+        return texts or read_lines(file or "-", text_encoding(loaded, encoding))
+
     scores: Iterator[SentenceScore]
     if pseudo:
-        scores = loaded.iter_pseudo_scores(sentences)
+        fill_model = load_model(model, FillModel, device)
+        scores = fill_model.iter_pseudo_scores(sentences(fill_model))
     else:
-        scores = loaded.iter_scores(sentences, context=context, eos=not no_eos)
+        language_model = load_model(model, LanguageModel, device)
+        scores = language_model.iter_scores(sentences(language_model), **options)
     unknown: dict[str, None] = {}
     writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]
-    writer(_noting_unknown(scores, unknown), tokens)
+    writer(_collect_unknown(scores, unknown), tokens)
     sys.stdout.flush()
     warn_unknown(unknown)
     for text in texts or ():
         if text == "-" or os.path.isfile(text):  # noqa: PTH113  # a long name is no error here
-            file = shlex.quote(text)
-            note(f"warning: {text!r} was scored as a sentence; for the lines: --file {file}")
+            name = shlex.quote(text)
+            note(f"warning: {text!r} was scored as a sentence; for the lines: --file {name}")
 
 
-def _noting_unknown(
+def _collect_unknown(
     scores: Iterable[SentenceScore], unknown: dict[str, None]
 ) -> Iterator[SentenceScore]:
+    """The scores; the pieces of text that are unknown are entered in `unknown`."""
     for score in scores:
         if score.unknown:
             pieces = [score.text[t.start : t.end] for t in score.token_scores if t.is_unknown]
@@ -108,16 +115,26 @@ def _table(scores: Iterable[SentenceScore], tokens: bool) -> None:
     scores = iter(scores)
     first = list(islice(scores, 1))
     prefix = first[0].prefix if first else ""
-    columns = [(f"{prefix}probability", "right"), ("bits", "right"), ("bits/char", "right"),
-               ("perplexity", "right"), ("unknown", "right"), ("text", "left")]  # fmt: skip
-    write_table(
-        columns,
-        (
-            (s.probability, f"{s.bits:.1f}", f"{s.bits_per_char:.3f}", f"{s.perplexity:.2f}",
-             str(s.unknown or ""), s.text)
-            for s in chain(first, scores)
-        ),
-    )  # fmt: skip
+    columns = [
+        (f"{prefix}probability", "right"),
+        ("bits", "right"),
+        ("bits/char", "right"),
+        ("perplexity", "right"),
+        ("unknown", "right"),
+        ("text", "left"),
+    ]
+    write_table(columns, map(_table_row, chain(first, scores)))
+
+
+def _table_row(s: SentenceScore) -> tuple[str, ...]:
+    return (
+        s.probability,
+        f"{s.bits:.1f}",
+        f"{s.bits_per_char:.3f}",
+        f"{s.perplexity:.2f}",
+        str(s.unknown or ""),
+        s.text,
+    )
 
 
 def _token_table(score: SentenceScore) -> None:
@@ -132,49 +149,54 @@ def _token_table(score: SentenceScore) -> None:
 
 def _tsv(scores: Iterable[SentenceScore], tokens: bool) -> None:
     if tokens:
-        write(tsv_row(["sentence", "token", "logprob", "log10prob", "bits", "start", "end"]))
-        for number, score in enumerate(scores, start=1):
-            for t in score.token_scores:
-                log10 = t.logprob / math.log(10)
-                write(tsv_row([number, t.token, t.logprob, log10, t.bits, t.start, t.end]))
+        records = (
+            {"sentence": number, **_token_record(token)}
+            for number, score in enumerate(scores, start=1)
+            for token in score.token_scores
+        )
+        write_tsv(records, TOKEN_COLUMNS)
         return
-    heading = None
-    for score in scores:
-        values = score.to_json()
-        values["text"] = values.pop("text")  # last, where it may be long
-        if heading is None:
-            heading = list(values)
-            write(tsv_row(heading))
-        write(tsv_row(values.values()))
+    write_tsv(map(_text_last, scores))
+
+
+def _text_last(score: SentenceScore) -> dict[str, Any]:
+    """The record of a score. The text comes last, since it may be long."""
+    record = score.to_json()
+    text = record.pop("text")
+    return {**record, "text": text}
 
 
 def _json(scores: Iterable[SentenceScore], tokens: bool) -> None:
     for score in scores:
-        values = score.to_json()
+        record = score.to_json()
         if tokens:
-            values["token_scores"] = [
-                {
-                    "token": t.token,
-                    "logprob": t.logprob,
-                    "bits": t.bits,
-                    "start": t.start,
-                    "end": t.end,
-                }
-                for t in score.token_scores
-            ]
-        write(json.dumps(values, ensure_ascii=False))
+            record["token_scores"] = [_token_record(token) for token in score.token_scores]
+            for token in record["token_scores"]:
+                del token["log10prob"]
+        write_json(record)
+
+
+def _token_record(t: TokenScore) -> dict[str, Any]:
+    return {
+        "token": t.token,
+        "logprob": t.logprob,
+        "log10prob": t.logprob / math.log(10),
+        "bits": t.bits,
+        "start": t.start,
+        "end": t.end,
+    }
 
 
 def _kenlm(scores: Iterable[SentenceScore], tokens: bool) -> None:
-    """As KenLM's `query` prints it; the n-gram's length is how many tokens are looked at."""
+    """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
     total = known = 0.0
     count = oov = 0
     for score in scores:
         parts = []
-        for place, t in enumerate(score.token_scores, start=2):
+        for length, t in enumerate(score.token_scores, start=2):
             log10 = t.logprob / math.log(10)
             name = "</s>" if t.is_line_end else t.token
-            parts.append(f"{name}={0 if t.is_unknown else t.id} {place} {log10:.6g}")
+            parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {log10:.6g}")
             known += 0.0 if t.is_unknown else log10
         write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
         total, count, oov = total + score.log10prob, count + score.tokens, oov + score.unknown

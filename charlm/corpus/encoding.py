@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.reading import Corpus, Survey
+from charlm.corpus.reading import Corpus, CorpusStats
 from charlm.files import replacing
 from charlm.tokenizer import EOS, Blocks, Tokenizer
-from charlm.tokenizer.base import narrowest
+from charlm.tokenizer.base import narrowest_dtype
 
 COUNTED_AT_ONCE = 1 << 22
 
@@ -33,7 +33,8 @@ class TokenFile:
         """The token file that `encode_to_file` wrote at `path` for a vocabulary of this size."""
         tokens, lines = _paths(path)
         return cls(
-            np.memmap(tokens, narrowest(vocab), mode="r"), np.memmap(lines, np.int64, mode="r")
+            np.memmap(tokens, narrowest_dtype(vocab), mode="r"),
+            np.memmap(lines, np.int64, mode="r"),
         )
 
     def counts(self, vocab: int) -> NDArray[np.int64]:
@@ -46,7 +47,7 @@ class TokenFile:
 
 def encode_to_file(blocks: Iterable[str], tokenizer: Tokenizer, path: Path) -> TokenFile:
     """Encode a text block by block, in bounded memory, to two files beside `path`."""
-    dtype = narrowest(tokenizer.size)
+    dtype = narrowest_dtype(tokenizer.size)
     with (
         replacing(_paths(path)[0]) as tokens,
         replacing(_paths(path)[1]) as lines,
@@ -73,7 +74,7 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 
 def split_off_validation(
-    corpus: Corpus, survey: Survey, fraction: float, lines: bool
+    corpus: Corpus, survey: CorpusStats, fraction: float, lines: bool
 ) -> tuple[Blocks, Blocks]:
     """The training and the validation part of a corpus, each to be read as often as need be.
 

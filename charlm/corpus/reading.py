@@ -30,7 +30,7 @@ RAW = "utf-8-raw"
 
 
 @dataclass(frozen=True)
-class Survey:
+class CorpusStats:
     """What one pass over a corpus finds."""
 
     chars: int
@@ -102,7 +102,7 @@ class Corpus:
                 yield "".join(parts)
                 parts = [line]
 
-    def survey(self) -> Survey:
+    def stats(self) -> CorpusStats:
         """Read everything once. Raises InputError for what cannot be read or is empty."""
         digest, chars, lines, wrapped = hashlib.sha256(), 0, 0, False
         for block in self.blocks():
@@ -113,7 +113,7 @@ class Corpus:
             digest.update(block.encode("utf-8", "surrogatepass"))
         if chars == lines:  # nothing but line ends
             raise InputError(f"{self._described()}: the corpus is empty; there is nothing to learn")
-        return Survey(chars, lines, digest.hexdigest(), wrapped)
+        return CorpusStats(chars, lines, digest.hexdigest(), wrapped)
 
     def _described(self) -> str:
         return ", ".join("standard input" if p == "-" else str(p) for p in self.paths)

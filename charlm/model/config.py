@@ -1,4 +1,4 @@
-"""What a network looks like, apart from its weights."""
+"""The shape of a network: everything but its weights."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 from charlm.errors import OptionError
 from charlm.model.equations import CELLS, Cell, lstm
+from charlm.options import Choices, Range
 
-# The variants that cells have: the arguments of their functions in `equations`.
+# The variants of cells: the arguments of the functions in `equations`.
 VARIANTS = ("activation", "forget_gate", "peepholes", "reset")
-CHARACTERS = ("recurrent", "convolutional")
-LETTER_FEATURES = 16
-# Convolutions over so many letters; w letters have w parts of the features, as in Kim et al.
+LAYERS, EXTRA_LAYERS, FEATURES = Range(1, 4), Range(0, 4), Range(1)
+CHARACTERS = Choices(("recurrent", "convolutional"))
+CHARACTER_EMBEDDING = 16  # features of a character's vector
+# Filter widths in characters. Width w has a share w of the features (Kim et al. 2016).
 WIDTHS = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a language model: embedding, `layers` recurrent layers, softmax.
+    """The shape of a network: an encoder (ids → states) and a head (states → distribution).
 
     vocab:      number of token ids V, the three special ones included
     cell:       a name in `equations.CELLS`
@@ -30,21 +31,21 @@ class ModelConfig:
     hidden:     features H of each layer's hidden state
     embedding:  features E of a token's vector
     tied:       the softmax uses the embedding's vectors (needs E = H)
-    cutoffs:    rows of the softmax, ascending, at which its tails start; none: a plain softmax.
-                Else p(k) is softmax(head)[k] for the rows before the first, and
-                softmax(head)[tail j]·softmax(tail j)[k] for those of tail j: as Grave et al.
-                (2017), but with all features for every row
+    cutoffs:    rows of the softmax, ascending, at which its tails start; empty for a plain
+                softmax. With tails, p(k) is softmax(head)[k] for the rows before the first tail,
+                and softmax(head)[tail j]·softmax(tail j)[k] for the rows of tail j, as Grave et
+                al. (2017), but with all features for every row
 
     activation, forget_gate, peepholes, reset:  variants of the cell; None for its default
     layer_norm:     layer normalisation of the gates within the cell
-    residual:       a layer's input is added to its output, where both have as many features
+    residual:       a layer's input is added to its output where both have the same size
     feedforward:    feed-forward layers between the top recurrent layer and the softmax
     highway:        highway layers between the embedding and the first recurrent layer
-    bidirectional:  a second stack of layers reads the line from its end; both are joined by the
-                    first feed-forward layer, of which there is at least one
-    characters:     a word's vector comes from its letters too, "recurrent" or "convolutional"
-    spelled:        features of that part of a word's vector
-    alphabet:       different letters
+    bidirectional:  a second stack of layers reads the line from its end. The first feed-forward
+                    layer joins both directions, so there is at least one
+    characters:     a word's vector also comes from its characters: "recurrent" or "convolutional"
+    char_features:  features of that part of a word's vector
+    alphabet:       number of different characters
 
     Raises OptionError, naming the option and the value.
     """
@@ -66,7 +67,7 @@ class ModelConfig:
     highway: int = 0
     bidirectional: bool = False
     characters: str | None = None
-    spelled: int = 0
+    char_features: int = 0
     alphabet: int = 0
 
     def __post_init__(self) -> None:
@@ -74,49 +75,46 @@ class ModelConfig:
         edges = (0, *self.cutoffs, self.vocab - 1)
         if self.cutoffs and not all(a < b for a, b in pairwise(edges)):
             raise OptionError(f"cutoffs {self.cutoffs}: must ascend from 1 to {self.vocab - 2}")
-        if not 1 <= self.layers <= 4:
-            raise OptionError(f"--layers {self.layers}: must be 1, 2, 3 or 4")
-        for name in ("hidden", "embedding"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{name} {getattr(self, name)}: must be 1 or more")
-        for name in ("feedforward", "highway"):
-            if not 0 <= getattr(self, name) <= 4:
-                raise OptionError(f"--{name} {getattr(self, name)}: must be from 0 to 4")
+        LAYERS.check("layers", self.layers)
+        FEATURES.check("hidden", self.hidden)
+        FEATURES.check("embedding", self.embedding)
+        EXTRA_LAYERS.check("feedforward", self.feedforward)
+        EXTRA_LAYERS.check("highway", self.highway)
+        if self.characters is not None:
+            CHARACTERS.check("characters", self.characters)
         if self.tied and self.embedding != self.hidden:
             raise OptionError(
                 f"a tied embedding needs {self.hidden} features, not {self.embedding}"
             )
         if self.residual and self.layers == 1 and self.inputs != self.hidden:
             raise OptionError(
-                "--residual: the only layer has another number of features than what it reads; "
-                "give --layers 2 or more"
+                "`residual=True`: the only layer has a different number of features than its "
+                "input; use `layers=2` or more"
             )
-        if self.characters not in (None, *CHARACTERS):
-            raise OptionError(f"--characters {self.characters}: choose {' or '.join(CHARACTERS)}")
         if self.bidirectional and not self.feedforward:
-            raise OptionError("--feedforward 0: --bidirectional needs one such layer or more")
-        _ = self.recurrence  # refuses cells and variants that do not exist
+            raise OptionError(
+                "`feedforward=0`: a network that reads from both sides needs one such layer or more"
+            )
+        _ = self.recurrence  # refuses unknown cells and variants
 
     @cached_property
     def recurrence(self) -> Cell:
-        """The cell, in the variant that is asked for."""
+        """The cell in its variant."""
         if self.cell not in CELLS:
-            raise OptionError(
-                f"--cell {self.cell}: there is no such cell; choose {', '.join(CELLS)}"
-            )
-        own = inspect.signature(CELLS[self.cell]).parameters
-        asked = {n: getattr(self, n) for n in VARIANTS if getattr(self, n) is not None}
-        for name, value in asked.items():
-            if name not in own:
-                having = [c for c in CELLS if name in inspect.signature(CELLS[c]).parameters]
+            raise OptionError(f"`cell={self.cell}`: no such cell; choose {', '.join(CELLS)}")
+        known = inspect.signature(CELLS[self.cell]).parameters
+        variants = {n: getattr(self, n) for n in VARIANTS if getattr(self, n) is not None}
+        for name, value in variants.items():
+            if name not in known:
+                cells = [c for c in CELLS if name in inspect.signature(CELLS[c]).parameters]
                 raise OptionError(
-                    f"{_option(name, value)}: is not for --cell {self.cell}, but for --cell "
-                    f"{' or '.join(having)}"
+                    f"`{name}={value}`: is not for `cell={self.cell}`, but for "
+                    + " or ".join(f"`cell={cell}`" for cell in cells)
                 )
-        return CELLS[self.cell](**asked)
+        return CELLS[self.cell](**variants)
 
     def described(self) -> str:
-        """In words: the size, and what is special about it."""
+        """In words: the size, and what is special about the network."""
         many = self.layers > 1
         size = (
             f"{self.layers} × {self.hidden} {self.cell}"
@@ -126,7 +124,7 @@ class ModelConfig:
         values = {name: getattr(self, name) for name in VARIANTS}
         parts = [size, *(f"{name} {v}" for name, v in values.items() if v and isinstance(v, str))]
         parts += ["no forget gate"] if self.forget_gate is False else []
-        parts += [f"{self.characters} spelling"] if self.characters else []
+        parts += [f"{self.characters} characters"] if self.characters else []
         for name, text in (("highway", "highway"), ("feedforward", "feed-forward")):
             count = getattr(self, name)
             parts += [f"{count} {text} layer{'s' * (count > 1)}"] if count else []
@@ -139,27 +137,44 @@ class ModelConfig:
 
     @property
     def inputs(self) -> int:
-        """Features that the first layer reads."""
-        return self.embedding + self.spelled
+        """Features of the first layer's input."""
+        return self.embedding + self.char_features
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The stacks of recurrent layers, by the name of their weights."""
+        return ("layers", "reverse") if self.bidirectional else ("layers",)
+
+    @property
+    def states(self) -> int:
+        """Features of the encoder's output: H for each direction."""
+        return self.hidden * len(self.directions)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every weight, in the order in which they are used.
+        """The name and shape of every weight, in the order of use.
 
         A layer's matrices hold its G gates one below the other, as `torch.nn` packs them.
         """
+        return self._encoder_shapes() | self._head_shapes()
+
+    def _encoder_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocab, self.embedding)}
-        shapes |= self._spelling()
+        shapes |= self._character_shapes()
         for k in range(self.highway):
             square, vector = (self.inputs, self.inputs), (self.inputs,)
             shapes |= {f"highway.{k}.W": square, f"highway.{k}.b": vector}
             shapes |= {f"highway.{k}.W_T": square, f"highway.{k}.b_T": vector}
-        for stack in ("layers", "reverse") if self.bidirectional else ("layers",):
+        for stack in self.directions:
             for k in range(self.layers):
                 inputs = self.hidden if k else self.inputs
                 layer = self.recurrence.shapes(inputs, self.hidden, self.layer_norm)
-                shapes |= _under(f"{stack}.{k}", layer)
+                shapes |= _add_prefix(f"{stack}.{k}", layer)
+        return shapes
+
+    def _head_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
         for k in range(self.feedforward):
-            inputs = self.hidden * (2 if self.bidirectional and not k else 1)
+            inputs = self.hidden if k else self.states
             shapes |= {
                 f"feedforward.{k}.W": (self.hidden, inputs),
                 f"feedforward.{k}.b": (self.hidden,),
@@ -173,37 +188,38 @@ class ModelConfig:
             shapes |= {"output.W_tail": (tails, self.hidden), "output.b_tail": (tails,)}
         return shapes
 
-    def _spelling(self) -> dict[str, tuple[int, ...]]:
-        """The network over a word's letters, and what it makes of each word of the vocabulary."""
+    def _character_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The network over a word's characters, and its output for each word of the vocabulary."""
         if self.characters is None:
             return {}
-        shapes: dict[str, tuple[int, ...]] = {"letters": (self.alphabet, LETTER_FEATURES)}
+        shapes: dict[str, tuple[int, ...]] = {"letters": (self.alphabet, CHARACTER_EMBEDDING)}
         if self.characters == "recurrent":
-            layer = lstm().shapes(LETTER_FEATURES, self.spelled // 2, False)
-            shapes |= _under("forwards", layer) | _under("backwards", layer)
+            layer = lstm().shapes(CHARACTER_EMBEDDING, self.char_features // 2, False)
+            shapes |= _add_prefix("forwards", layer) | _add_prefix("backwards", layer)
         else:
             for width in WIDTHS:
-                features = self.spelled * width // sum(WIDTHS)
+                features = self.char_features * width // sum(WIDTHS)
                 shapes |= {
-                    f"filters.{width}.W": (features, LETTER_FEATURES, width),
+                    f"filters.{width}.W": (features, CHARACTER_EMBEDDING, width),
                     f"filters.{width}.b": (features,),
                 }
-        return _under("spelling", shapes) | {"spelled": (self.vocab, self.spelled)}
+        table = {"char_features": (self.vocab, self.char_features)}
+        return _add_prefix("characters", shapes) | table
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """The probabilities with which, in training, something is left out (set to zero).
+    """The probabilities with which training sets values to zero.
 
     outputs:   features of every layer's output
-    inputs:    features of the vectors that the first layer reads
-    state:     features of the hidden state, where the recurrent product reads it; one mask a
-               sequence (Gal and Ghahramani 2016)
+    inputs:    features of the first layer's input
+    state:     features of the hidden state in the recurrent product; one mask a sequence (Gal and
+               Ghahramani 2016)
     weights:   recurrent weights; one mask a sequence (Merity et al. 2018)
-    per_step:  of inputs and outputs, a new mask every step (Zaremba et al. 2014); else one mask
-               a sequence (Gal and Ghahramani 2016), which is "variational" dropout
+    per_step:  inputs and outputs have a new mask at every step (Zaremba et al. 2014); otherwise
+               one mask a sequence, "variational" dropout (Gal and Ghahramani 2016)
 
-    A sequence is a stream's chunk of tokens. Raises OptionError, naming the option and the value.
+    A sequence is a stream's chunk of tokens.
     """
 
     outputs: float = 0.0
@@ -220,22 +236,13 @@ class Dropout:
         return ", ".join(parts + ["per step"] * self.per_step)
 
 
-def _under(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {f"{prefix}.{name}": shape for name, shape in shapes.items()}
-
-
-def _option(name: str, value: Any) -> str:
-    if value is False:
-        return f"--no-{name.replace('_', '-')}"
-    return f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-
-
 def multiplied_weights(config: ModelConfig, softmax_rows: float | None = None) -> float:
-    """How many weights each token is multiplied with: 2 FLOP each to run, 6 to train.
+    """The number of weights that multiply each token: 2 FLOP each to run, 6 to train.
 
-    softmax_rows:  of the softmax, on average; all of them unless it is given
+    softmax_rows:  rows of the softmax, on average; None for all of them
     """
-    others = ("embedding", "spelled", "spelling.", "output.")  # the first three are looked up
+    # Embeddings are looked up, and the softmax is counted by its rows.
+    others = ("embedding", "char_features", "characters.", "output.")
     matrices = [
         shape
         for name, shape in config.shapes().items()
@@ -243,3 +250,7 @@ def multiplied_weights(config: ModelConfig, softmax_rows: float | None = None) -
     ]
     rows = config.vocab - 1 if softmax_rows is None else softmax_rows
     return sum(map(prod, matrices)) + rows * config.hidden
+
+
+def _add_prefix(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.{name}": shape for name, shape in shapes.items()}

@@ -167,7 +167,7 @@ def rnn(activation: str = "tanh") -> Cell:
     """
     functions = {"tanh": tanh, "relu": relu}
     if activation not in functions:
-        raise OptionError(f"--activation {activation}: choose tanh or relu")
+        raise OptionError(f"`activation={activation}`: choose tanh or relu")
     g = functions[activation]
 
     def step(p: Any, x: Array, state: State) -> State:
@@ -190,7 +190,7 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
     gates = "ifgo" if forget_gate else "igo"
     allowed = gates.replace("g", "")
     if not set(peepholes) <= set(allowed) or len(set(peepholes)) < len(peepholes):
-        raise OptionError(f"--peepholes {peepholes}: choose some of the letters {allowed}")
+        raise OptionError(f"`peepholes={peepholes}`: choose some of the letters {allowed}")
 
     def step(p: Any, x: Array, state: State) -> State:
         h, c = state
@@ -237,7 +237,7 @@ def gru(reset: str = "after") -> Cell:
         return Cell(before, gates="run", products=(("U", "ru"), ("U_n", "n")))
     if reset == "after":
         return Cell(after, gates="run", vectors=("b_u",), gains=("gain", "gain_u"), fused="gru")
-    raise OptionError(f"--reset {reset}: choose before or after")
+    raise OptionError(f"`reset={reset}`: choose before or after")
 
 
 def gru_simple() -> Cell:

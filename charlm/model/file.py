@@ -1,4 +1,4 @@
-"""One file that holds all that is needed to score and sample: weights, vocabulary, card."""
+"""The model file: everything that scoring and sampling need, in one file without pickle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,29 +20,32 @@ from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.tokenizer import Tokenizer, load_tokenizer
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FORMAT = 2
 MODEL_FILE = "model.safetensors"
 _TOKENIZER = "tokenizer."
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where a model comes from and how good it is.
+    """Where a model comes from, and how good it is.
 
     corpus, corpus_sha256:  name of the corpus, and the hash of its text
-    lines:            its lines are independent of each other; else it is one document
+    lines:            its lines are independent of each other; otherwise it is one document
     unit:             "line" or "paragraph"
-    train_tokens:     of the training part
-    valid_tokens:     of the validation part, as many as were measured
-    valid_nats:       validation loss, nats per token: the state carried from line to line, or each
-                      line from the zero state where they are independent
-    valid_carried, valid_lines:  the one and the other, of the same first part of the text; None
-                      if unknown
-    valid_bits_per_char:  of valid_nats
-    valid_is_held_out:    false if the corpus was too small to hold a part out
-    trained:          how, in one line
-    seconds:          what it took
-    charlm_version:   of the program that trained it
+    train_tokens:     tokens of the training part
+    valid_tokens:     tokens of the validation part that were measured
+    valid_nats:       validation loss, nats per token: with the state carried from line to line, or
+                      with each line from the zero state where lines are independent
+    valid_carried, valid_lines:  the loss measured in these two ways on the same first part of the
+                      validation text; None if unknown
+    valid_bits_per_char:  the same as valid_nats, in bits per character
+    valid_is_held_out:    False if the corpus was too small to hold a part out
+    trained:          the recipe, in one line
+    seconds:          time that training took
+    charlm_version:   version of the program
     """
 
     corpus: str
@@ -63,60 +66,103 @@ class Card:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file holds: weights under the names of `ModelConfig.shapes`, float32."""
+    """The content of a model file.
+
+    config:     the network's shape
+    weights:    under the names of `ModelConfig.shapes`, float32
+    tokenizer:  text to ids and back
+    card:       where the model comes from
+    task:       what it was trained for, a name in `charlm.tasks.TASKS`
+    """
 
     config: ModelConfig
     weights: Mapping[str, NDArray[np.float32]]
     tokenizer: Tokenizer
     card: Card
+    task: str = "lm"
 
     def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
         settings, arrays = self.tokenizer.state()
-        about = {
+        header = {
             "format": FORMAT,
+            "task": self.task,
             "model": dataclasses.asdict(self.config),
             "tokenizer": settings,
             "card": dataclasses.asdict(self.card),
         }
         tensors = dict(self.weights) | {_TOKENIZER + name: a for name, a in arrays.items()}
         with replacing(path) as beside:
-            save_file(tensors, beside, {"charlm": json.dumps(about, ensure_ascii=False)})
+            save_file(tensors, beside, {"charlm": json.dumps(header, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: Path) -> ModelFile:
-        """Raises ModelError for a file that is missing, damaged, foreign or too new."""
-        about, tensors = _read(path)
-        if about.get("format") != FORMAT:
-            raise ModelError(
-                f"{path}: a model of format {about.get('format')}, and this charlm reads format "
-                f"{FORMAT}; upgrade charlm, or train the model anew"
-            )
-        cell = about.get("model", {}).get("cell")
+        """Read a file of this format or an earlier one.
+
+        Raises ModelError for a file that is missing, damaged, foreign or too new.
+        """
+        header, tensors = _upgraded(path, *_read(path))
+        cell = header.get("model", {}).get("cell")
         if cell is not None and cell not in CELLS:
             raise ModelError(
-                f"{path}: its cell, {cell}, is none of charlm's; enter it in "
-                "charlm.model.equations.CELLS before the model is loaded"
+                f"{path}: its cell, {cell}, is not one of charlm's; enter it in "
+                "charlm.model.equations.CELLS before you load the model"
             )
         try:
-            config = ModelConfig(**about["model"])
-            arrays = {
-                n.removeprefix(_TOKENIZER): a
-                for n, a in tensors.items()
-                if n.startswith(_TOKENIZER)
-            }
-            tokenizer = load_tokenizer(about["tokenizer"], arrays)
+            config = ModelConfig(**known_fields(ModelConfig, header["model"]))
+            tokenizer = load_tokenizer(
+                header["tokenizer"],
+                {
+                    n.removeprefix(_TOKENIZER): a
+                    for n, a in tensors.items()
+                    if n.startswith(_TOKENIZER)
+                },
+            )
             weights = {name: tensors[name] for name in config.shapes()}
-            card = Card(**about["card"])
+            card, task = Card(**known_fields(Card, header["card"])), str(header["task"])
         except (KeyError, TypeError, CharlmError) as error:
-            raise ModelError(
-                f"{path}: the model file is damaged ({error}); copy or train it again"
-            ) from None
+            raise _damaged(path, str(error)) from None
         for name, shape in config.shapes().items():
             if weights[name].shape != shape or tokenizer.size != config.vocab:
-                raise ModelError(
-                    f"{path}: the model file is damaged ({name}); copy or train it again"
-                )
-        return cls(config, weights, tokenizer, card)
+                raise _damaged(path, name)
+        return cls(config, weights, tokenizer, card, task)
+
+
+def known_fields(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are fields of a dataclass: later versions may write more."""
+    return {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
+
+
+def _damaged(path: Path, what: str) -> ModelError:
+    return ModelError(f"{path}: the model file is damaged ({what}); copy or train it again")
+
+
+# Names of format 1 that have changed.
+_RENAMED = {"spelling.": "characters.", "spelled": "char_features"}
+
+
+def _upgraded(
+    path: Path, header: dict[str, Any], tensors: dict[str, NDArray[Any]]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The content of a file of any format, as this format has it."""
+    version = header.get("format")
+    if version == FORMAT:
+        return header, tensors
+    if version != 1:
+        raise ModelError(
+            f"{path}: a model of format {version}, and this charlm reads formats up to {FORMAT}; "
+            "upgrade charlm, or train the model again"
+        )
+    model = {**header.get("model", {})}
+    if "spelled" in model:
+        model["char_features"] = model.pop("spelled")
+    for old, new in _RENAMED.items():
+        tensors = {
+            new + name.removeprefix(old) if name.startswith(old) else name: tensor
+            for name, tensor in tensors.items()
+        }
+    task = "fill" if model.get("bidirectional") else "lm"
+    return {**header, "model": model, "task": task}, tensors
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -124,15 +170,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if "charlm" not in metadata:
-                raise ModelError(
-                    f"{path}: not a charlm model; name a {MODEL_FILE} that charlm wrote"
-                )
+                raise ModelError(f"{path}: not a charlm model; name a {MODEL_FILE} of charlm")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             return json.loads(metadata["charlm"]), tensors
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model; train one with `charlm train CORPUS`") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path}: not a charlm model, or a damaged one ({error}); name a {MODEL_FILE} that "
-            "charlm wrote, or its folder"
+            f"{path}: not a charlm model, or a damaged one ({error}); name a {MODEL_FILE} of "
+            "charlm, or its folder"
         ) from None

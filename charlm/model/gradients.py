@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.errors import InputError, ModelError
+from charlm.errors import InputError
 from charlm.model.layers import States
 from charlm.model.network import Network
 from charlm.tokenizer import START, IntArray, as_inputs
@@ -66,7 +66,10 @@ def gradient_norms(network: Network, ids: IntArray, steps: int) -> GradientNorms
 
     Raises InputError for a text of less than 2 tokens, ModelError for a bidirectional network.
     """
-    _check(network, ids)
+    if len(ids) < 2:
+        raise InputError(
+            f"the text is too short ({len(ids)} of the 2 tokens that are needed); give a longer one"
+        )
     steps = min(steps, len(ids) - 1)
     inputs, targets = _windows(ids, steps)
     size = (steps + 1) * network.config.layers * network.config.hidden
@@ -79,18 +82,6 @@ def gradient_norms(network: Network, ids: IntArray, steps: int) -> GradientNorms
     norms = np.concatenate(parts, axis=-1)
     dh, *dc = norms.mean(axis=-1)
     return GradientNorms(dh, dc[0] if dc else None, _decay(norms[0]), len(targets))
-
-
-def _check(network: Network, ids: IntArray) -> None:
-    if network.config.bidirectional:
-        raise ModelError(
-            "the model is bidirectional, and gradients are followed in one direction; train one "
-            "without --bidirectional"
-        )
-    if len(ids) < 2:
-        raise InputError(
-            f"the text is too short ({len(ids)} of the 2 tokens that are needed); give a longer one"
-        )
 
 
 def _windows(ids: IntArray, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -106,7 +97,7 @@ def _reference(network: Network) -> Network:
     """The network with layers whose next state is made of the very tensors of the last one."""
     copy = Network(network.config, reference=True)
     copy.load_state_dict(network.state_dict())
-    return copy.to(network.embedding.device, torch.float64).eval()
+    return copy.to(network.device, torch.float64).eval()
 
 
 def _norms(
@@ -117,7 +108,7 @@ def _norms(
     The windows do not touch each other, so that the gradients of their losses' sum are those
     of each.
     """
-    x = torch.from_numpy(inputs).to(network.embedding.device)
+    x = torch.from_numpy(inputs).to(network.device)
     wanted = torch.from_numpy(targets).to(x.device)
     state, before = network.initial_state(len(targets)), len(x) - 1 - steps
     with torch.no_grad():
@@ -127,7 +118,8 @@ def _norms(
     for token in x[before:-1]:
         state = _step(network, token, state)
         reached.append(state)
-    loss, state = network.loss(x[-1:], wanted[None], state)
+    y, state = network.encoder(x[-1:], state)
+    loss = network.loss(y, wanted[None])
     reached.append(state)
     tensors = [s for states in reversed(reached) for layer in states for s in layer]
     found = torch.stack(torch.autograd.grad(loss, tensors))
@@ -139,7 +131,7 @@ def _norms(
 
 def _step(network: Network, token: Tensor, state: States) -> States:
     """The state after one more token (B,)."""
-    after: States = network.layers(network.vectors(token[None]), state)[1]
+    after: States = network.encoder(token[None], state)[1]
     return after
 
 

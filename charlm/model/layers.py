@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.equations import NORM_EPSILON, Cell, Parameters
-from charlm.model.recurrence import FUSED, LayerState, recur, steps
+from charlm.model.recurrence import FUSED, LayerState, fast_unroll, unroll
 
 States = list[LayerState]
 
 
-class Masks:
+class DropoutMasks:
     """Draws what dropout leaves out of one sequence, for as long as a network trains."""
 
     def __init__(self, dropout: Dropout, generator: torch.Generator) -> None:
@@ -57,7 +57,7 @@ class Layer(nn.Module):
             self.register_parameter(name, nn.Parameter(start(shape)))
 
     def forward(
-        self, x: Tensor, state: LayerState, masks: Masks | None = None
+        self, x: Tensor, state: LayerState, masks: DropoutMasks | None = None
     ) -> tuple[Tensor, LayerState]:
         weights, mask = self._dropped(x, masks)
         kernel = None if self.layer_norm or mask is not None else FUSED.get(self.cell.fused or "")
@@ -65,10 +65,12 @@ class Layer(nn.Module):
             return kernel(weights, x, state, self.training)
         gates = F.linear(x, self.W, None if self.layer_norm else self.b)
         if self.reference:
-            return steps(self.cell, Parameters(self.cell, weights, mask), gates, state)
-        return recur(self.cell, weights, gates, state, mask)
+            return unroll(self.cell, Parameters(self.cell, weights, mask), gates, state)
+        return fast_unroll(self.cell, weights, gates, state, mask)
 
-    def _dropped(self, x: Tensor, masks: Masks | None) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _dropped(
+        self, x: Tensor, masks: DropoutMasks | None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights of this call, and the mask of the state that the recurrent products read."""
         weights: dict[str, Tensor] = dict(self.named_parameters())
         if masks is None:
@@ -103,7 +105,7 @@ class Layer(nn.Module):
         return [(g, slice(k * self.size, (k + 1) * self.size)) for k, g in enumerate(gates)]
 
 
-def reversed_in_time(x: Tensor, lengths: Tensor) -> Tensor:
+def reverse_in_time(x: Tensor, lengths: Tensor) -> Tensor:
     """Each sequence of x (T, B, …) backwards; its length is one of `lengths` (B,).
 
     Steps past a sequence's end stay where they are, so that doing it twice changes nothing.
@@ -125,7 +127,7 @@ class Stack(nn.ModuleList):
         self.residual = config.residual
 
     def forward(
-        self, x: Tensor, states: States, masks: Masks | None = None
+        self, x: Tensor, states: States, masks: DropoutMasks | None = None
     ) -> tuple[Tensor, States]:
         after: States = []
         for layer, state in zip(self, states, strict=True):

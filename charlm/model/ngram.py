@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import OptionError
-
 Ids = NDArray[np.integer]
 Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class NgramOptions:
-    """How an n-gram model is mixed in: p(y) = (1−λ) p_network(y) + λ p_ngram(y).
-
-    order:   n, the tokens of an n-gram
-    weight:  λ
-
-    Raises OptionError, naming the option and the value.
-    """
-
-    order: int = 5
-    weight: float = 0.15
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.order <= 9:
-            raise OptionError(f"--ngram {self.order}: must be from 1 to 9")
-        if not 0 <= self.weight <= 1:
-            raise OptionError(f"--ngram-weight {self.weight:g}: must be from 0 to 1")
 
 
 class Ngram:

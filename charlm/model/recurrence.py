@@ -58,7 +58,7 @@ FUSED: dict[str, Callable[..., tuple[Tensor, LayerState]]] = {
 # --- the equations, step by step ---
 
 
-def steps(cell: Cell, p: Parameters, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+def unroll(cell: Cell, p: Parameters, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
     """The cell's equations, one step after another: x (T, B, G·H) -> y (T, B, H), state after."""
     outputs = []
     for gates in x:
@@ -116,7 +116,7 @@ class _LateParameters(Parameters):
 
 
 class _Recurrence(torch.autograd.Function):
-    """`steps` with a faster backward pass.
+    """`unroll` with a faster backward pass.
 
     Autograd carries only the gradients of the state and the gates from step to step; those of the
     recurrent matrices, which it would make and add up at every step, are one product over all
@@ -132,7 +132,7 @@ class _Recurrence(torch.autograd.Function):
         low = x.dtype  # of the gates: lower than the state's under autocast
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             p = _LateParameters(cell, dict(zip(names, weights, strict=True)), mask, low)
-            y, after = steps(cell, p, x, state)
+            y, after = unroll(cell, p, x, state)
         ctx.p, ctx.outputs = p, (y, *after)
         matrices = [name for name, _ in cell.matrices]
         ctx.matrices = [k for k, name in enumerate(names, 1 + len(state)) if name in matrices]
@@ -155,16 +155,16 @@ class _Recurrence(torch.autograd.Function):
         return None, None, None, *found
 
 
-def recur(
+def fast_unroll(
     cell: Cell, weights: Weights, gates: Tensor, state: LayerState, mask: Tensor | None
 ) -> tuple[Tensor, LayerState]:
-    """`steps`, with the faster backward pass where gradients are asked for.
+    """`unroll`, with the faster backward pass where gradients are asked for.
 
     gates:  (T, B, G·H), the input's share of them
     mask:   (B, H), of dropout of the state that the recurrent products read
     """
     if not torch.is_grad_enabled():
-        return steps(cell, _LateParameters(cell, weights, mask, gates.dtype), gates, state)
+        return unroll(cell, _LateParameters(cell, weights, mask, gates.dtype), gates, state)
     names = tuple(name for name in weights if name != "W")
     tensors = [weights[name] for name in names]
     y, *after = _Recurrence.apply(cell, names, mask, gates, *state, *tensors)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Text to ids and back, by characters, bytes, words or subwords.
+"""Text to ids and back, by characters, words, subwords or bytes.
 
 >>> tokenizer = train_tokenizer("char", lambda: ["abba\\n"])
 >>> tokenizer.encode_ids("ab\\n").tolist()
@@ -23,9 +23,10 @@ from charlm.tokenizer.base import (
     Primed,
     Settings,
     Tokenizer,
+    VocabularyOptions,
     as_inputs,
-    choice,
-    setting,
+    check_choice,
+    read_setting,
 )
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
@@ -38,6 +39,7 @@ __all__ = [
     "LEVELS",
     "SPECIALS",
     "START",
+    "TOKENIZERS",
     "UNK",
     "Arrays",
     "Blocks",
@@ -50,16 +52,17 @@ __all__ = [
     "Settings",
     "Subwords",
     "Tokenizer",
+    "VocabularyOptions",
     "Words",
     "as_inputs",
     "load_tokenizer",
     "train_tokenizer",
 ]
 
-_TOKENIZERS: dict[str, type[Tokenizer]] = {
+TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.level: tokenizer for tokenizer in (Characters, Words, Subwords, Bytes)
 }
-LEVELS = tuple(_TOKENIZERS)
+LEVELS = tuple(TOKENIZERS)
 
 
 def train_tokenizer(
@@ -69,29 +72,18 @@ def train_tokenizer(
     split: str = "lossless",
     normalize: str = "nfc",
 ) -> Tokenizer:
-    """Learn the vocabulary of a text; each option is for the levels that know it.
+    """Learn the vocabulary of a text.
 
-    level:       "char", "word", "subword" or "byte"
-    blocks:      gives the text, in blocks of whole lines, each time it is called
-    vocab_size:  the most ids, specials included; None for all characters, 20,000 words, or up
-                 to 4,000 subwords, as the text allows
-    split:       of words: "lossless" or "whitespace"
-    normalize:   of characters and words: "nfc" or "none"
+    level:   "char", "word", "subword" or "byte"
+    blocks:  returns the text in blocks of whole lines; called once for each pass
 
-    Raises OptionError for a value that is not one of these, InputError for a text from which
-    nothing can be learnt.
+    The other arguments are those of `VocabularyOptions`. Raises OptionError for an invalid
+    option, InputError for a text without content.
     """
-    match choice("level", level, LEVELS):
-        case "char":
-            return Characters.train(blocks, vocab_size, normalize)
-        case "word":
-            return Words.train(blocks, vocab_size, split, normalize)
-        case "subword":
-            return Subwords.train(blocks, vocab_size)
-        case _:
-            return Bytes()
+    options = VocabularyOptions(vocab_size, split, normalize)
+    return TOKENIZERS[check_choice("level", level, TOKENIZERS)].train(blocks, options)
 
 
 def load_tokenizer(settings: Settings, arrays: Arrays) -> Tokenizer:
-    """The tokenizer with this `state`; InputError when it is damaged or foreign."""
-    return _TOKENIZERS[setting(settings, "level", LEVELS)].from_state(settings, arrays)
+    """Restore a tokenizer from its `state`. Raises InputError for a damaged state."""
+    return TOKENIZERS[read_setting(settings, "level", TOKENIZERS)].from_state(settings, arrays)

@@ -1,7 +1,7 @@
-"""The contract of every tokenizer: ids and spans out of text, text out of ids.
+"""The contract of every tokenizer: text to ids with spans, and ids to text.
 
-Text is a stream of lines. A newline is the line end and the only thing that gives EOS; nothing
-in a text can give START, and text that happens to contain "<EOS>" is ordinary text.
+Text is a stream of lines. A newline ends a line, and only a newline is encoded as EOS. No text is
+encoded as START: the characters "<START>" or "<EOS>" in a text are ordinary text.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
@@ -22,16 +23,32 @@ Settings: TypeAlias = Mapping[str, JSON]
 Arrays: TypeAlias = Mapping[str, NDArray[np.uint8]]
 IntArray: TypeAlias = NDArray[np.integer[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
-# Called once for each pass over a text; gives blocks of whole lines, each line with its newline.
+# Each call is one pass over the text, in blocks of whole lines with their newlines.
 Blocks: TypeAlias = Callable[[], Iterable[str]]
 
 START, EOS, UNK = 0, 1, 2
 SPECIALS = ("<START>", "<EOS>", "<UNK>")
 SPECIAL_TEXTS = ("", "\n", "\ufffd")
+SMALLEST_VOCABULARY = 6
+
+
+@dataclass(frozen=True)
+class VocabularyOptions:
+    """Options for training a vocabulary. Each level reads, and checks, the options it knows.
+
+    vocab_size:  maximum number of ids, the specials included. None for the default of the level:
+                 all characters, 20,000 words, or up to 4,000 subwords
+    split:       how the word level splits a text: "lossless" or "whitespace"
+    normalize:   Unicode normal form at character and word level: "nfc" or "none"
+    """
+
+    vocab_size: int | None = None
+    split: str = "lossless"
+    normalize: str = "nfc"
 
 
 class Encoding(NamedTuple):
-    """A text as tokens.
+    """The tokens of a text.
 
     ids:    (n,) int64
     spans:  (n, 2) int64, the characters [begin, end) of the raw text behind each token
@@ -42,10 +59,10 @@ class Encoding(NamedTuple):
 
 
 class Primed(NamedTuple):
-    """The start of a text that is to be continued, see `Tokenizer.prime`.
+    """A prime that is ready to be continued, see `Tokenizer.prime`.
 
     ids:      (n,) int64, the tokens to feed before the first draw
-    decoder:  takes the ids drawn after them and gives the text that follows the prime
+    decoder:  turns the ids drawn after them into the text that follows the prime
     """
 
     ids: NDArray[np.int64]
@@ -53,15 +70,38 @@ class Primed(NamedTuple):
 
 
 class Tokenizer(ABC):
-    """Text to ids and back. Ids 0, 1, 2 are START, EOS, UNK; the vocabulary starts at 3."""
+    """Converts text to ids and back. Ids 0, 1 and 2 are START, EOS and UNK.
+
+    Each level is a subclass. Class attributes hold the differences that other code needs:
+
+    level:              name of the level, such as "char"
+    reads_bytes:        a text is read as raw bytes, whatever its encoding
+    has_unknown:        some text is encoded as UNK, so training has to teach UNK
+    large_vocabulary:   the vocabulary has thousands of tokens
+    tokens_are_words:   a token is a whole word or a punctuation mark
+    space_starts_word:  a token that begins a word includes the space before the word
+    """
 
     level: ClassVar[str]
+    reads_bytes: ClassVar[bool] = False
+    has_unknown: ClassVar[bool] = True
+    large_vocabulary: ClassVar[bool] = False
+    tokens_are_words: ClassVar[bool] = False
+    space_starts_word: ClassVar[bool] = False
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        """pieces: the UTF-8 text of each token from id 3 on."""
+        """pieces: UTF-8 text of each token, from id 3 on."""
         self._pieces = [*(text.encode() for text in SPECIAL_TEXTS), *pieces]
         # Samples of the same prime ask for the same masks.
         self.continuations = lru_cache(maxsize=32)(self._continuations)
+
+    @classmethod
+    @abstractmethod
+    def train(cls, blocks: Blocks, options: VocabularyOptions) -> Self:
+        """Learn the vocabulary of a text.
+
+        Raises OptionError for an invalid option, InputError for a text without content.
+        """
 
     @property
     def size(self) -> int:
@@ -70,37 +110,37 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Encoding:
-        """The ids of `text` and the raw text behind each."""
+        """The ids of `text`, and the span of raw text behind each id."""
 
     @abstractmethod
     def encode_ids(self, text: str) -> IntArray:
-        """The same ids as `encode`, fast: (n,) in the narrowest type that holds `size`."""
+        """The ids of `encode` without spans, fast: (n,) in the narrowest type that holds `size`."""
 
     @abstractmethod
     def state(self) -> tuple[dict[str, JSON], dict[str, NDArray[np.uint8]]]:
-        """All that `from_state` needs: small settings and the vocabulary as bytes."""
+        """The input of `from_state`: small settings, and the vocabulary as bytes."""
 
     @classmethod
     @abstractmethod
     def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
-        """The tokenizer whose `state` this is; InputError when it is not a whole one."""
+        """Restore a tokenizer from its `state`. Raises InputError for a damaged state."""
 
-    def appended(self, id: int, after: int) -> bytes:
-        """The UTF-8 text that token `id` adds to a text whose last token is `after`."""
+    def appended(self, id: int, previous: int) -> bytes:
+        """The UTF-8 text that token `id` adds to a text whose last token is `previous`."""
         return self._pieces[id]
 
     def decode(self, ids: Sequence[int] | IntArray) -> str:
-        """The text of `ids`; what is not UTF-8 reads as U+FFFD."""
-        drawn = np.asarray(ids, np.int64).tolist()
-        pieces = map(self.appended, drawn, [START, *drawn])
+        """The text of `ids`. Bytes that are not UTF-8 become U+FFFD."""
+        tokens = np.asarray(ids, np.int64).tolist()
+        pieces = map(self.appended, tokens, [START, *tokens])
         return b"".join(pieces).decode("utf-8", "replace")
 
     def decoder(self) -> Decoder:
-        """A `decode` that takes one id at a time."""
+        """A `Decoder`, which decodes one id at a time."""
         return Decoder(self)
 
     def token(self, id: int) -> str:
-        """One token for a table: a space as "▁", what cannot be printed as "<0x0D>"."""
+        """One token for display: a space as "▁", an unprintable token as "<0x0D>"."""
         if id < len(SPECIALS):
             return SPECIALS[id]
         text = self._pieces[id].decode("utf-8", "surrogateescape")
@@ -111,127 +151,139 @@ class Tokenizer(ABC):
     def prime(self, text: str) -> Primed:
         """Prepare to continue `text`, which may end in the middle of a token.
 
-        At word and subword level the last token is backed up, and the decoder holds the first
-        draws to its spelling, so that "the app" can become "the apple". Its mask says which
-        tokens may be drawn, and its text begins where the prime ends:
+        The word and subword levels remove the last token, and the decoder allows only tokens that
+        spell it again, so that "the app" can become "the apple". `Decoder.mask` gives the allowed
+        tokens, and `Decoder.push` returns only the text after the prime:
 
             ids, decoder = words.prime("the app")     # ids of "the"
             decoder.mask()                            # true at "app", "apple", "application"
             decoder.push(apple)                       # "le"
-            decoder.mask()                            # None: from here on anything may follow
+            decoder.mask()                            # None: every token is allowed
         """
         encoding = self.encode(text)
-        keep, held = self._back_up(text, encoding)
-        ids = encoding.ids[:keep]
-        return Primed(ids, Decoder(self, int(ids[-1]) if keep else START, held))
+        count, required = self._back_up(text, encoding)
+        ids = encoding.ids[:count]
+        return Primed(ids, Decoder(self, int(ids[-1]) if count else START, required))
 
-    def _continuations(self, held: bytes, after: int) -> BoolArray:
-        """Mask (size,) of the tokens that, appended to `after`, agree with the text `held`."""
-        fits = (self._fits(self.appended(id, after), held) for id in range(self.size))
-        mask = np.fromiter(fits, np.bool_, self.size)
+    def _continuations(self, required: bytes, previous: int) -> BoolArray:
+        """Mask (size,) of the tokens that may follow `previous` to spell `required`."""
+        allowed = (self._spells(self.appended(id, previous), required) for id in range(self.size))
+        mask = np.fromiter(allowed, np.bool_, self.size)
         mask[: len(SPECIALS)] = False
         mask.flags.writeable = False
         return mask
 
-    def _fits(self, piece: bytes, held: bytes) -> bool:
-        """Whether `piece` is a way to go on spelling `held`: here, whether it holds all of it."""
-        return piece.startswith(held)
+    def _spells(self, piece: bytes, required: bytes) -> bool:
+        """Whether a token with text `piece` spells `required`. By default it must spell all."""
+        return piece.startswith(required)
 
     def _back_up(self, text: str, encoding: Encoding) -> tuple[int, bytes]:
-        """How many tokens of a prime stand, and the text (UTF-8) to be spelled after them."""
+        """Number of tokens of a prime to keep, and the UTF-8 text that must follow them."""
         return len(encoding.ids), b""
 
 
 class Decoder:
-    """The text of a stream of ids, as it comes: all pushes and the flush together are `decode`.
+    """Decodes a stream of ids. All pushes and the final flush together equal `decode`.
 
-    `held` is text (UTF-8) that the stream spells first and that is not given out, see
-    `Tokenizer.prime`; while some is left, only the tokens of `mask` may be pushed.
+    required:  UTF-8 text that the stream must spell first, see `Tokenizer.prime`. It is not part
+               of the output. Until it is spelled, only tokens of `mask` may be pushed.
     """
 
-    def __init__(self, tokenizer: Tokenizer, after: int = START, held: bytes = b"") -> None:
+    def __init__(self, tokenizer: Tokenizer, previous: int = START, required: bytes = b"") -> None:
         self._tokenizer = tokenizer
-        self._after = after
-        self._held = held
+        self._previous = previous
+        self._required = required
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
-        """The text that is certain once `id` has come; an unfinished character waits."""
-        piece = self._tokenizer.appended(id, self._after)
-        self._after = id
-        held, self._held = self._held, self._held[len(piece) :]
-        return self._utf8.decode(piece[len(held) :])
+        """The text that `id` completes. An incomplete character waits for the next push."""
+        piece = self._tokenizer.appended(id, self._previous)
+        self._previous = id
+        new = piece[len(self._required) :]
+        self._required = self._required[len(piece) :]
+        return self._utf8.decode(new)
 
     def copy(self) -> Decoder:
-        """Another one at the same place."""
-        other = Decoder(self._tokenizer, self._after, self._held)
+        """An independent decoder in the same state."""
+        other = Decoder(self._tokenizer, self._previous, self._required)
         other._utf8.setstate(self._utf8.getstate())
         return other
 
     @property
     def is_whole(self) -> bool:
-        """Whether what has come is all given out: no unfinished character, no text held."""
-        return not self._held and not self._utf8.getstate()[0]
+        """Whether nothing is pending: no incomplete character, no required text."""
+        return not self._required and not self._utf8.getstate()[0]
 
     def flush(self) -> str:
-        """The rest, at the end of the stream."""
+        """The pending text at the end of the stream: U+FFFD for an incomplete character."""
         return self._utf8.decode(b"", final=True)
 
     def mask(self) -> BoolArray | None:
-        """(size,), read-only: the tokens that agree with the text held; None when any may come."""
-        return self._tokenizer.continuations(self._held, self._after) if self._held else None
+        """(size,) read-only, true for each token that may be pushed. None if all may."""
+        if not self._required:
+            return None
+        return self._tokenizer.continuations(self._required, self._previous)
 
 
-def narrowest(size: int) -> np.dtype[np.integer[Any]]:
-    """The smallest integer type for ids below `size`."""
+def as_inputs(ids: IntArray) -> NDArray[np.int64]:
+    """Target ids as network inputs: EOS, the end of a line, becomes START of the next line."""
+    return np.where(ids == EOS, START, ids).astype(np.int64)
+
+
+def narrowest_dtype(size: int) -> np.dtype[np.integer[Any]]:
+    """The smallest integer type that holds the ids of a vocabulary of `size`."""
     types = (np.uint8, np.uint16, np.int32)
     return np.dtype(next(type for type in types if size - 1 <= np.iinfo(type).max))
 
 
-def choice(name: str, value: str, known: Collection[str]) -> str:
-    """`value`, if it is one of `known`, else OptionError."""
-    if value not in known:
-        raise OptionError(f"{name} {value!r} is unknown; choose from: {', '.join(known)}")
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """Return `value`. Raises OptionError unless it is one of `choices`."""
+    if value not in choices:
+        *first, last = choices
+        raise OptionError(f"`{name}={value}`: choose {', '.join(first)} or {last}")
     return value
 
 
-def room(vocab_size: int, smallest: int = 6) -> int:
-    """Vocabulary entries beside the specials in a vocabulary of `vocab_size`, else OptionError."""
+def check_vocab_size(vocab_size: int, smallest: int = SMALLEST_VOCABULARY) -> int:
+    """Return `vocab_size`. Raises OptionError if it is less than `smallest`."""
     if vocab_size < smallest:
-        raise OptionError(f"a vocabulary of {vocab_size} is too small; give {smallest} or more")
-    return vocab_size - len(SPECIALS)
+        raise OptionError(f"`vocab_size={vocab_size}`: must be {smallest} or more")
+    return vocab_size
 
 
-def packed(vocabulary: Iterable[str]) -> NDArray[np.uint8]:
-    """Entries without newlines as UTF-8, a newline behind each: (bytes,)."""
-    text = "".join(entry + "\n" for entry in vocabulary)
+def pack_vocabulary(entries: Iterable[str]) -> NDArray[np.uint8]:
+    """Store entries as UTF-8, each followed by a newline: (bytes,). Entries have no newlines."""
+    text = "".join(entry + "\n" for entry in entries)
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def unpacked(settings: Settings, arrays: Arrays, fixed: int = len(SPECIALS)) -> list[str]:
-    """What was `packed`, checked against the settings' `size`, of which `fixed` are not stored."""
+def unpack_vocabulary(
+    settings: Settings, arrays: Arrays, first_id: int = len(SPECIALS)
+) -> list[str]:
+    """The entries in `arrays["vocabulary"]`, whose ids start at `first_id`.
+
+    Raises InputError for damaged data: not UTF-8, duplicates, or not as many as `size` says.
+    """
     try:
         *entries, rest = arrays["vocabulary"].tobytes().decode().split("\n")
     except (KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise damaged() from error
-    if rest or len(set(entries)) != len(entries) or len(entries) + fixed != settings.get("size"):
-        raise damaged()
+        raise damaged_state() from error
+    has_duplicates = len(set(entries)) != len(entries)
+    if rest or has_duplicates or first_id + len(entries) != settings.get("size"):
+        raise damaged_state()
     return entries
 
 
-def setting(settings: Settings, name: str, known: Collection[str]) -> str:
-    """The setting `name`, which must be one of `known`."""
+def read_setting(settings: Settings, name: str, choices: Collection[str]) -> str:
+    """The setting `name`. Raises InputError unless it is one of `choices`."""
     value = settings.get(name)
-    if not isinstance(value, str) or value not in known:
-        raise damaged()
+    if not isinstance(value, str) or value not in choices:
+        raise damaged_state()
     return value
 
 
-def damaged() -> InputError:
-    """The error for a tokenizer's state that is not whole."""
-    return InputError("the model's vocabulary is damaged or not of this program; train it again")
-
-
-def as_inputs(ids: IntArray) -> NDArray[np.int64]:
-    """The ids as the network reads them: the end of a line is the start of the next."""
-    return np.where(ids == EOS, START, ids).astype(np.int64)
+def damaged_state() -> InputError:
+    """The error for a damaged tokenizer state."""
+    return InputError(
+        "the model's vocabulary is damaged, or charlm did not write it; train the model again"
+    )

@@ -1,4 +1,4 @@
-"""Byte level: the 256 values of UTF-8, and therefore no unknowns."""
+"""Byte level: one token for each of the 256 byte values of UTF-8. Nothing is unknown."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ from charlm.tokenizer.base import (
     JSON,
     SPECIALS,
     Arrays,
+    Blocks,
     Encoding,
     IntArray,
     Settings,
     Tokenizer,
-    damaged,
-    narrowest,
+    VocabularyOptions,
+    damaged_state,
+    narrowest_dtype,
 )
 from charlm.tokenizer.text import spans_of_bytes
 
-VALUES = 256
+BYTE_VALUES = 256
 FIRST_BYTE = len(SPECIALS)
 # Surrogates that do not stand for an undecodable byte.
-STRAY = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+STRAY_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 class Bytes(Tokenizer):
-    """Id = byte + 3, but a newline is EOS. Text is taken as it is, without normalisation."""
+    """The id of a byte is its value + 3, except that a newline is EOS. Text is not normalised."""
 
     level = "byte"
+    reads_bytes = True
+    has_unknown = False
 
     def __init__(self) -> None:
-        super().__init__(bytes([value]) for value in range(VALUES))
-        self._table = np.arange(FIRST_BYTE, self.size).astype(narrowest(self.size))
+        super().__init__(bytes([value]) for value in range(BYTE_VALUES))
+        self._table = np.arange(FIRST_BYTE, self.size).astype(narrowest_dtype(self.size))
         self._table[ord("\n")] = EOS
+
+    @classmethod
+    def train(cls, blocks: Blocks, options: VocabularyOptions) -> Self:
+        """The same tokenizer for every text: there is nothing to learn."""
+        return cls()
 
     def encode(self, text: str) -> Encoding:
         ids = self.encode_ids(text).astype(np.int64)
@@ -50,8 +59,8 @@ class Bytes(Tokenizer):
 
     @classmethod
     def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
-        if settings.get("size") != FIRST_BYTE + VALUES:
-            raise damaged()
+        if settings.get("size") != FIRST_BYTE + BYTE_VALUES:
+            raise damaged_state()
         return cls()
 
 
@@ -59,4 +68,4 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return STRAY.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+        return STRAY_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")

@@ -20,13 +20,14 @@ from charlm.tokenizer.base import (
     IntArray,
     Settings,
     Tokenizer,
-    choice,
-    damaged,
-    narrowest,
-    packed,
-    room,
-    setting,
-    unpacked,
+    VocabularyOptions,
+    check_choice,
+    check_vocab_size,
+    damaged_state,
+    narrowest_dtype,
+    pack_vocabulary,
+    read_setting,
+    unpack_vocabulary,
 )
 from charlm.tokenizer.text import (
     NORMAL_FORMS,
@@ -40,7 +41,7 @@ SURROGATES = slice(0xD800, 0xE000)
 
 
 class Characters(Tokenizer):
-    """Code points, NFC unless normalize is "none"; encoded through a table of all of them."""
+    """Code points, NFC unless `normalize` is "none". A table maps every code point to its id."""
 
     level = "char"
 
@@ -48,22 +49,20 @@ class Characters(Tokenizer):
         """vocabulary: the characters from id 3 on, without newline and surrogates."""
         super().__init__(char.encode() for char in vocabulary)
         self._vocabulary = vocabulary
-        self._normalize = choice("normalize", normalize, NORMAL_FORMS)
-        self._table: IntArray = np.full(CODE_POINTS, UNK, narrowest(self.size))
+        self._normalize = check_choice("normalize", normalize, NORMAL_FORMS)
+        self._table: IntArray = np.full(CODE_POINTS, UNK, narrowest_dtype(self.size))
         self._table[code_points("".join(vocabulary))] = np.arange(len(SPECIALS), self.size)
         self._table[ord("\n")] = EOS
 
     @classmethod
-    def train(cls, blocks: Blocks, vocab_size: int | None = None, normalize: str = "nfc") -> Self:
-        """All characters of the text, or as many of the most frequent as fit; by code point."""
-        counts = np.zeros(CODE_POINTS, np.int64)
-        for block in blocks():
-            found = np.bincount(code_points(normalized(block, normalize)))
-            counts[: len(found)] += found
-        counts[SURROGATES] = counts[ord("\n")] = 0
-        size = CODE_POINTS if vocab_size is None else vocab_size
-        by_count = np.argsort(-counts, kind="stable")[: room(size)]
-        return cls([chr(point) for point in np.sort(by_count[counts[by_count] > 0])], normalize)
+    def train(cls, blocks: Blocks, options: VocabularyOptions) -> Self:
+        """The `vocab_size` - 3 most frequent characters of the text, in order of code point."""
+        counts = _count_characters(blocks, options.normalize)
+        ranked = np.argsort(-counts, kind="stable")
+        if options.vocab_size is not None:
+            ranked = ranked[: check_vocab_size(options.vocab_size) - len(SPECIALS)]
+        points = np.sort(ranked[counts[ranked] > 0])
+        return cls([chr(point) for point in points], options.normalize)
 
     def encode(self, text: str) -> Encoding:
         clean, spans = normalized_with_spans(text, self._normalize)
@@ -78,11 +77,21 @@ class Characters(Tokenizer):
             "size": self.size,
             "normalize": self._normalize,
         }
-        return settings, {"vocabulary": packed(self._vocabulary)}
+        return settings, {"vocabulary": pack_vocabulary(self._vocabulary)}
 
     @classmethod
     def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
-        vocabulary = unpacked(settings, arrays)
+        vocabulary = unpack_vocabulary(settings, arrays)
         if any(len(char) != 1 for char in vocabulary):
-            raise damaged()
-        return cls(vocabulary, setting(settings, "normalize", NORMAL_FORMS))
+            raise damaged_state()
+        return cls(vocabulary, read_setting(settings, "normalize", NORMAL_FORMS))
+
+
+def _count_characters(blocks: Blocks, normalize: str) -> NDArray[np.int64]:
+    """(CODE_POINTS,) the number of occurrences of each character that can be an entry."""
+    counts = np.zeros(CODE_POINTS, np.int64)
+    for block in blocks():
+        block_counts = np.bincount(code_points(normalized(block, normalize)))
+        counts[: len(block_counts)] += block_counts
+    counts[SURROGATES] = counts[ord("\n")] = 0
+    return counts

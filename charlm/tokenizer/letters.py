@@ -1,4 +1,4 @@
-"""The letters that words are made of, for networks that read them."""
+"""Words as sequences of letters, for character-aware networks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from charlm.tokenizer.base import SPECIALS, Tokenizer
 
-FILLING, FIRST, LAST, UNKNOWN = range(4)
-LONGEST_WORD = 24  # letters; more are not looked at
+PADDING, FIRST, LAST, UNKNOWN = range(4)
+LONGEST_WORD = 24  # letters of a word after this one are ignored
 
 
 class Letters:
-    """The letters of a vocabulary, from id 4 on; a word is framed by FIRST and LAST."""
+    """The letters of a vocabulary. Ids 0 to 3 are PADDING, FIRST, LAST and UNKNOWN."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._words = [
@@ -25,17 +25,17 @@ class Letters:
 
     @property
     def size(self) -> int:
-        """Number of letter ids."""
+        """Number of letter ids, the four specials included."""
         return len(self._ids) + UNKNOWN + 1
 
     def of_vocabulary(self) -> NDArray[np.int64]:
-        """The letters of every token, `spell` of the whole vocabulary."""
+        """The letter ids of every token: `spell` for the whole vocabulary."""
         return self.spell(self._words)
 
     def spell(self, words: Sequence[str]) -> NDArray[np.int64]:
-        """The letters of words, (N, L), filled up with FILLING."""
-        spelled = np.full((len(words), LONGEST_WORD + 2), FILLING, np.int64)
-        for row, word in zip(spelled, words, strict=True):
+        """(words, LONGEST_WORD + 2) letter ids: FIRST, the letters, LAST, then PADDING."""
+        rows = np.full((len(words), LONGEST_WORD + 2), PADDING, np.int64)
+        for row, word in zip(rows, words, strict=True):
             ids = [self._ids.get(letter, UNKNOWN) for letter in word[:LONGEST_WORD]]
             row[: len(ids) + 2] = [FIRST, *ids, LAST]
-        return spelled
+        return rows

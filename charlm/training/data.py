@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
-from charlm.corpus.reading import RAW, Corpus, Survey
-from charlm.tokenizer import Blocks, Tokenizer
-from charlm.training.recipe import TrainOptions
+from charlm.corpus.reading import RAW, Corpus, CorpusStats
+from charlm.tokenizer import TOKENIZERS, Blocks, Tokenizer
+from charlm.training.options import TrainOptions
 
-# Of fewer characters than this nothing is held out.
-SMALLEST_SPLIT = 100
+SMALLEST_SPLIT = 100  # characters; a smaller text is not split
 
 
-class Parts(NamedTuple):
-    """A corpus, split.
+class Split(NamedTuple):
+    """A corpus in two parts.
 
-    held_out:  false when both parts are all of it
+    held_out:  False if both parts are the whole corpus
     """
 
     training: Blocks
@@ -28,13 +27,13 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a corpus once it is encoded.
+class CorpusInfo:
+    """What is known about an encoded corpus.
 
     name, sha256:  of the corpus
-    chars:         of both parts
-    valid_chars:   of the validation part
-    held_out:      false when the validation part is the training part itself
+    chars:         characters of both parts
+    valid_chars:   characters of the validation part
+    held_out:      False if the validation part is the training part itself
     """
 
     name: str
@@ -46,56 +45,71 @@ class Facts:
 
 @dataclass(frozen=True)
 class Data:
-    """A corpus, encoded: what training reads."""
+    """An encoded corpus."""
 
     tokenizer: Tokenizer
     training: TokenFile
     validation: TokenFile
-    facts: Facts
+    corpus: CorpusInfo
 
 
 def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
-    """The corpus as the options say it is to be read; bytes need no encoding."""
-    return Corpus(paths, options.unit, RAW if options.level == "byte" else options.encoding)
+    """The corpus, to be read as the options say."""
+    raw = TOKENIZERS[options.level].reads_bytes
+    return Corpus(paths, options.unit, RAW if raw else options.encoding)
+
+
+def advice(stats: CorpusStats, options: TrainOptions) -> Iterator[str]:
+    """Notes on options that do not seem to suit the text."""
+    if stats.looks_hard_wrapped:
+        yield (
+            "note: the lines look broken at a fixed width; `unit=paragraph` joins them up to a "
+            "blank line"
+        )
+    if stats.has_hardly_any_lines and options.unit == "line":
+        yield (
+            f"note: {stats.lines} line ends in {stats.chars:,} characters: the model learns "
+            "little of how a text begins and ends; a line for each sentence or paragraph is best"
+        )
 
 
 def split(
-    corpus: Corpus, survey: Survey, options: TrainOptions, warn: Callable[[str], None]
-) -> Parts:
-    """What is trained on and what is validated on: the same, of a text too small to be split."""
-    training, validation = _parts(corpus, survey, options)
+    corpus: Corpus, stats: CorpusStats, options: TrainOptions, warn: Callable[[str], None]
+) -> Split:
+    """The training and the validation part. A text that is too small is used whole for both."""
+    training, validation = _parts(corpus, stats, options)
     if _is_empty(training) or _is_empty(validation):
         warn("the corpus is too small to hold a part out: validation is on the training text")
-        return Parts(corpus.blocks, corpus.blocks, held_out=False)
-    return Parts(training, validation, held_out=True)
+        return Split(corpus.blocks, corpus.blocks, held_out=False)
+    return Split(training, validation, held_out=True)
 
 
 def encode(
-    parts: Parts, tokenizer: Tokenizer, folder: Path, corpus: Corpus, survey: Survey
+    parts: Split, tokenizer: Tokenizer, folder: Path, corpus: Corpus, stats: CorpusStats
 ) -> Data:
     """Encode both parts into files in the folder."""
-    train_file = encode_to_file(parts.training(), tokenizer, folder / "train")
+    training = encode_to_file(parts.training(), tokenizer, folder / "train")
     counter = _Counter()
-    valid_file = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
-    facts = Facts(corpus.name, survey.sha256, survey.chars, counter.chars, parts.held_out)
-    return Data(tokenizer, train_file, valid_file, facts)
+    validation = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
+    info = CorpusInfo(corpus.name, stats.sha256, stats.chars, counter.chars, parts.held_out)
+    return Data(tokenizer, training, validation, info)
 
 
-def reopen(folder: Path, tokenizer: Tokenizer, facts: Facts) -> Data:
-    """What `encode` left in the folder."""
+def reopen(folder: Path, tokenizer: Tokenizer, corpus: CorpusInfo) -> Data:
+    """The files that `encode` wrote into the folder."""
     training = TokenFile.open(folder / "train", tokenizer.size)
     validation = TokenFile.open(folder / "valid", tokenizer.size)
-    return Data(tokenizer, training, validation, facts)
+    return Data(tokenizer, training, validation, corpus)
 
 
-def _parts(corpus: Corpus, survey: Survey, options: TrainOptions) -> tuple[Blocks, Blocks]:
+def _parts(corpus: Corpus, stats: CorpusStats, options: TrainOptions) -> tuple[Blocks, Blocks]:
     if options.valid is not None:
         validation = open_corpus([options.valid], options)
-        validation.survey()
+        validation.stats()  # raises for a text that cannot be used
         return corpus.blocks, validation.blocks
-    if survey.chars < SMALLEST_SPLIT:
+    if stats.chars < SMALLEST_SPLIT:
         return corpus.blocks, lambda: iter(())
-    return split_off_validation(corpus, survey, options.valid_fraction, options.lines)
+    return split_off_validation(corpus, stats, options.valid_fraction, options.lines)
 
 
 def _is_empty(blocks: Blocks) -> bool:
@@ -103,7 +117,7 @@ def _is_empty(blocks: Blocks) -> bool:
 
 
 class _Counter:
-    """Counts the characters of blocks that pass by."""
+    """Counts the characters of the blocks that it passes on."""
 
     def __init__(self) -> None:
         self.chars = 0

@@ -1,10 +1,9 @@
-"""What this machine can do: where to compute, and in which precision it is fastest."""
+"""How to train on this machine: precision and threads, chosen by a short measurement."""
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -13,31 +12,18 @@ import torch
 
 from charlm.errors import OptionError
 from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.devices import autocast
 from charlm.model.network import Network
+from charlm.tasks.base import Task
 
-# bf16 has to be this much faster than fp32 to be chosen: it is less exact.
-WORTH_IT = 1.2
+WORTH_IT = 1.2  # bf16 is less exact, so it must be this much faster than fp32
 PROBE_SHAPE = (24, 32)  # T, B
 PROBED_STEPS = 6
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device that is asked for, or the best there is. Raises OptionError if it is not here."""
-    here = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if wanted == "auto":
-        wanted = next(name for name in ("cuda", "mps", "cpu") if here[name])
-    if not here[wanted]:
-        raise OptionError(f"--device {wanted}: torch sees none on this machine; use --device cpu")
-    return torch.device(wanted)
-
-
 @contextmanager
 def cpu_for_training(threads: int | None) -> Iterator[None]:
-    """Within this context torch has so many threads, and denormal floats, which are slow, are 0."""
+    """Within this context torch has `threads` threads, and denormal floats are 0: they are slow."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     torch.set_flush_denormal(True)
@@ -49,61 +35,55 @@ def cpu_for_training(threads: int | None) -> Iterator[None]:
 
 
 def choose_precision(
-    wanted: str, device: torch.device, probe: ModelConfig, fewer_threads: bool
+    precision: str, device: torch.device, task: Task, probe: ModelConfig, fewer_threads: bool
 ) -> tuple[str, int, float]:
-    """The precision and the number of threads to train with, and the rate that this gives, FLOP/s.
+    """The precision and the number of threads for training, and their speed in FLOP/s.
 
-    The rates are measured on a small network like `probe`, which takes about a second. One thread
-    is chosen, if there may be fewer, where it is faster than all: while something else keeps the
-    machine busy, threads wait for each other at every step.
+    precision:      "auto" or the name of one
+    probe:          a small network of the same kind, to measure the speed, for about a second
+    fewer_threads:  one thread may be chosen, if it is faster than all. While something else keeps
+                    the machine busy, threads wait for each other at every step
+
+    Raises OptionError for a precision that the device does not have.
     """
-    if wanted == "fp16" and device.type == "cpu":
-        raise OptionError("--precision fp16: is for GPUs; use bf16 or fp32 on a CPU")
-    precisions = ("fp32", "bf16") if wanted == "auto" else (wanted,)
+    if precision == "fp16" and device.type == "cpu":
+        raise OptionError("`precision=fp16`: is for GPUs; use bf16 or fp32 on a CPU")
+    precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
     every = torch.get_num_threads()
     counts = {1, every} if fewer_threads and device.type == "cpu" else {every}
-    rates = training_rates(list(product(precisions, counts)), device, probe)
+    rates = training_rates(list(product(precisions, counts)), device, task, probe)
     fastest = max(counts, key=lambda n: max(rates[p, n] for p in precisions))
     best = precisions[0]
-    if wanted == "auto" and rates["bf16", fastest] > WORTH_IT * rates["fp32", fastest]:
+    if precision == "auto" and rates["bf16", fastest] > WORTH_IT * rates["fp32", fastest]:
         best = "bf16"
     return best, fastest, rates[best, fastest]
 
 
 def training_rates(
-    settings: Sequence[tuple[str, int]], device: torch.device, probe: ModelConfig
+    settings: Sequence[tuple[str, int]], device: torch.device, task: Task, probe: ModelConfig
 ) -> dict[tuple[str, int], float]:
-    """FLOP/s of a network's training steps for each precision and number of threads, by the
-    fastest of several steps, taken in turns; 0 where it cannot run at all."""
-    network = Network(probe).to(device)
-    network.generator = torch.Generator(device).manual_seed(0)
-    ids = torch.ones(PROBE_SHAPE, dtype=torch.int64, device=device)
+    """FLOP/s of training steps for each precision and number of threads.
+
+    The settings take turns, and the fastest step of each counts; 0 for a setting that cannot run.
+    """
+    network = Network(probe).move_to(device)
+    batch = task.probe_batch(*PROBE_SHAPE)
 
     def seconds(precision: str, threads: int) -> float:
         torch.set_num_threads(threads)
         start = time.perf_counter()
         try:
             with autocast(precision, device):
-                following = ids if probe.bidirectional else None
-                state = network.initial_state(PROBE_SHAPE[1])
-                loss, _ = network.loss(ids, ids, state, following)
+                loss, _ = task.loss(network, batch, [])
             loss.backward()  # type: ignore[no-untyped-call]
             loss.item()
-        except RuntimeError:  # no primitive for it on this machine
+        except RuntimeError:  # this machine has no kernel for it
             return math.inf
         return time.perf_counter() - start
 
     before = torch.get_num_threads()
     rounds = [[seconds(*setting) for setting in settings] for _ in range(PROBED_STEPS)]
     torch.set_num_threads(before)
-    flop = 6 * multiplied_weights(probe) * ids.numel()
-    fastest = (flop / min(found) for found in zip(*rounds, strict=True))
+    flop = 6 * multiplied_weights(probe) * math.prod(PROBE_SHAPE)
+    fastest = (flop / min(times) for times in zip(*rounds, strict=True))
     return dict(zip(settings, fastest, strict=True))
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The forward pass in this precision; weights and optimizer stay float32."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

@@ -1,7 +1,7 @@
-"""AdamW (Loshchilov and Hutter 2019) by torch's own fused kernel.
+"""AdamW (Loshchilov and Hutter 2019) with torch's fused kernel.
 
-`torch.optim.AdamW` computes the same; but making one loads torch's compiler, which takes longer
-than all else that training has to do before it starts.
+`torch.optim.AdamW` computes the same. But creating one imports torch's compiler, which takes
+longer than everything else before the first step.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from torch.optim.adamw import adamw
 BETAS = (0.9, 0.99)
 EPSILON = 1e-8
 
+# By kind ("mean", "square", "updates") and by the parameter's name.
+Moments = dict[str, dict[str, Tensor]]
+
 
 class AdamW:
-    """Updates parameters by their gradients; only matrices decay.
+    """Updates parameters by their gradients. Weight decay is applied to matrices only.
 
-    moments:  the running means of each gradient and of its square, and the number of updates,
-              by kind and name
+    moments:  running means of each gradient and of its square, and the number of updates
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], weight_decay: float) -> None:
         self.parameters, self.weight_decay = parameters, weight_decay
-        self.moments: dict[str, dict[str, Tensor]] = {
+        self.moments: Moments = {
             "mean": {name: torch.zeros_like(p) for name, p in parameters.items()},
             "square": {name: torch.zeros_like(p) for name, p in parameters.items()},
             "updates": {name: torch.zeros((), device=p.device) for name, p in parameters.items()},
@@ -33,7 +35,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update, by the gradients that the parameters hold."""
+        """Update all parameters by their gradients."""
         matrices = [name for name, p in self.parameters.items() if p.ndim > 1]
         vectors = [name for name, p in self.parameters.items() if p.ndim <= 1]
         for names, decay in ((matrices, self.weight_decay), (vectors, 0.0)):
@@ -44,9 +46,19 @@ class AdamW:
                 [self.moments["square"][name] for name in names],
                 [],
                 [self.moments["updates"][name] for name in names],
-                fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=learning_rate,
-                weight_decay=decay, eps=EPSILON, maximize=False,
-            )  # fmt: skip
+                fused=True,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=learning_rate,
+                weight_decay=decay,
+                eps=EPSILON,
+                maximize=False,
+            )
+
+    def load(self, moments: Moments) -> None:
+        """Continue with these moments."""
+        self.moments = moments
 
     def _gradient(self, name: str) -> Tensor:
         gradient = self.parameters[name].grad

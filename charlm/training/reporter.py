@@ -1,86 +1,50 @@
-"""What training says while it runs: notes, and one live line, on stderr."""
+"""What training writes to stderr: notes, warnings and progress."""
 
 from __future__ import annotations
 
-import math
-import sys
-import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from charlm.training.trainer import Progress
-
-BARS = "▁▂▃▄▅▆▇█"
-SECONDS_BETWEEN = 0.25
+from charlm.progress import ProgressLine, clock, sparkline
+from charlm.training.trainer import Progress
 
 
 class Reporter:
-    """Writes notes and progress to stderr; on a terminal the progress is one line that moves."""
+    """Writes notes and progress to stderr.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.live = sys.stderr.isatty()
+    quiet:    only warnings
+    rewrite:  applied to every message before it is written
+    """
+
+    def __init__(self, quiet: bool = False, rewrite: Callable[[str], str] = str) -> None:
+        self.quiet, self.rewrite = quiet, rewrite
+        self.line = ProgressLine()
         self.losses: list[float] = []
-        self._last = 0.0
-        self._shown = False
 
     def note(self, text: str) -> None:
+        """Write a note."""
         if not self.quiet:
-            self._write(text)
+            self.line.print(self.rewrite(text))
 
     def warn(self, text: str) -> None:
-        """A note that is given even when quiet."""
-        self._write(f"warning: {text}")
+        """Write a warning, even when quiet."""
+        self.line.print(self.rewrite(f"warning: {text}"))
 
-    def progress(self, progress: Progress) -> None:
-        if progress.valid_loss is not None:
-            self.losses.append(progress.valid_loss)
-        elif not self.live or time.monotonic() < self._last + SECONDS_BETWEEN:
+    def progress(self, p: Progress) -> None:
+        """Show progress: on a terminal one line that changes, elsewhere a line per evaluation."""
+        if p.valid_loss is not None:
+            self.losses.append(p.valid_loss)
+        if self.quiet:
             return
-        if not self.quiet:
-            self._last = time.monotonic()
-            self._write(self._described(progress), stays=not self.live)
+        speed, loss = f"{p.tokens_per_second:,.0f} tokens/s", f"train {p.train_loss:.3f}"
+        valid = f"valid {self.losses[-1]:.3f}" if self.losses else ""
+        curve = sparkline(self.losses)
+        if self.line.is_live:
+            text = " ".join(part for part in (speed, loss, valid, curve) if part)
+            self.line.update(p.fraction, p.seconds_left, text)
+        elif p.valid_loss is not None:
+            left = f"{p.fraction:4.0%} · {clock(p.seconds_left)} left"
+            self.line.print(f"{left} · {speed} · {loss} · {valid} nats/token {curve}")
 
-    def _described(self, p: Progress) -> str:
-        parts = [
-            f"{p.fraction:4.0%}",
-            f"{clock(p.seconds_left)} left",
-            f"{p.tokens_per_second:,.0f} tokens/s",
-        ]
-        parts += [f"train {p.train_loss:.3f}"]
-        if self.losses:
-            parts += [f"valid {self.losses[-1]:.3f} nats/token {sparkline(self.losses)}"]
-        return " · ".join(parts)
-
-    def _write(self, text: str, stays: bool = True) -> None:
-        erase = "\r\x1b[K" if self._shown else ""
-        sys.stderr.write(erase + text + ("\n" if stays else ""))
-        sys.stderr.flush()
-        self._shown = not stays
-
-    def done(self) -> None:
-        """Leave the live line for good."""
-        if self._shown:
-            self._shown = False
-            sys.stderr.write("\n")
-
-
-def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds: 102 -> "1:42"."""
-    if math.isinf(seconds):
-        return "-:--"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def sparkline(values: Iterable[float]) -> str:
-    """The values as a row of bars, the lowest and the highest at the ends of the scale.
-
-    >>> sparkline([3.0, 2.0, 1.0])
-    '█▄▁'
-    """
-    numbers = [v for v in values if math.isfinite(v)]
-    if not numbers:
-        return ""
-    low, span = min(numbers), max(numbers) - min(numbers) or 1.0
-    return "".join(BARS[int((v - low) / span * (len(BARS) - 1))] for v in numbers)
+    def close(self) -> None:
+        """Leave the last progress on the screen."""
+        self.line.close(keep=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at once before there is anything to lose, and after saving later."""
+"""Ctrl-C and SIGTERM: stop at once before training has begun, and after saving later."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Within this context the two signals raise `Stopped`, or, once `deferred`, are remembered.
+    """Within this context the two signals raise `Stopped`; after `defer` they are remembered.
 
-    A second one is not held up. Outside the main thread, where Python delivers no signals, it
-    does nothing.
+    A second signal always raises. Outside the main thread, where Python delivers no signals, the
+    context does nothing.
+
+    received:  the number of the remembered signal
     """
 
     def __init__(self) -> None:
-        self.deferred = False
         self.received: int | None = None
+        self._deferred = False
         self._previous: dict[int, Any] = {}
+
+    def defer(self) -> None:
+        """From now on remember the first signal."""
+        self._deferred = True
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -39,8 +45,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.deferred and self.received is None:
+        if self._deferred and self.received is None:
             self.received = number
             return
-        saved = "the last checkpoint stands" if self.deferred else "nothing was saved"
+        saved = "the last checkpoint remains" if self._deferred else "nothing was saved"
         raise Stopped(f"stopped at once; {saved}", number)

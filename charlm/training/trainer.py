@@ -1,4 +1,4 @@
-"""The training loop: truncated back-propagation through time under a budget."""
+"""The training loop, for every task: updates, schedule, weight averaging and evaluation."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.corpus.batches import Batch, Batches, LineBatches, Place
+from charlm.corpus.batches import Batches, Cursor
 from charlm.errors import CharlmError
+from charlm.model.devices import autocast
+from charlm.model.layers import States
 from charlm.model.network import Network
-from charlm.training.checkpoint import Checkpoint, below, under
-from charlm.training.machine import autocast
-from charlm.training.optimizer import AdamW
+from charlm.tasks.base import Task, Validation
+from charlm.training.clock import Clock
+from charlm.training.optimizer import AdamW, Moments
 from charlm.training.recipe import Recipe
-from charlm.training.validation import Validation
 
 CLIP = 1.0
-# Keeps small gradients above float16's least number. It is not taken out again: Adam's update
+# Keeps small gradients above float16's smallest number. It is not divided out again: Adam's update
 # does not depend on the scale of the gradient.
 FP16_SCALE = 2.0**12
-SHORTEST = 1.0  # seconds of training in a budget of minutes, even if all went for the start
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
-AVERAGE_DECAY = 0.98  # a step
-EVALUATIONS = 12  # on the way; together they should take this part of the training time,
-EVALUATION_SHARE = 0.05
-MOST_SHARE = 0.1  # and of a budget in minutes they may not take more than this
+AVERAGE_DECAY = 0.98  # per step
+EVALUATIONS = 12  # evaluations during training
+EVALUATION_SHARE = 0.05  # of the training time, for all evaluations together
+MOST_SHARE = 0.1  # of a budget in minutes: the upper limit for evaluations
 FEWEST_EVALUATED = 4096  # tokens
 SMOOTHING = 0.02  # of the running training loss
 MOST_SKIPPED = 50
 
 
 def schedule(fraction: float) -> float:
-    """The learning rate, as a part of the highest, after this fraction of the budget.
+    """The learning rate after this fraction of the budget, as a fraction of the highest.
 
     Linear warm-up, then half a cosine down to 0 (Loshchilov and Hutter 2017).
     """
@@ -47,42 +47,9 @@ def schedule(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
 
 
-class Clock:
-    """How much of the budget is used.
-
-    started:   the time on the monotonic clock from which it counts
-    earlier:   seconds used up before, in runs that this one resumes
-    start_up:  seconds that were used up before the first step
-    reserve:   seconds that are to be left of a budget in minutes, for finishing
-    """
-
-    def __init__(
-        self, recipe: Recipe, steps_per_epoch: int, started: float, earlier: float
-    ) -> None:
-        self.recipe, self.steps_per_epoch = recipe, steps_per_epoch
-        self.started = started - earlier
-        self.start_up = self.reserve = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def fraction(self, step: int) -> float:
-        """0 at the first step, 1 when the budget is used up."""
-        if self.recipe.minutes:
-            usable = 60 * self.recipe.minutes - self.reserve - self.start_up
-            return min((self.seconds - self.start_up) / max(usable, SHORTEST), 1.0)
-        steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
-        return min(step / steps, 1.0)
-
-    def left(self, fraction: float) -> float:
-        """The seconds of training to come when this fraction of it is done."""
-        return (self.seconds - self.start_up) * (1 - fraction) / fraction if fraction else math.inf
-
-
 @dataclass(frozen=True)
 class Progress:
-    """How training stands after a step. Losses are nats per token."""
+    """The state of training after a step. Losses are nats per token."""
 
     fraction: float  # of the budget
     step: int
@@ -95,68 +62,101 @@ class Progress:
     valid_loss: float | None  # None between two evaluations
 
 
-class Trainer:
-    """Trains a network in place on batches, and keeps the weights that validate best.
+Tensors = dict[str, Tensor]
 
-    validation:  of which the evaluations on the way see the first part
-    frozen:      (n,) ids whose vectors stay as they are; none unless it is set
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Everything that a trainer needs to continue exactly.
+
+    weights, average, best:  by name; the last two are empty before there are any
+    carried:  the network's state after the last batch
+    frozen:   (n,) ids whose vectors do not change
+    """
+
+    step: int
+    cursor: Cursor
+    seconds: float
+    start_up: float
+    best_loss: float
+    train_loss: float
+    weights: Tensors
+    average: Tensors
+    best: Tensors
+    moments: Moments
+    carried: States
+    generator: Tensor
+    frozen: Tensor
+
+
+class Trainer:
+    """Trains a network in place, and keeps the weights with the best validation loss.
+
+    validation:  evaluations during training use its first part
+    frozen:      (n,) ids whose vectors do not change
     """
 
     def __init__(
         self,
+        task: Task,
         recipe: Recipe,
         network: Network,
-        batches: Batches | LineBatches,
+        batches: Batches[Any],
         validation: Validation,
+        frozen: Tensor | None = None,
     ) -> None:
-        self.recipe, self.network, self.batches = recipe, network, batches
-        # A token takes a third of what it takes to train on; half of those read are warm-up.
+        self.task, self.recipe, self.network, self.batches = task, recipe, network, batches
+        # A token takes a third of the time in evaluation; half of those that are read are warm-up.
         affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / EVALUATIONS)
         self.validation = validation.first(max(affordable, FEWEST_EVALUATED))
-        self.device = network.embedding.device
-        self.frozen = torch.zeros(0, dtype=torch.int64, device=self.device)
+        self.frozen = torch.zeros(0, dtype=torch.int64) if frozen is None else frozen
+        self.frozen = self.frozen.to(network.device)
         self.parameters = dict(network.named_parameters())
         self.optimizer = AdamW(self.parameters, recipe.weight_decay)
-        self.state = network.initial_state(recipe.batch)
-        self.average: dict[str, Tensor] = {}
-        self.best: dict[str, Tensor] = {}
+        self.carried: States = []
+        self.average: Tensors = {}
+        self.best: Tensors = {}
         self.best_loss = self.train_loss = math.inf
-        self.place = Place()
+        self.cursor = Cursor()
         self.step = self.evaluations = self.skipped = 0
         self.seconds = self.start_up = self.evaluating = 0.0
 
     def run(self, clock: Clock) -> Iterator[Progress]:
-        """Train until the budget is used up; how it stands after every step."""
+        """Train until the budget is used. Yields the progress after every step."""
         self.network.train()
-        if not self.step:
-            self.start_up = clock.seconds
-        clock.start_up = self.start_up
+        self.start_up = clock.start(self.start_up if self.step else None)
         fraction = clock.fraction(self.step)
         self.evaluations = int(fraction * EVALUATIONS)
-        if fraction < AVERAGE_FROM:  # of a run that goes on with a larger budget
+        if fraction < AVERAGE_FROM:  # a run that continues with a larger budget
             self.average = {}
-        for batch in self.batches.iterate(self.place):
+        for batch in self.batches.iterate(self.cursor):
             before = time.perf_counter()
             rate = self.recipe.lr * schedule(fraction)
             self._update(batch, rate)
-            speed = batch.targets.size / (time.perf_counter() - before)
+            speed = batch.count / (time.perf_counter() - before)
             fraction = clock.fraction(self.step)
             if fraction >= AVERAGE_FROM:
                 self._average()
             valid_loss = self.evaluate() if self._evaluation_is_due(fraction, clock) else None
             self.seconds = clock.seconds
-            epoch = self.place.epoch + self.place.step / self.batches.steps_per_epoch
             yield Progress(
-                fraction, self.step, epoch, self.seconds, clock.left(fraction), speed, rate,
-                self.train_loss, valid_loss,
-            )  # fmt: skip
+                fraction=fraction,
+                step=self.step,
+                epoch=self.cursor.epoch + self.cursor.step / self.batches.steps_per_epoch,
+                seconds=self.seconds,
+                seconds_left=clock.left(fraction),
+                tokens_per_second=speed,
+                learning_rate=rate,
+                train_loss=self.train_loss,
+                valid_loss=valid_loss,
+            )
             if fraction >= 1:
                 return
 
     def evaluate(self) -> float:
-        """The validation loss, nats per token, in the training precision; best weights are kept."""
+        """The validation loss in the training precision, nats per token. Keeps the best weights."""
         before = time.perf_counter()
-        with self._averaged(), autocast(self.recipe.precision, self.device):
+        with self._averaged(), autocast(self.recipe.precision, self.network.device):
             self.network.eval()
             loss = self.validation.loss(self.network)
             self.network.train()
@@ -175,54 +175,45 @@ class Trainer:
             return self.evaluations > due and self.evaluating <= affordable
         return self.evaluations > due
 
-    def _update(self, batch: Batch, rate: float) -> None:
-        inputs = torch.from_numpy(batch.inputs).to(self.device)
-        targets = torch.from_numpy(batch.targets).to(self.device)
-        following = None
-        if batch.following is not None:
-            following = torch.from_numpy(batch.following).to(self.device)
+    def _update(self, batch: Any, rate: float) -> None:
+        """One step of the optimizer. A step without a finite gradient is skipped."""
         for parameter in self.parameters.values():
             parameter.grad = None
-        with autocast(self.recipe.precision, self.device):
-            total, state = self.network.loss(inputs, targets, self._carried(batch), following)
-            loss = total / int(np.count_nonzero(batch.targets))
+        with autocast(self.recipe.precision, self.network.device):
+            total, carried = self.task.loss(self.network, batch, self.carried)
+            loss = total / batch.count
         scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
         (loss * scale).backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
         self.step += 1
         if not self._is_finite(norm):
-            self.state = self.network.initial_state(self.recipe.batch)
+            self.carried = []
             return
-        kept = self.network.embedding.detach()[self.frozen]
-        self.optimizer.step(rate)
-        if len(self.frozen):
-            self.network.embedding.data[self.frozen] = kept
-        self.state = [tuple(s.detach() for s in layer) for layer in state]
+        with torch.no_grad():
+            embedding = self.network.encoder.embedding
+            kept = embedding[self.frozen]
+            self.optimizer.step(rate)
+            if len(self.frozen):
+                embedding[self.frozen] = kept
+        self.carried = carried
         value = float(loss.detach())
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
 
-    def _carried(self, batch: Batch) -> list[tuple[Tensor, ...]]:
-        """The state that each stream has come to, zero where it starts anew."""
-        if batch.restarted.all():
-            return self.network.initial_state(len(batch.restarted))
-        keep = torch.from_numpy(~batch.restarted).to(self.device, torch.float32)[:, None]
-        return [tuple(s * keep for s in layer) for layer in self.state]
-
     def _is_finite(self, norm: Tensor) -> bool:
-        """A step whose gradient is not finite is left out; many in a row are an error."""
+        """Whether the gradient is finite. Raises CharlmError after many that were not."""
         finite = bool(norm.isfinite())
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped > MOST_SKIPPED:
             raise CharlmError(
                 f"training diverged at step {self.step}: no finite gradient for "
-                f"{MOST_SKIPPED} steps; give a lower --lr than {self.recipe.lr:g}"
+                f"{MOST_SKIPPED} steps; use a lower `lr` than {self.recipe.lr:g}"
             )
         return finite
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the exponential average of the weights (Polyak and Juditsky 1992) along."""
+        """Update the exponential average of the weights (Polyak and Juditsky 1992)."""
         if not self.average:
             self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         averages = [self.average[name] for name in self.parameters]
@@ -230,7 +221,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The averaged weights, once there are such, in place of the network's own."""
+        """Within this context the network has the averaged weights, if there are any."""
         self._swap()
         try:
             yield
@@ -243,39 +234,41 @@ class Trainer:
             own = self.parameters[name]
             own.data, self.average[name] = averaged, own.data
 
-    # --- to go on later, exactly ---
+    # --- to continue later, exactly ---
 
-    def checkpoint(self) -> Checkpoint:
-        states = {f"{k}.{j}": s for k, layer in enumerate(self.state) for j, s in enumerate(layer)}
-        tensors = (
-            under("weights", self.parameters) | under("average", self.average)
-            | under("best", self.best) | under("state", states)
-            | {"generator": self.network.generator.get_state(), "frozen": self.frozen}
-        )  # fmt: skip
-        for kind, moments in self.optimizer.moments.items():
-            tensors |= under(f"optimizer.{kind}", moments)
-        values = {
-            "recipe": self.recipe.to_json(), "place": asdict(self.place), "step": self.step,
-            "seconds": self.seconds, "start_up": self.start_up, "best_loss": self.best_loss,
-            "train_loss": self.train_loss,
-        }  # fmt: skip
-        return Checkpoint(tensors, values)
+    def state(self) -> TrainerState:
+        """The state after the last step. It shares its tensors with the trainer."""
+        return TrainerState(
+            step=self.step,
+            cursor=replace(self.cursor),
+            seconds=self.seconds,
+            start_up=self.start_up,
+            best_loss=self.best_loss,
+            train_loss=self.train_loss,
+            weights={name: p.detach() for name, p in self.parameters.items()},
+            average=self.average,
+            best=self.best,
+            moments=self.optimizer.moments,
+            carried=self.carried,
+            generator=self.network.generator.get_state(),
+            frozen=self.frozen,
+        )
 
     @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint) -> None:
-        tensors = {name: t.to(self.device) for name, t in checkpoint.tensors.items()}
-        values = checkpoint.values
-        self.network.load_state_dict(below("weights", tensors), strict=False)
-        self.frozen = tensors["frozen"]
-        self.average, self.best = below("average", tensors), below("best", tensors)
-        states = below("state", tensors)
-        self.state = [
-            tuple(states[f"{k}.{j}"] for j in range(len(layer)))
-            for k, layer in enumerate(self.state)
-        ]
-        for kind in self.optimizer.moments:
-            self.optimizer.moments[kind] = below(f"optimizer.{kind}", tensors)
-        self.network.generator.set_state(checkpoint.tensors["generator"])
-        self.place, self.step = Place(**values["place"]), values["step"]
-        self.seconds, self.start_up = values["seconds"], values["start_up"]
-        self.best_loss, self.train_loss = values["best_loss"], values["train_loss"]
+    def restore(self, state: TrainerState) -> None:
+        """Continue from this state."""
+        device = self.network.device
+
+        def moved(tensors: Tensors) -> Tensors:
+            return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+        # Buffers are not saved: evaluation computes them.
+        self.network.load_state_dict(moved(state.weights), strict=False)
+        self.average, self.best = moved(state.average), moved(state.best)
+        self.optimizer.load({kind: moved(tensors) for kind, tensors in state.moments.items()})
+        self.carried = [tuple(s.to(device) for s in layer) for layer in state.carried]
+        self.network.generator.set_state(state.generator.cpu())
+        self.frozen = state.frozen.to(device)
+        self.cursor, self.step = state.cursor, state.step
+        self.seconds, self.start_up = state.seconds, state.start_up
+        self.best_loss, self.train_loss = state.best_loss, state.train_loss

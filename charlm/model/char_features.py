@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.model.config import LETTER_FEATURES, WIDTHS, ModelConfig
+from charlm.model.config import CHARACTER_EMBEDDING, WIDTHS, ModelConfig
 from charlm.model.equations import lstm
-from charlm.model.layers import Layer, reversed_in_time
+from charlm.model.layers import Layer, reverse_in_time
 
 WORDS_AT_ONCE = 2048
 
 
-class Spelling(nn.Module):
+class CharFeatures(nn.Module):
     """From the letters of words, (N, L) ids of which 0 fills up the shorter, to (N, spelled).
 
     recurrent:      one LSTM reads the letters forwards and another backwards; the last states of
@@ -24,15 +24,15 @@ class Spelling(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.letters = nn.Parameter(torch.empty(config.alphabet, LETTER_FEATURES))
+        self.letters = nn.Parameter(torch.empty(config.alphabet, CHARACTER_EMBEDDING))
         self.recurrent = config.characters == "recurrent"
         if self.recurrent:
-            half = config.spelled // 2
-            self.forwards = Layer(lstm(), LETTER_FEATURES, half, layer_norm=False)
-            self.backwards = Layer(lstm(), LETTER_FEATURES, half, layer_norm=False)
+            half = config.char_features // 2
+            self.forwards = Layer(lstm(), CHARACTER_EMBEDDING, half, layer_norm=False)
+            self.backwards = Layer(lstm(), CHARACTER_EMBEDDING, half, layer_norm=False)
         else:
             self.filters = nn.ModuleDict(
-                {str(w): _Filters(w, config.spelled * w // sum(WIDTHS)) for w in WIDTHS}
+                {str(w): _Filters(w, config.char_features * w // sum(WIDTHS)) for w in WIDTHS}
             )
 
     def forward(self, spellings: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Spelling(nn.Module):
         states = []
         for layer, letters in (
             (self.forwards, x),
-            (self.backwards, reversed_in_time(x, lengths)),
+            (self.backwards, reverse_in_time(x, lengths)),
         ):
             zero = x.new_zeros(len(lengths), layer.size)
             y, _ = layer(letters, (zero, zero))
@@ -75,7 +75,7 @@ class _Filters(nn.Module):
 
     def __init__(self, width: int, features: int) -> None:
         super().__init__()
-        self.W = nn.Parameter(torch.empty(features, LETTER_FEATURES, width))
+        self.W = nn.Parameter(torch.empty(features, CHARACTER_EMBEDDING, width))
         self.b = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:

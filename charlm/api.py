@@ -1,0 +1,165 @@
+"""The functions of the package: `load` a model, `train` one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
+
+from charlm.errors import ModelError
+from charlm.model.backend import Backend
+from charlm.model.file import ModelFile
+from charlm.runs import find_model
+from charlm.tasks import load_task
+from charlm.tasks.base import TrainedModel
+
+if TYPE_CHECKING:
+    from charlm.keywords import TrainKeywords
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
+    from charlm.training.reporter import Reporter
+
+
+M = TypeVar("M", bound=TrainedModel)
+
+
+@overload
+def load(
+    model: str | Path | None = ..., *, backend: str | Backend = ..., device: str = ...
+) -> TrainedModel: ...
+
+
+@overload
+def load(
+    model: str | Path | None = ...,
+    *,
+    kind: type[M],
+    backend: str | Backend = ...,
+    device: str = ...,
+) -> M: ...
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    kind: type[TrainedModel] = TrainedModel,
+    backend: str | Backend = "auto",
+    device: str = "auto",
+) -> TrainedModel:
+    """Load a model: a `LanguageModel` or a `FillModel`, as it was trained.
+
+    model:    a model file or its run folder; None for $CHARLM_MODEL, then the run that was trained
+              last from this directory
+    kind:     the class that the model must be
+    backend:  "numpy", "torch", or "auto" for the faster one; or a `charlm.model.backend.Backend`
+    device:   where torch computes: "cpu", "cuda", "mps", or "auto" for the best of this machine
+
+    Raises ModelError if there is no model, if the file is damaged or foreign, or if it is a model
+    of another kind, and OptionError for a device that this machine does not have.
+    """
+    path = find_model(model)
+    file = ModelFile.load(path)
+    loaded = load_task(file.task).model(file, path, backend=backend, device=device)
+    if not isinstance(loaded, kind):
+        raise ModelError(
+            f"{path} was trained with `task={file.task}`: it {loaded.purpose}; for the rest train "
+            f"a model with `task={kind.task}`"
+        )
+    return loaded
+
+
+@overload
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    task: Literal["lm"] | None = ...,
+    out: str | Path | None = ...,
+    resume: bool = ...,
+    force: bool = ...,
+    quiet: bool = ...,
+    started: float | None = ...,
+    reporter: Reporter | None = ...,
+    **options: Unpack[TrainKeywords],
+) -> LanguageModel: ...
+
+
+@overload
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    task: Literal["fill"],
+    out: str | Path | None = ...,
+    resume: bool = ...,
+    force: bool = ...,
+    quiet: bool = ...,
+    started: float | None = ...,
+    reporter: Reporter | None = ...,
+    **options: Unpack[TrainKeywords],
+) -> FillModel: ...
+
+
+@overload
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    task: str,
+    out: str | Path | None = ...,
+    resume: bool = ...,
+    force: bool = ...,
+    quiet: bool = ...,
+    started: float | None = ...,
+    reporter: Reporter | None = ...,
+    **options: Unpack[TrainKeywords],
+) -> TrainedModel: ...
+
+
+def train(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    task: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    started: float | None = None,
+    reporter: Reporter | None = None,
+    **options: Unpack[TrainKeywords],
+) -> TrainedModel:
+    """Train a model of a text, and write it to a run folder.
+
+    corpus:    a text file, or several that are read one after the other; "-" for standard input
+    task:      what the model is for: "lm" or "fill"; None for "lm", or the task of a resumed run
+    out:       the run folder; None for runs/NAME, or the next free runs/NAME-2 …
+    resume:    continue the run in `out`, or the last one of this corpus
+    force:     replace `out` if it exists, when training is complete
+    quiet:     write nothing to stderr but warnings
+    started:   `time.monotonic()` from which a budget in minutes counts; None for now
+    reporter:  writes notes and progress; None for the default one
+    options:   of `charlm.training.options.TrainOptions`: minutes, level, cell, hidden, …
+
+    Returns the model with the best validation loss, of the class of its task. Raises InputError,
+    OptionError or ModelError for what cannot be used, and Stopped, after saving, on Ctrl-C or
+    SIGTERM.
+
+    >>> model = charlm.train("corpus.txt", out="small", steps=5, hidden=16, quiet=True)
+    >>> model.card.corpus
+    'corpus'
+    """
+    started = time.monotonic() if started is None else started
+    from charlm.training.reporter import Reporter
+    from charlm.training.train import train_run
+
+    given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+    if task is not None:
+        given["task"] = task
+    folder = train_run(
+        [corpus] if isinstance(corpus, str | Path) else list(corpus),
+        given,
+        out=None if out is None else Path(out),
+        resume=resume,
+        force=force,
+        started=started,
+        reporter=reporter or Reporter(quiet),
+    )
+    return load(folder)

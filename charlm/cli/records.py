@@ -1,0 +1,91 @@
+"""How commands print records: a table on a terminal, TSV in a pipe, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from charlm.options import Choices
+
+FORMATS = ("table", "tsv", "json")
+
+
+def format_option(*more: str) -> Any:
+    """The declaration of --format, with the formats that a command has besides the usual ones."""
+    names = (*FORMATS, *more)
+    return typer.Option(
+        "--format",
+        metavar="|".join(names),
+        help="[default: table on a terminal, TSV in a pipe]",
+        autocompletion=lambda: names,
+    )
+
+
+def choose_format(name: str | None, *more: str) -> str:
+    """The format of this name; None for the default. Raises OptionError for an unknown one."""
+    if name is None:
+        return "table" if sys.stdout.isatty() else "tsv"
+    Choices((*FORMATS, *more)).check("format", name)
+    return name
+
+
+def write(text: str) -> None:
+    """Write a line of the result. Characters that stdout cannot encode are replaced."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def write_json(record: Mapping[str, Any]) -> None:
+    """Write a record as a line of JSON."""
+    write(json.dumps(record, ensure_ascii=False))
+
+
+def write_tsv(records: Iterable[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    """Write records as TSV, with a heading.
+
+    columns:  the heading; without it the names of the first record, if there is one
+    """
+    headed = bool(columns)
+    if columns:
+        write(_tsv_row(columns))
+    for record in records:
+        if not headed:
+            write(_tsv_row(record))
+            headed = True
+        write(_tsv_row(record.values()))
+
+
+def write_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table. Columns are (heading, "left" or "right")."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in columns:
+        table.add_column(
+            heading, justify="right" if justify == "right" else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def printable(text: str) -> str:
+    """The text without lone surrogates and other characters that stdout cannot encode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    clean = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return clean.encode(encoding, "replace").decode(encoding)
+
+
+def _tsv_row(values: Iterable[object]) -> str:
+    """Values separated by tabs. Tabs, line ends and backslashes within a value are escaped."""
+    return "\t".join(_tsv_field(value) for value in values)
+
+
+def _tsv_field(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

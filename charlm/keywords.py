@@ -1,0 +1,94 @@
+"""The keywords of the Python functions, one typed dictionary for each options class.
+
+Written by docs/generate.py from the options; do not edit.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class TrainKeywords(TypedDict, total=False):
+    """See `charlm.training.options.TrainOptions`."""
+
+    minutes: float | None
+    epochs: float | None
+    steps: int | None
+    level: str
+    lines: bool
+    unit: str
+    vocab_size: int | None
+    split: str
+    normalize: str
+    encoding: str
+    valid: str | None
+    valid_fraction: float
+    cell: str
+    layers: int | None
+    hidden: int | None
+    embedding: int | None
+    activation: str | None
+    forget_gate: bool
+    forget_bias: float
+    peepholes: str | None
+    reset: str | None
+    layer_norm: bool
+    residual: bool
+    feedforward: int | None
+    highway: int | None
+    characters: str | None
+    embeddings: str | None
+    freeze_embeddings: bool
+    lr: float | None
+    batch: int | None
+    bptt: int | None
+    weight_decay: float | None
+    dropout: float | None
+    input_dropout: float | None
+    state_dropout: float
+    weight_dropout: float | None
+    dropout_per_step: bool
+    seed: int
+    device: str
+    precision: str
+    threads: int | None
+
+
+class ScoreKeywords(TypedDict, total=False):
+    """See `charlm.scoring.ScoreOptions`."""
+
+    context: str
+    eos: bool
+
+
+class EvaluateKeywords(TypedDict, total=False):
+    """See `charlm.evaluation.EvaluateOptions`."""
+
+    reset_lines: bool | None
+    cache: int | None
+    cache_flatness: float | None
+    cache_weight: float | None
+    adapt: bool
+    adapt_rate: float | None
+    ngram: int | None
+    ngram_weight: float | None
+
+
+class SampleKeywords(TypedDict, total=False):
+    """See `charlm.sampling.SampleOptions`."""
+
+    length: int | None
+    max_lines: int | None
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    stop: str | None
+
+
+class FillKeywords(TypedDict, total=False):
+    """See `charlm.filling.FillOptions`."""
+
+    k: int
+    blank: str

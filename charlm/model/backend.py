@@ -1,0 +1,115 @@
+"""What runs a network: NumPy, which starts at once, or torch, which is faster for much text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.numpy_network import NumpyNetwork
+from charlm.options import Choices
+
+if TYPE_CHECKING:
+    from charlm.model.network import Network
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.integer]
+BACKENDS = Choices(("auto", "numpy", "torch"))
+DEVICES = Choices(("auto", "cpu", "cuda", "mps"))
+# Importing torch takes as long as NumPy needs for about 10 GFLOP. Beyond that torch is faster.
+TORCH_PAYS_FROM = 1e10
+
+
+class Backend(Protocol):
+    """A network that measures tokens: `NumpyNetwork` or `Network`, which give the same numbers.
+
+    Shapes: B sequences of T tokens, H features of the hidden state, S features of the encoder's
+    output (H, or 2·H for both directions), V token ids. States are the backend's own.
+    """
+
+    config: ModelConfig
+
+    def initial_state(self, batch: int) -> Any:
+        """The zero state of one direction, for `batch` sequences."""
+        ...
+
+    def read(self, ids: Ids, state: Any, reverse: bool = False) -> tuple[Floats, Any]:
+        """The top layer's output after each of the ids (B, T), (B, T, H), and the state after.
+
+        reverse:  run the layers that read from the end; the ids come in that order
+        """
+        ...
+
+    def step(self, ids: Ids, state: Any) -> tuple[Floats, Any]:
+        """Read one token (B,) with a forward network: `logits` of the next, and the state after."""
+        ...
+
+    def logits(self, y: Floats) -> Floats:
+        """The logits (…, V−1) after y (…, S). Column k belongs to id k + 1.
+
+        The logits of a split softmax are log-probabilities.
+        """
+        ...
+
+    def logprobs(self, y: Floats, targets: Ids) -> Floats:
+        """log p(targets[b, t]) in nats, (B, T), after y (B, T, S)."""
+        ...
+
+
+# The backend for the next n tokens. Called before every batch.
+ChooseBackend = Callable[[int], Backend]
+
+
+class Backends:
+    """The backends of one model, each made when it is first used.
+
+    config, weights:  the network, as the model file holds it
+    backend:          "numpy", "torch" or a `Backend` to use for all work; "auto" starts with NumPy
+                      and changes to torch once the work so far would have paid for loading it
+    device:           where torch computes: "cpu", "cuda" or "mps"; "auto" for the best there is
+
+    Raises OptionError for an unknown name, and for a device that this machine does not have.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, Floats],
+        backend: str | Backend = "auto",
+        device: str = "auto",
+    ) -> None:
+        if isinstance(backend, str):
+            BACKENDS.check("backend", backend)
+        DEVICES.check("device", device)
+        self.config, self.backend, self.device = config, backend, device
+        self._weights = weights
+        self._flop = 0.0  # of all work so far
+        self._flop_per_token = 2 * multiplied_weights(config)
+
+    def __call__(self, tokens: int) -> Backend:
+        """The backend for the next `tokens` tokens. Called before every batch."""
+        self._flop += self._flop_per_token * tokens
+        if not isinstance(self.backend, str):
+            return self.backend
+        if self.backend == "torch" or self.device in ("cuda", "mps"):
+            return self.torch
+        if self.backend == "numpy" or self._flop < TORCH_PAYS_FROM:
+            return self.numpy
+        return self.torch
+
+    @cached_property
+    def numpy(self) -> NumpyNetwork:
+        """The network in NumPy."""
+        return NumpyNetwork(self.config, self._weights)
+
+    @cached_property
+    def torch(self) -> Network:
+        """The network in torch, which this imports."""
+        from charlm.model.devices import choose_device
+        from charlm.model.network import Network
+
+        return Network(self.config).load_weights(self._weights).to(choose_device(self.device))

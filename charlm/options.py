@@ -1,0 +1,132 @@
+"""Options, each declared once: as a field of a dataclass.
+
+A field made by `option` carries its type, default, limits, help text and help panel. Everything
+else is derived from it: validation (`check_options`), the signature and the help of the command
+(`charlm.cli.options`), the keywords of the Python functions (`charlm.keywords`) and the reference
+page (docs/reference.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from charlm.errors import OptionError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`.
+
+    above, below:  whether `low`, and whether `high`, is itself excluded
+
+    >>> str(Range(0, 1, above=True))
+    'above 0, at most 1'
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def check(self, name: str, value: float) -> None:
+        """Raise OptionError if the value is outside."""
+        high_enough = value > self.low if self.above else value >= self.low
+        low_enough = value < self.high if self.below else value <= self.high
+        if not (high_enough and low_enough):
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise OptionError(f"`{name}={shown}`: must be {self}")
+
+    def __str__(self) -> str:
+        low, high = (_number(edge) for edge in (self.low, self.high))
+        if self.high == math.inf:
+            return f"more than {low}" if self.above else f"{low} or more"
+        if self.above and self.below:
+            return f"between {low} and {high}"
+        if self.above:
+            return f"above {low}, at most {high}"
+        return f"{low} or more, and below {high}" if self.below else f"from {low} to {high}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A choice among names.
+
+    names:  may grow later, as a table of cells does
+    """
+
+    names: Collection[str]
+
+    def check(self, name: str, value: str) -> None:
+        """Raise OptionError if the value is none of the names."""
+        if value not in self.names:
+            raise OptionError(f"`{name}={value}`: choose {self}")
+
+    def __str__(self) -> str:
+        *first, last = self.names
+        return f"{', '.join(first)} or {last}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the field of an option carries besides its name, type and default.
+
+    help:     one line
+    panel:    the heading that it stands under in the help of its command
+    limits:   the values that are allowed; None for all of the type
+    metavar:  what stands for the value in the help; None for the default of the type
+    short:    a one-letter flag, such as "-t"
+    auto:     what None stands for, in words; only for options whose default is None
+    """
+
+    help: str
+    panel: str
+    limits: Range | Choices | None = None
+    metavar: str | None = None
+    short: str | None = None
+    auto: str | None = None
+
+
+def option(
+    default: Any,
+    help: str,
+    limits: Range | Choices | None = None,
+    *,
+    panel: str = "Options",
+    metavar: str | None = None,
+    short: str | None = None,
+    auto: str | None = None,
+) -> Any:
+    """A dataclass field for an option, see `Option`."""
+    about = Option(help, panel, limits, metavar, short, auto)
+    return dataclasses.field(default=default, metadata={"option": about})
+
+
+def options_of(
+    kind: type[DataclassInstance] | DataclassInstance,
+) -> Iterator[tuple[dataclasses.Field[Any], Option]]:
+    """The fields of a dataclass that are options, in their order."""
+    for field in dataclasses.fields(kind):
+        if about := field.metadata.get("option"):
+            yield field, about
+
+
+def check_options(options: DataclassInstance) -> None:
+    """Raise OptionError, naming option and value, for a value outside its limits."""
+    for field, about in options_of(options):
+        value = getattr(options, field.name)
+        if about.limits and value is not None:
+            about.limits.check(field.name, value)
+
+
+SEED = Range(0, 2**63, below=True)
+
+
+def _number(value: float) -> str:
+    return "2^63" if value == 2**63 else f"{value:g}"

@@ -1,0 +1,113 @@
+"""A line on stderr that shows how far long work has come."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+BARS = "▁▂▃▄▅▆▇█"
+SECONDS_BETWEEN = 0.25  # two updates
+
+
+class ProgressLine:
+    """Percent, a bar, the time left and a text, on a terminal. Elsewhere it shows nothing.
+
+    The line fits the width of the terminal, and `close` removes it unless it is kept. rich draws
+    it, and is imported at the first update.
+    """
+
+    def __init__(self) -> None:
+        self.is_live = sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._shown = -math.inf
+
+    def update(self, fraction: float, seconds_left: float, text: str = "") -> None:
+        """Show this state, unless the last update was less than `SECONDS_BETWEEN` ago."""
+        if not self.is_live or time.monotonic() < self._shown + SECONDS_BETWEEN:
+            return
+        progress = self._progress = self._progress or _start()
+        self._shown = time.monotonic()
+        values = {"left": f"{clock(seconds_left)} left", "text": text}
+        progress.update(progress.task_ids[0], completed=fraction, refresh=True, **values)
+
+    def print(self, text: str) -> None:
+        """Write a line above the progress."""
+        if self._progress:
+            console = self._progress.console
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def close(self, keep: bool = False) -> None:
+        """Stop drawing; with `keep` the line stays on the screen."""
+        if self._progress:
+            self._progress.live.transient = not keep
+            self._progress.stop()
+            self._progress = None
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[float], None]]:
+    """A function that takes the fraction of the work that is done, and shows the time left."""
+    line, started = ProgressLine(), time.monotonic()
+
+    def show(fraction: float) -> None:
+        if fraction:
+            line.update(fraction, (time.monotonic() - started) * (1 - fraction) / fraction)
+
+    try:
+        yield show
+    finally:
+        line.close()
+
+
+def _start() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    progress = Progress(
+        TextColumn("{task.percentage:3.0f}%"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=True,
+    )
+    progress.add_task("", total=1.0, left="", text="")
+    progress.start()
+    return progress
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds.
+
+    >>> clock(102)
+    '1:42'
+    """
+    if math.isinf(seconds):
+        return "-:--"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def sparkline(values: Iterable[float]) -> str:
+    """The values as a row of bars. The lowest and the highest are the ends of the scale.
+
+    >>> sparkline([3.0, 2.0, 1.0])
+    '█▄▁'
+    """
+    numbers = [v for v in values if math.isfinite(v)]
+    if not numbers:
+        return ""
+    low, span = min(numbers), max(numbers) - min(numbers) or 1.0
+    return "".join(BARS[int((v - low) / span * (len(BARS) - 1))] for v in numbers)

@@ -1,0 +1,199 @@
+"""The results of scoring: the measures of a text, of a sentence and of its tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One token of a scored text.
+
+    id:       in the model's vocabulary
+    token:    its printable form, such as "a" or "<EOS>"
+    logprob:  log p(token | context), nats
+    start, end:  its characters [start, end) in the text
+    """
+
+    id: int
+    token: str
+    logprob: float
+    start: int
+    end: int
+
+    @property
+    def bits(self) -> float:
+        """The surprisal, −log₂ p."""
+        return 0.0 - self.logprob / math.log(2)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the token is not in the vocabulary, and was scored as `<UNK>`."""
+        return self.id == UNK
+
+    @property
+    def is_line_end(self) -> bool:
+        """Whether the token is the end of a line, `<EOS>`."""
+        return self.id == EOS
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How probable a text is. A measure is of the whole text unless its name says per what.
+
+    text:     as it was given
+    logprob:  log P, nats
+    tokens:   predicted tokens, `<EOS>` counted
+    chars, bytes:  size of the text, one more for each line end that is scored
+    unknown:  tokens that are not in the vocabulary, scored as `<UNK>`
+    """
+
+    text: str
+    logprob: float
+    tokens: int
+    chars: int
+    bytes: int
+    unknown: int
+
+    @property
+    def log10prob(self) -> float:
+        """log₁₀ P."""
+        return self.logprob / math.log(10)
+
+    @property
+    def bits(self) -> float:
+        """The surprisal, −log₂ P."""
+        return 0.0 - self.logprob / math.log(2)
+
+    @property
+    def nats_per_token(self) -> float:
+        """The cross-entropy, −log P / tokens; 0 for a text without tokens."""
+        return 0.0 - self.logprob / max(self.tokens, 1)
+
+    @property
+    def perplexity(self) -> float:
+        """Per token, `<EOS>` counted: P^(−1/tokens); 1 for a text without tokens."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+    @property
+    def bits_per_char(self) -> float:
+        """Bits per character."""
+        return self.bits / max(self.chars, 1)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of UTF-8."""
+        return self.bits / max(self.bytes, 1)
+
+    @property
+    def probability(self) -> str:
+        """P with two digits, also where it is too small for a float: "3.2e-1313"."""
+        return scientific(self.log10prob)
+
+    def to_json(self) -> dict[str, Any]:
+        """The measures under their names in JSON output."""
+        return {
+            "text": self.text,
+            "logprob": self.logprob,
+            "log10prob": self.log10prob,
+            "bits": self.bits,
+            "tokens": self.tokens,
+            "chars": self.chars,
+            "bytes": self.bytes,
+            "unknown": self.unknown,
+            "perplexity": self.perplexity,
+            "bits_per_char": self.bits_per_char,
+            "bits_per_byte": self.bits_per_byte,
+        }
+
+
+@dataclass(frozen=True)
+class SentenceScore(TextScore):
+    """A scored sentence.
+
+    context:   the text before it
+    ids:       (n,) its tokens
+    logprobs:  (n,) log p of each token, nats
+
+    `spans` and `token_scores` are computed when they are first read: that takes longer than
+    scoring one of many lines.
+    """
+
+    context: str = field(repr=False, compare=False)
+    ids: NDArray[np.int64] = field(repr=False, compare=False)
+    logprobs: NDArray[np.float32] = field(repr=False, compare=False)
+    tokenizer: Tokenizer = field(repr=False, compare=False)
+    prefix: ClassVar[str] = ""  # of the measures' names
+
+    @cached_property
+    def spans(self) -> NDArray[np.int64]:
+        """(n, 2) the characters [start, end) of each token."""
+        spans = encode_after(self.tokenizer, self.context, self.text).spans
+        return spans[: self.tokens].clip(0, len(self.text))
+
+    @cached_property
+    def token_scores(self) -> tuple[TokenScore, ...]:
+        """The tokens in order."""
+        rows = zip(self.ids.tolist(), self.spans.tolist(), self.logprobs.tolist(), strict=True)
+        return tuple(
+            TokenScore(id, self.tokenizer.token(id), logprob, start, end)
+            for id, (start, end), logprob in rows
+        )
+
+
+@dataclass(frozen=True)
+class PseudoScore(SentenceScore):
+    """A sentence scored by a bidirectional model (Salazar et al. 2020).
+
+    `logprob` is the pseudo-log-likelihood: the sum over all tokens of log p(token | all other
+    tokens). It is not the log-probability of the sentence, so the JSON name of every measure that
+    comes from it starts with "pseudo_".
+    """
+
+    prefix: ClassVar[str] = "pseudo-"
+
+    def to_json(self) -> dict[str, Any]:
+        counts = ("text", "tokens", "chars", "bytes", "unknown")
+        prefix = self.prefix.replace("-", "_")
+        return {n if n in counts else prefix + n: v for n, v in super().to_json().items()}
+
+
+def encode_after(tokenizer: Tokenizer, context: str, sentence: str) -> Encoding:
+    """The tokens of a sentence and its line end, and the characters of each in the sentence.
+
+    The first token may begin in the context: its span then begins below 0.
+    """
+    ids, spans = tokenizer.encode(f"{context}{sentence}\n")
+    own = spans[:, 1] > len(context)
+    return Encoding(ids[own], spans[own] - len(context))
+
+
+def scientific(log10: float) -> str:
+    """10^log10 with two significant digits, for any exponent.
+
+    >>> scientific(-1312.495)
+    '3.2e-1313'
+    >>> scientific(0.0)
+    '1.0e+00'
+    """
+    exponent = math.floor(log10)
+    digits = f"{10 ** (log10 - exponent):.1f}"
+    if digits == "10.0":
+        digits, exponent = "1.0", exponent + 1
+    return f"{digits}e{exponent:+03d}"
+
+
+def byte_length(text: str) -> int:
+    """Bytes of the text in UTF-8. Bytes that were not UTF-8 in the input count as one each."""
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,172 @@
+"""The task `fill`: predict a token from both sides. Its models fill blanks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.corpus.lines import cut_lines
+from charlm.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.model.backend import Backend
+from charlm.model.pseudo_likelihood import pseudo_logprobs
+from charlm.scores import PseudoScore
+from charlm.scoring import pseudo_score_sentences
+from charlm.tasks.base import Task, TrainedModel, Validation, one_line
+from charlm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.corpus.encoding import TokenFile
+    from charlm.corpus.lines import LineBatch, LineBatches
+    from charlm.keywords import FillKeywords
+    from charlm.model.layers import States
+    from charlm.model.network import Network
+
+# Part of the lines that training shows to one direction only, each direction alike. So the model
+# also learns to continue from one side.
+ONE_SIDED = 0.5
+PROBED_TOKENS = 16384  # of the validation text, to estimate the time for all of it
+
+
+class FillModel(TrainedModel):
+    """A model that fills blanks: it reads a line from both sides."""
+
+    task = "fill"
+    purpose = "fills blanks (charlm fill) and gives pseudo-log-likelihoods (charlm score --pseudo)"
+    validation_note = "each token given all others"
+    next_commands = ('charlm fill "a sentence with a ___ in it"',)
+
+    @property
+    def independent_lines(self) -> bool:
+        return True
+
+    def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
+        """The best fillers of each blank of a line, most probable first.
+
+        options:  of `charlm.filling.FillOptions`: k, blank
+        """
+        return self._filling.fill(one_line(line), FillOptions(**options))
+
+    @cached_property
+    def _filling(self) -> TwoSidedFilling:
+        return TwoSidedFilling(self.backends, self.tokenizer)
+
+    @overload
+    def pseudo_score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
+        self, texts: str
+    ) -> PseudoScore: ...
+
+    @overload
+    def pseudo_score(self, texts: Iterable[str]) -> list[PseudoScore]: ...
+
+    def pseudo_score(self, texts: str | Iterable[str]) -> PseudoScore | list[PseudoScore]:
+        """The pseudo-log-likelihood of one sentence, or of several: see `PseudoScore`."""
+        if isinstance(texts, str):
+            return next(self.iter_pseudo_scores([texts]))
+        return list(self.iter_pseudo_scores(texts))
+
+    def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
+        """`pseudo_score` for any number of sentences, in input order and in bounded memory."""
+        return pseudo_score_sentences(self.backends, self.tokenizer, map(one_line, texts))
+
+
+class FillTask(Task):
+    """Prediction of every token of a line from the tokens before it and after it."""
+
+    name = "fill"
+    model = FillModel
+
+    def network_parts(self) -> Mapping[str, Any]:
+        return {"bidirectional": True, "feedforward": 1}
+
+    def batches(
+        self,
+        tokens: TokenFile,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        bptt: int,
+        lines: bool,
+        seed: int,
+    ) -> LineBatches:
+        from charlm.corpus.lines import LineBatches
+
+        unknowns = tokenizer.has_unknown
+        return LineBatches(tokens, tokenizer.size, batch, bptt, seed=seed, unknowns=unknowns)
+
+    def loss(self, network: Network, batch: LineBatch, state: States) -> tuple[Tensor, States]:
+        """Every line starts from the zero state; see `Task.loss`.
+
+        The forward direction reads the tokens before each target, the other direction those after
+        it. Neither reads the target.
+        """
+        import torch
+
+        from charlm.model.layers import reverse_in_time
+
+        inputs, targets, following = (torch.from_numpy(ids).to(network.device) for ids in batch)
+        real = targets != 0  # columns are filled up with `<START>`
+        lengths = real.sum(dim=0)
+        zero, masks = network.initial_state(len(lengths)), network.masks()
+        before, _ = network.encoder(inputs, zero, masks)
+        after, _ = network.encoder(reverse_in_time(following, lengths), zero, masks, reverse=True)
+        after = reverse_in_time(after, lengths)
+        if network.training:
+            side = torch.rand(len(lengths), 1, generator=network.generator, device=network.device)
+            before = before * (side >= ONE_SIDED / 2)
+            after = after * (side < 1 - ONE_SIDED / 2)
+        both = torch.cat([before, after.to(before.dtype)], dim=-1)
+        return network.loss(both, targets, masks, real), []
+
+    def validation(
+        self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool
+    ) -> LineValidation:
+        return LineValidation(ids, bounds, lines=lines)
+
+    def probe_batch(self, length: int, batch: int) -> LineBatch:
+        from charlm.corpus.lines import LineBatch
+
+        ids = np.ones((length, batch), np.int64)
+        return LineBatch(ids, ids, ids)
+
+    def described_batch(self, batch: int, bptt: int) -> str:
+        return f"{batch * bptt} tokens a step"
+
+
+class LineValidation(Validation):
+    """Held-out lines. Each token is predicted from all others of its line, line ends excepted.
+
+    Long lines are cut as in training.
+    """
+
+    @property
+    def predicted(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def loss(self, backend: Backend) -> float:
+        logprobs = pseudo_logprobs(backend, self._pieces)
+        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs) / max(self.predicted, 1)
+
+    def seconds(self, backend: Backend) -> float:
+        part = self.first(PROBED_TOKENS)
+        part.loss(backend)  # the first call builds the kernels
+        start = time.perf_counter()
+        part.loss(backend)
+        return 1.2 * (time.perf_counter() - start) * len(self.ids) / len(part.ids)
+
+    @cached_property
+    def _pieces(self) -> list[NDArray[np.integer]]:
+        starts, lengths = cut_lines(self.bounds)
+        ends = starts + lengths
+        inside = ends <= len(self.ids)
+        spans = zip(starts[inside], ends[inside], strict=True)
+        return [np.asarray(self.ids[start:end]) for start, end in spans]
+
+
+TASK = FillTask()

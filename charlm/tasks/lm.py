@@ -1,0 +1,315 @@
+"""The task `lm`: predict the next token. Its models score text and write text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.evaluation import EvaluateOptions, evaluate_text
+from charlm.filling import Filler, FillOptions, ForwardFilling
+from charlm.model.backend import Backend
+from charlm.model.likelihood import sequence_logprobs, text_logprob, text_streams
+from charlm.model.sequences import STEPS_AT_ONCE
+from charlm.sampling import (
+    SAMPLES_AT_ONCE,
+    SampleOptions,
+    generate,
+    limited,
+    random_stream,
+    seeded,
+)
+from charlm.scores import SentenceScore, TextScore
+from charlm.scoring import ScoreOptions, score_sentences
+from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end
+from charlm.tokenizer import UNK, Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from charlm.corpus.encoding import TokenFile
+    from charlm.corpus.streams import StreamBatch, StreamBatches
+    from charlm.keywords import EvaluateKeywords, FillKeywords, SampleKeywords, ScoreKeywords
+    from charlm.model.layers import States
+    from charlm.model.network import Network
+
+BOTH_WAYS = 20_000  # tokens that are measured with the state carried and line by line
+
+
+class LanguageModel(TrainedModel):
+    """A language model: it gives the probability of a text, and writes text."""
+
+    task = "lm"
+    purpose = "scores, samples and fills"
+    next_commands = ("charlm sample", 'charlm score "a sentence"')
+
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
+        self, texts: str, **options: Unpack[ScoreKeywords]
+    ) -> SentenceScore: ...
+
+    @overload
+    def score(
+        self, texts: Iterable[str], **options: Unpack[ScoreKeywords]
+    ) -> list[SentenceScore]: ...
+
+    def score(
+        self, texts: str | Iterable[str], **options: Unpack[ScoreKeywords]
+    ) -> SentenceScore | list[SentenceScore]:
+        """The probability of sentences: log P(sentence) = Σ log p(token | `<START>`, before).
+
+        texts:    one sentence, for one SentenceScore, or several, for a list
+        options:  of `charlm.scoring.ScoreOptions`: context, eos
+
+        A score depends on its sentence and context alone, up to the rounding of float32.
+
+        >>> model.score("the cat").tokens
+        8
+        >>> [s.logprob < 0 for s in model.score(["a cat", "the dog"])]
+        [True, True]
+        """
+        if isinstance(texts, str):
+            return next(self.iter_scores([texts], **options))
+        return list(self.iter_scores(texts, **options))
+
+    def iter_scores(
+        self, texts: Iterable[str], **options: Unpack[ScoreKeywords]
+    ) -> Iterator[SentenceScore]:
+        """`score` for any number of sentences, in input order and in bounded memory."""
+        options["context"] = one_line_end(options.get("context", ""))
+        return score_sentences(
+            self.backends, self.tokenizer, map(one_line_end, texts), ScoreOptions(**options)
+        )
+
+    def evaluate(
+        self,
+        text: str | Iterable[str],
+        *,
+        progress: Callable[[float], None] | None = None,
+        **options: Unpack[EvaluateKeywords],
+    ) -> TextScore:
+        """The probability of a whole text, with the state carried from line to line.
+
+        text:      a string, or blocks of whole lines. The end of the last line is scored, even if
+                   the text does not have it
+        progress:  called with the fraction of a running text that is done
+        options:   of `charlm.evaluation.EvaluateOptions`: reset_lines, cache, adapt, ngram, …
+
+        With `reset_lines` the result is the sum of `score` over the lines. It is the default for a
+        model of independent lines.
+
+        >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
+        True
+        """
+        chosen = EvaluateOptions(**options)
+        blocks = [text] if isinstance(text, str) else text
+        reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
+        return evaluate_text(
+            self.backends,
+            self.tokenizer,
+            map(one_line_end, blocks),
+            chosen,
+            reset_lines=reset,
+            run_folder=self.path.parent,
+            progress=progress,
+        )
+
+    @overload
+    def sample(
+        self, prime: str = ..., *, n: None = ..., **options: Unpack[SampleKeywords]
+    ) -> str: ...
+
+    @overload
+    def sample(
+        self, prime: str = ..., *, n: int, **options: Unpack[SampleKeywords]
+    ) -> list[str]: ...
+
+    def sample(
+        self, prime: str = "", *, n: int | None = None, **options: Unpack[SampleKeywords]
+    ) -> str | list[str]:
+        """Text like the training text, beginning with the prime.
+
+        n:        the number of samples, for a list; None for one sample, a string
+        options:  of `charlm.sampling.SampleOptions`: length, temperature, top_p, seed, …
+
+        >>> model.sample("the cat", length=10, seed=3).startswith("the cat")
+        True
+        >>> model.sample(n=2, length=4, seed=3)[0] == model.sample(length=4, seed=3)
+        True
+        """
+        streams = self.streams(prime, n=1 if n is None else n, **options)
+        texts = [prime + "".join(pieces) for pieces in streams]
+        return texts[0] if n is None else texts
+
+    def stream(
+        self, prime: str = "", *, sample: int = 0, **options: Unpack[SampleKeywords]
+    ) -> Iterator[str]:
+        """One sample in pieces, as they are drawn; without the prime.
+
+        sample:   the number of the sample: each number has its own random numbers
+        options:  of `charlm.sampling.SampleOptions`
+
+        >>> pieces = list(model.stream("the ", length=5, seed=1))
+        >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
+        True
+        """
+        return self._streams(prime, seeded(SampleOptions(**options)), [sample])[0]
+
+    def streams(
+        self, prime: str = "", *, n: int, **options: Unpack[SampleKeywords]
+    ) -> Iterator[Iterator[str]]:
+        """The pieces of n samples, one sample after the other, see `stream`.
+
+        The samples are computed side by side, which is faster than one by one.
+
+        >>> first, second = model.streams("the ", n=2, length=5, seed=1)
+        >>> "the " + "".join(second) == model.sample("the ", n=2, length=5, seed=1)[1]
+        True
+        """
+        chosen, samples = seeded(SampleOptions(**options)), range(n)
+        groups = (samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE))
+        return chain.from_iterable(self._streams(prime, chosen, group) for group in groups)
+
+    def _streams(
+        self, prime: str, options: SampleOptions, samples: Sequence[int]
+    ) -> list[Iterator[str]]:
+        generators = [random_stream(options.seed or 0, sample) for sample in samples]
+        network, prime = self.backends.numpy, one_line_end(prime)
+        streams = generate(network, self.tokenizer, prime, options, generators)
+        return [limited(pieces, options, lines=self.independent_lines) for pieces in streams]
+
+    def example(self) -> str:
+        return self.sample(length=200, temperature=0.8, seed=1)
+
+    def unknown_in_prime(self, prime: str) -> list[str]:
+        """`unknown_in`, without an unfinished word at the end that a sample would complete."""
+        ids, spans = self.tokenizer.encode(prime)
+        ids = ids[: len(self.tokenizer.prime(prime).ids)]
+        unknown = [prime[start:end] for start, end in spans[: len(ids)][ids == UNK].tolist()]
+        return list(dict.fromkeys(unknown))
+
+    def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
+        """The best fillers of each blank of a line, by P(left · filler · right).
+
+        options:  of `charlm.filling.FillOptions`: k, blank
+
+        A model of the task `fill` does this better and faster.
+
+        >>> (fillers,) = model.fill("the cat ___ on the mat", k=3)
+        >>> len(fillers)
+        3
+        """
+        chosen = FillOptions(**options)
+        return ForwardFilling(self.backends, self.tokenizer).fill(one_line(line), chosen)
+
+
+class LanguageModelTask(Task):
+    """Next-token prediction over streams of text, with truncated back-propagation through time."""
+
+    name = "lm"
+    model = LanguageModel
+
+    def batches(
+        self,
+        tokens: TokenFile,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        bptt: int,
+        lines: bool,
+        seed: int,
+    ) -> StreamBatches:
+        from charlm.corpus.streams import StreamBatches
+
+        unknowns = tokenizer.has_unknown
+        return StreamBatches(
+            tokens, tokenizer.size, batch, bptt, lines=lines, seed=seed, unknowns=unknowns
+        )
+
+    def loss(self, network: Network, batch: StreamBatch, state: States) -> tuple[Tensor, States]:
+        """The state is carried from batch to batch, without gradient; see `Task.loss`."""
+        import torch
+
+        inputs, targets = (
+            torch.from_numpy(ids).to(network.device) for ids in (batch.inputs, batch.targets)
+        )
+        if batch.restarted.all() or not state:
+            state = network.initial_state(len(batch.restarted))
+        elif batch.restarted.any():
+            keep = torch.from_numpy(~batch.restarted).to(network.device, torch.float32)[:, None]
+            state = [tuple(s * keep for s in layer) for layer in state]
+        masks = network.masks()
+        y, after = network.encoder(inputs, state, masks)
+        return network.loss(y, targets, masks), [
+            tuple(s.detach() for s in layer) for layer in after
+        ]
+
+    def validation(
+        self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool
+    ) -> TextValidation:
+        return TextValidation(ids, bounds, lines=lines)
+
+    def probe_batch(self, length: int, batch: int) -> StreamBatch:
+        from charlm.corpus.streams import StreamBatch
+
+        ids = np.ones((length, batch), np.int64)
+        return StreamBatch(ids, ids, np.ones(batch, bool))
+
+    def described_batch(self, batch: int, bptt: int) -> str:
+        return f"{batch} streams × {bptt} tokens"
+
+
+class TextValidation(Validation):
+    """A held-out text that is read from its start, or line by line."""
+
+    @property
+    def predicted(self) -> int:
+        return len(self.ids)
+
+    def loss(self, backend: Backend) -> float:
+        by_line = self.loss_by_line(backend) if self.lines else None
+        return self.loss_carried(backend) if by_line is None else by_line
+
+    def loss_carried(self, backend: Backend) -> float:
+        """Nats per token, with the state carried from line to line."""
+        return -text_logprob(backend, self.ids) / len(self.ids)
+
+    def loss_by_line(self, backend: Backend) -> float | None:
+        """Nats per token, with each line from the zero state; None without a whole line."""
+        ends = np.asarray(self.bounds[: len(self.ids) + 1])
+        lines = [np.asarray(self.ids[a:b]) for a, b in pairwise(ends[ends <= len(self.ids)])]
+        if not lines:
+            return None
+        total = sum(float(row.sum(dtype=np.float64)) for row in sequence_logprobs(backend, lines))
+        return -total / sum(map(len, lines))
+
+    def figures(self, backend: Backend) -> dict[str, float | None]:
+        """The loss in both ways, on the same first part of the text."""
+        first = self.first(BOTH_WAYS)
+        return {
+            "valid_carried": first.loss_carried(backend),
+            "valid_lines": first.loss_by_line(backend),
+        }
+
+    def seconds(self, backend: Backend) -> float:
+        streams, length = text_streams(len(self.ids))
+        ids = np.ones((streams, STEPS_AT_ONCE), np.int64)
+
+        def call() -> None:
+            y, _ = backend.read(ids, backend.initial_state(streams))
+            backend.logprobs(y, ids)
+
+        call()  # the first call builds the kernels
+        start = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start
+        calls = -(-length // STEPS_AT_ONCE)
+        both_ways = min(BOTH_WAYS, len(self.ids)) / (streams * STEPS_AT_ONCE)
+        return seconds * (1.1 * calls + 3 * both_ways)
+
+
+TASK = LanguageModelTask()

@@ -1,0 +1,226 @@
+"""The options of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from charlm.errors import OptionError
+from charlm.model.backend import DEVICES
+from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
+from charlm.model.equations import CELLS
+from charlm.options import SEED, Choices, Range, check_options, option
+from charlm.tasks import TASKS
+from charlm.tokenizer import TOKENIZERS
+
+POSITIVE, PROBABILITY = Range(0, above=True), Range(0, 0.9)
+BUDGETS = ("minutes", "epochs", "steps")
+BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
+LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user may choose. None leaves the choice to `charlm.training.recipe.choose`.
+
+    The fields describe themselves. Raises OptionError, naming the option and the value.
+    """
+
+    minutes: float | None = option(
+        None,
+        "Wall time from the start of the command to the final model.",
+        POSITIVE,
+        panel=BUDGET,
+        auto="0.5 to 4.5, by the size of the text",
+    )
+    epochs: float | None = option(
+        None, "Number of times through the text.", POSITIVE, panel=BUDGET, metavar="N"
+    )
+    steps: int | None = option(
+        None, "Number of updates of the weights.", POSITIVE, panel=BUDGET, metavar="N"
+    )
+
+    task: str = option(
+        "lm",
+        "What the model is for: lm scores and writes text, fill fills blanks.",
+        TASKS,
+        panel=TEXT,
+    )
+    level: str = option("char", "What a token is.", Choices(TOKENIZERS), panel=TEXT)
+    lines: bool = option(
+        False, "The lines are independent of each other: shuffle them.", panel=TEXT
+    )
+    unit: str = option(
+        "line",
+        "What ends with a line end; paragraph joins hard-wrapped lines up to a blank line.",
+        Choices(("line", "paragraph")),
+        panel=TEXT,
+    )
+    vocab_size: int | None = option(
+        None, "Largest number of tokens.", POSITIVE, panel=TEXT, metavar="N", auto="by the level"
+    )
+    split: str = option(
+        "lossless", "How words are separated.", Choices(("lossless", "whitespace")), panel=TEXT
+    )
+    normalize: str = option(
+        "nfc", "Unicode normal form of characters and words.", Choices(("nfc", "none")), panel=TEXT
+    )
+    encoding: str = option("utf-8", "Encoding of the files, such as latin-1 or cp1252.", panel=TEXT)
+    valid: str | None = option(
+        None, "Text to validate on.", panel=TEXT, metavar="FILE", auto="held out"
+    )
+    valid_fraction: float = option(
+        0.1,
+        "Fraction held out for validation when `valid` is absent.",
+        Range(0, 1, above=True, below=True),
+        panel=TEXT,
+    )
+
+    cell: str = option("lstm", "Recurrent cell.", Choices(CELLS), panel=NETWORK)
+    layers: int | None = option(
+        None, "Recurrent layers, 1 to 4.", LAYERS, panel=NETWORK, metavar="N", auto="1"
+    )
+    hidden: int | None = option(
+        None,
+        "Features of each layer's hidden state.",
+        FEATURES,
+        panel=NETWORK,
+        metavar="N",
+        auto="by text, budget and machine",
+    )
+    embedding: int | None = option(
+        None, "Features of a token's vector.", FEATURES, panel=NETWORK, metavar="N", auto="by size"
+    )
+    activation: str | None = option(
+        None,
+        "Activation of `cell=rnn`.",
+        Choices(("tanh", "relu")),
+        panel=NETWORK,
+        auto="tanh",
+    )
+    forget_gate: bool = option(True, "Forget gate of `cell=lstm`.", panel=NETWORK)
+    forget_bias: float = option(
+        1.0, "Initial bias of the forget gate.", Range(-100, 100), panel=NETWORK
+    )
+    peepholes: str | None = option(
+        None, "Gates of `cell=lstm` that see its cell, such as ifo.", panel=NETWORK, metavar="GATES"
+    )
+    reset: str | None = option(
+        None,
+        "Reset gate of `cell=gru`: before or after the recurrent product.",
+        Choices(("before", "after")),
+        panel=NETWORK,
+        auto="after",
+    )
+    layer_norm: bool = option(False, "Layer normalisation of the gates.", panel=NETWORK)
+    residual: bool = option(False, "Add each layer's input to its output.", panel=NETWORK)
+    feedforward: int | None = option(
+        None,
+        "Feed-forward layers below the softmax, 0 to 4.",
+        EXTRA_LAYERS,
+        panel=NETWORK,
+        metavar="N",
+        auto="0; 1 for `task=fill`",
+    )
+    highway: int | None = option(
+        None,
+        "Highway layers above the embedding, 0 to 4.",
+        EXTRA_LAYERS,
+        panel=NETWORK,
+        metavar="N",
+        auto="0; 1 with `characters`",
+    )
+    characters: str | None = option(
+        None, "Read each word by its characters, too.", CHARACTERS, panel=NETWORK
+    )
+    embeddings: str | None = option(
+        None,
+        "Word vectors to start from, in the text format of word2vec or GloVe.",
+        panel=NETWORK,
+        metavar="FILE",
+    )
+    freeze_embeddings: bool = option(
+        False, "Do not train the vectors of `embeddings`.", panel=NETWORK
+    )
+
+    lr: float | None = option(
+        None, "Highest learning rate.", POSITIVE, panel=LEARNING, auto="by cell and size"
+    )
+    batch: int | None = option(
+        None, "Streams side by side.", POSITIVE, panel=LEARNING, metavar="N", auto="4 to 32"
+    )
+    bptt: int | None = option(
+        None,
+        "Tokens that a gradient reaches back.",
+        POSITIVE,
+        panel=LEARNING,
+        metavar="N",
+        auto="32; 64 for words and subwords",
+    )
+    weight_decay: float | None = option(
+        None,
+        "AdamW weight decay, applied to matrices only.",
+        Range(0, 10),
+        panel=LEARNING,
+        auto="by epochs",
+    )
+
+    dropout: float | None = option(
+        None,
+        "Dropout of every layer's output: a probability, 0 to 0.9.",
+        PROBABILITY,
+        panel=DROPOUT,
+        metavar="P",
+        auto="by epochs",
+    )
+    input_dropout: float | None = option(
+        None,
+        "Dropout of the first layer's input.",
+        PROBABILITY,
+        panel=DROPOUT,
+        metavar="P",
+        auto="as `dropout` for words and subwords, otherwise 0",
+    )
+    state_dropout: float = option(
+        0.0,
+        "Dropout of the state within a layer, one mask a sequence.",
+        PROBABILITY,
+        panel=DROPOUT,
+        metavar="P",
+    )
+    weight_dropout: float | None = option(
+        None,
+        "Dropout of the recurrent weights, one mask a sequence.",
+        PROBABILITY,
+        panel=DROPOUT,
+        metavar="P",
+        auto="0, except for characters that are seen very often",
+    )
+    dropout_per_step: bool = option(
+        False, "Draw a new mask at every step for `dropout`, not one a sequence.", panel=DROPOUT
+    )
+
+    seed: int = option(1, "Seed of everything random.", SEED, panel=MACHINE, metavar="N")
+    device: str = option("auto", "Where to compute.", DEVICES, panel=MACHINE)
+    precision: str = option(
+        "auto",
+        "Precision of the forward pass; auto takes bf16 where it is faster.",
+        Choices(("auto", "fp32", "bf16", "fp16")),
+        panel=MACHINE,
+    )
+    threads: int | None = option(
+        None, "Threads of the CPU.", POSITIVE, panel=MACHINE, metavar="N", auto="all cores"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        budgets = [name for name in BUDGETS if getattr(self, name)]
+        if len(budgets) > 1:
+            raise OptionError(f"`{budgets[0]}` and `{budgets[1]}`: give only one budget")
+        if self.lines and self.unit == "paragraph":
+            raise OptionError("`lines` and `unit=paragraph`: give only one of them")
+        if self.freeze_embeddings and not self.embeddings:
+            raise OptionError("`freeze_embeddings`: give the vectors to keep with `embeddings`")
+        for name in ("characters", "embeddings"):
+            value = getattr(self, name)
+            if value and not TOKENIZERS[self.level].tokens_are_words:
+                raise OptionError(f"`{name}={value}`: is for words; add `level=word`")

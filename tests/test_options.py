@@ -1,0 +1,164 @@
+"""Options are declared once: everything that is derived from them agrees with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from charlm.cli import Commands
+from charlm.cli.options import as_flags
+from charlm.errors import OptionError
+from charlm.evaluation import EvaluateOptions
+from charlm.filling import FillOptions
+from charlm.options import Choices, Range, options_of
+from charlm.sampling import SampleOptions
+from charlm.scoring import ScoreOptions
+from charlm.training.options import TrainOptions
+
+ROOT = Path(__file__).parent.parent
+KINDS = {
+    "train": TrainOptions,
+    "score": ScoreOptions,
+    "evaluate": EvaluateOptions,
+    "sample": SampleOptions,
+    "fill": FillOptions,
+}
+COMMANDS = [name for panel in Commands.panels.values() for name in panel]
+
+
+def help_of(*command: str, columns: int = 80) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "charlm", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": str(columns)},
+    ).stdout
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_generated_from_the_options_is_up_to_date() -> None:
+    module = generator()
+    assert module.KEYWORDS.read_text(encoding="utf-8") == module.keywords()
+    assert module.REFERENCE.read_text(encoding="utf-8") == module.reference()
+
+
+@pytest.mark.parametrize("command", KINDS)
+def test_a_command_has_every_option_of_its_dataclass_with_its_help(command: str) -> None:
+    shown = " ".join(help_of(command, columns=400).split())
+    for field, about in options_of(KINDS[command]):
+        flag = as_flags(f"`{field.name}`")
+        assert flag in shown or f"--no-{flag[2:]}" in shown
+        assert as_flags(about.help) in shown.replace("hard- wrapped", "hard-wrapped"), field.name
+        if isinstance(about.limits, Choices):
+            assert "|".join(about.limits.names) in shown
+        concrete = isinstance(field.default, int | float) and field.default is not False
+        if concrete and field.default is not True:
+            assert f"[default: {field.default}]" in shown, field.name
+
+
+def out_of_range(limits: Range) -> list[float]:
+    values = [limits.low - 1, float("nan")]
+    values += [limits.low] if limits.above else []
+    values += [limits.high] if limits.below else []
+    return values + ([limits.high + 1] if limits.high < 2**64 else [])
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_every_limit_is_checked_and_the_error_names_the_argument(kind: type) -> None:
+    for field, about in options_of(kind):
+        owner: dict[str, Any] = {}
+        if "_" in field.name and (prefix := field.name.split("_")[0]) in ("cache", "ngram"):
+            owner = {prefix: 1}
+        elif field.name == "adapt_rate":
+            owner = {"adapt": True}
+        if isinstance(about.limits, Choices):
+            with pytest.raises(OptionError, match=rf"`{field.name}=nonsense`: choose "):
+                kind(**{field.name: "nonsense"})
+        elif about.limits:
+            for value in out_of_range(about.limits):
+                with pytest.raises(OptionError, match=rf"`{field.name}=.*`: must be "):
+                    kind(**{**owner, field.name: value})
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "words"),
+    [
+        (Range(1), [1, 2], "1 or more"),
+        (Range(0, above=True), [0.1], "more than 0"),
+        (Range(0, 1, above=True), [0.1, 1], "above 0, at most 1"),
+        (Range(0, 1, below=True), [0, 0.9], "0 or more, and below 1"),
+        (Range(0, 1, above=True, below=True), [0.5], "between 0 and 1"),
+        (Range(-1, 2.5), [-1, 2.5], "from -1 to 2.5"),
+    ],
+)
+def test_a_range_holds_its_edges_and_says_so(
+    limits: Range, inside: list[float], words: str
+) -> None:
+    assert str(limits) == words
+    for value in inside:
+        limits.check("x", value)
+    for value in out_of_range(limits):
+        with pytest.raises(OptionError, match=re.escape(f": must be {words}")):
+            limits.check("x", value)
+
+
+def test_messages_become_those_of_the_command_line() -> None:
+    message = "`top_k=0`: use `no`; `eos=False`, `lines=True`, `n=2`, `<EOS>`, `charlm train X`"
+    expected = "--top-k 0: use --no; --no-eos, --lines, -n 2, `<EOS>`, `charlm train X`"
+    assert as_flags(message) == expected
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_fits_80_columns(command: tuple[str, ...]) -> None:
+    assert all(len(line) <= 80 for line in help_of(*command).splitlines())
+
+
+def test_the_help_of_train_is_grouped_with_budget_and_text_first() -> None:
+    titles = re.findall(r"^(\S.*):$", help_of("train"), flags=re.MULTILINE)
+    assert titles[:3] == ["Arguments", "Budget", "Text"]
+    assert {"Network", "Learning", "Dropout", "Machine", "Run folder"} < set(titles)
+
+
+def test_the_help_of_charlm_says_of_each_command_what_its_own_help_says() -> None:
+    listed = help_of()
+    for commands in Commands.panels.values():
+        for name, line in commands.items():
+            module = importlib.import_module(f"charlm.cli.{name}")
+            documented = inspect.getdoc(getattr(module, name)) or ""
+            assert documented.splitlines()[0] == line and line in " ".join(listed.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(shell: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "charlm", "--show-completion", shell],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+    assert ran.returncode == 0 and "charlm" in ran.stdout, ran.stderr
+
+
+def test_options_are_frozen() -> None:
+    for kind in KINDS.values():
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            kind().anything = 1  # type: ignore[attr-defined]
