@@ -29,13 +29,15 @@ class ProgressLine:
         self._shown = -math.inf
 
     def update(self, fraction: float, seconds_left: float, text: str = "") -> None:
-        """Show this state, unless the last update was less than `SECONDS_BETWEEN` ago."""
-        if not self.is_live or time.monotonic() < self._shown + SECONDS_BETWEEN:
+        """Show this state. Updates are skipped for `SECONDS_BETWEEN` after one; the last is not."""
+        too_soon = time.monotonic() < self._shown + SECONDS_BETWEEN
+        if not self.is_live or (too_soon and fraction < 1):
             return
         progress = self._progress = self._progress or _start()
         self._shown = time.monotonic()
-        values = {"left": f"{clock(seconds_left)} left", "text": text}
-        progress.update(progress.task_ids[0], completed=fraction, refresh=True, **values)
+        left = f"{clock(seconds_left)} left"
+        task = progress.task_ids[0]
+        progress.update(task, completed=fraction, left=left, text=text, refresh=True)
 
     def print(self, text: str) -> None:
         """Write a line above the progress."""
@@ -72,11 +74,15 @@ def show_progress() -> Iterator[Callable[[float], None]]:
 def _start() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    def column(template: str, width: int) -> TextColumn:  # that a narrow terminal does not cut
+        return TextColumn(template, table_column=Column(no_wrap=True, min_width=width))
 
     progress = Progress(
-        TextColumn("{task.percentage:3.0f}%"),
+        column("{task.percentage:3.0f}%", 4),
         BarColumn(bar_width=None),
-        TextColumn("{task.fields[left]}"),
+        column("{task.fields[left]}", 9),
         TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
         auto_refresh=False,

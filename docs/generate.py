@@ -10,8 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+import typer.main
 
 from charlm.cli import app
+from charlm.cli.options import help_panels
 from charlm.evaluation import EvaluateOptions
 from charlm.filling import FillOptions
 from charlm.options import options_of
@@ -45,29 +47,21 @@ def keywords() -> str:
 
 def reference() -> str:
     """A page with every command and every option."""
-    group = typer.main.get_command(app)
-    context = typer.Context(group, info_name="charlm")
     parts = [
         "# Commands and options\n\n"
         "Written by `docs/generate.py` from the program itself: `charlm COMMAND --help` says the\n"
         "same. The Python functions take the same options as keywords, with `_` for `-`.\n"
     ]
+    group = typer.main.get_group(app)
+    context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        parts.append(f"\n## charlm {name}\n\n{command.help.strip()}\n")
-        title = None
-        for parameter in command.get_params(typer.Context(command, info_name=name)):
-            record = parameter.get_help_record(typer.Context(command, info_name=name))
-            if record is None or parameter.name == "help":
-                continue
-            is_argument = parameter.param_type_name == "argument"
-            panel = getattr(parameter, "rich_help_panel", None)
-            panel = panel or ("Arguments" if is_argument else "Options")
-            if panel != title:
-                title = panel
-                parts.append(f"\n| {title} | |\n|---|---|\n")
-            flags, help = (cell.replace("|", "\\|") for cell in record)
-            parts.append(f"| `{flags}` | {help} |\n")
+        assert command is not None
+        parts.append(f"\n## charlm {name}\n\n{(command.help or '').strip()}\n")
+        for title, rows in help_panels(command, typer.Context(command)).items():
+            parts.append(f"\n| {title} | |\n|---|---|\n")
+            cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+            parts += [f"| `{flags}` | {text} |\n" for flags, text in cells]
     return "".join(parts)
 
 

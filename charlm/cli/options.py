@@ -25,6 +25,7 @@ from charlm.options import Choices, Option, options_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 ARGUMENT = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
@@ -91,9 +92,8 @@ def _parameter(field: Field[Any], about: Option, kind: Any) -> Parameter:
         help = f"{help} [default: {as_flags(about.auto)}]"
     if isinstance(about.limits, Choices):
         choices = list(about.limits.names)
-    default_metavar = {int: "N", float: "X", str: "TEXT"}
-    plain = next((t for t in (kind, *get_args(kind)) if t in default_metavar), None)
-    metavar = "|".join(choices) if choices else about.metavar or default_metavar.get(plain)
+    metavars = [METAVARS[t] for t in (kind, *get_args(kind)) if t in METAVARS]
+    metavar = "|".join(choices) if choices else about.metavar or next(iter(metavars), None)
     declared = typer.Option(
         *names,
         help=help,
@@ -110,20 +110,23 @@ def _parameter(field: Field[Any], about: Option, kind: Any) -> Parameter:
     )
 
 
-class GroupedCommand(TyperCommand):
-    """A command whose help lists its options by panel, in the order of their first option."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is None:
-                continue
+def help_panels(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """The help of a command's arguments and options: by panel, (flags, text)."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for parameter in command.get_params(ctx):
+        if record := parameter.get_help_record(ctx):
             is_argument = parameter.param_type_name == "argument"
             panel = getattr(parameter, "rich_help_panel", None)
             title = panel or ("Arguments" if is_argument else "Options")
             panels.setdefault(title, []).append(record)
-        _write_panels(formatter, panels)
+    return panels
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options by panel, in the order of their first option."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _write_panels(formatter, help_panels(self, ctx))
 
 
 class LazyGroup(TyperGroup):

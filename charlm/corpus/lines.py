@@ -22,7 +22,7 @@ class LineBatch(NamedTuple):
     following: NDArray[np.int64]
 
     @property
-    def count(self) -> int:
+    def predicted(self) -> int:
         return int(np.count_nonzero(self.targets))
 
 

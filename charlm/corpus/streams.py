@@ -23,7 +23,7 @@ class StreamBatch(NamedTuple):
     restarted: NDArray[np.bool_]
 
     @property
-    def count(self) -> int:
+    def predicted(self) -> int:
         return int(np.count_nonzero(self.targets))
 
 

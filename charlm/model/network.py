@@ -147,7 +147,7 @@ class Network(nn.Module):
             for layer in getattr(encoder, name):
                 layer.initialise(self.generator, forget_bias)
         for module in (*encoder.highway, *head.feedforward):
-            module.initialise(self.generator)  # type: ignore[operator]
+            module.initialise(self.generator)
         if self.config.characters:
             encoder.characters.initialise(self.generator)
         if not self.config.tied:

@@ -57,7 +57,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: Network, batch: Any, state: States) -> tuple[Tensor, States]:
-        """The loss of a batch, summed over its `count` predicted tokens, and the state after.
+        """The loss of a batch, summed over its `predicted` tokens, and the state after.
 
         network:  in training, it draws its own dropout
         state:    that this function returned for the batch before; empty for the zero state

@@ -201,10 +201,14 @@ def network(
     embedding = options.embedding or width
     if not embedding:
         embedding = hidden if large or options.residual else min(128, hidden)
-    parts = {"feedforward": 0, "highway": int(bool(options.characters))}
-    parts |= load_task(options.task).network_parts()
-    chosen = {"feedforward": options.feedforward, "highway": options.highway}
-    parts |= {name: value for name, value in chosen.items() if value is not None}
+    chosen = {
+        "feedforward": 0,
+        "highway": int(bool(options.characters)),
+        **load_task(options.task).network_parts(),
+    }
+    for name in ("feedforward", "highway"):
+        if getattr(options, name) is not None:
+            chosen[name] = getattr(options, name)
     variants = {name: getattr(options, name) for name in VARIANTS}
     variants["forget_gate"] = None if options.forget_gate else False
     return ModelConfig(
@@ -220,7 +224,7 @@ def network(
         char_features=CHAR_FEATURES if options.characters else 0,
         alphabet=alphabet,
         **variants,
-        **parts,
+        **chosen,
     )
 
 

@@ -133,7 +133,7 @@ class Trainer:
             before = time.perf_counter()
             rate = self.recipe.lr * schedule(fraction)
             self._update(batch, rate)
-            speed = batch.count / (time.perf_counter() - before)
+            speed = batch.predicted / (time.perf_counter() - before)
             fraction = clock.fraction(self.step)
             if fraction >= AVERAGE_FROM:
                 self._average()
@@ -181,9 +181,9 @@ class Trainer:
             parameter.grad = None
         with autocast(self.recipe.precision, self.network.device):
             total, carried = self.task.loss(self.network, batch, self.carried)
-            loss = total / batch.count
+            loss = total / batch.predicted
         scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        (loss * scale).backward()
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
         self.step += 1
         if not self._is_finite(norm):
