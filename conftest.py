@@ -1,4 +1,4 @@
-"""What several tests share: a small trained model, and where data to measure on may lie."""
+"""What several tests share: a text, a small trained model, the examples of docstrings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shuffled(text: str, seed: int = 0) -> str:
 
 
 def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a SIGINT come once so many steps are done."""
+    """Send a SIGINT after this number of training steps."""
     update = Trainer._update
 
     def counting(self: Trainer, *arguments: Any) -> None:
@@ -52,7 +52,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    """A character model of it that has learnt something."""
+    """A character model of the corpus that has learnt something."""
     folder = tmp_path_factory.mktemp("runs")
     previous = Path.cwd()
     os.chdir(folder)  # the pointer to the last run is written where training is started
@@ -66,7 +66,7 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageMod
 
 @pytest.fixture(autouse=True)
 def examples(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """What the examples in docstrings find: `charlm`, a small `model`, and a corpus.txt."""
+    """The names of the examples in docstrings: `charlm`, a small `model` and a corpus.txt."""
     if not isinstance(request.node, pytest.DoctestItem):
         yield
         return

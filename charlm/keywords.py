@@ -5,6 +5,7 @@ Written by docs/generate.py from the options; do not edit.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypedDict
 
 
@@ -21,7 +22,7 @@ class TrainKeywords(TypedDict, total=False):
     split: str
     normalize: str
     encoding: str
-    valid: str | None
+    valid: str | Path | None
     valid_fraction: float
     cell: str
     layers: int | None
@@ -37,7 +38,7 @@ class TrainKeywords(TypedDict, total=False):
     feedforward: int | None
     highway: int | None
     characters: str | None
-    embeddings: str | None
+    embeddings: str | Path | None
     freeze_embeddings: bool
     lr: float | None
     batch: int | None

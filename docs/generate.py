@@ -7,7 +7,9 @@ Run it after an option has changed (`make docs`). A test holds that both files a
 
 from __future__ import annotations
 
+from dataclasses import Field
 from pathlib import Path
+from typing import Any
 
 import typer
 import typer.main
@@ -16,7 +18,7 @@ from charlm.cli import app
 from charlm.cli.options import help_panels
 from charlm.evaluation import EvaluateOptions
 from charlm.filling import FillOptions
-from charlm.options import options_of
+from charlm.options import Option, options_of
 from charlm.sampling import SampleOptions
 from charlm.scoring import ScoreOptions
 from charlm.training.options import TrainOptions
@@ -31,18 +33,24 @@ def keywords() -> str:
     parts = [
         '"""The keywords of the Python functions, one typed dictionary for each options class.\n\n'
         "Written by docs/generate.py from the options; do not edit.\n"
-        '"""\n\nfrom __future__ import annotations\n\nfrom typing import TypedDict\n'
+        '"""\n\nfrom __future__ import annotations\n\n'
+        "from pathlib import Path\nfrom typing import TypedDict\n"
     ]
     for kind in KINDS:
         name = kind.__name__.replace("Options", "Keywords")
         lines = [f'    """See `{kind.__module__}.{kind.__name__}`."""\n']
         lines += [
-            f"    {field.name}: {field.type}"
-            for field, _ in options_of(kind)
+            f"    {field.name}: {_type(field, about)}"
+            for field, about in options_of(kind)
             if field.name != "task"  # a parameter of its own: it decides the type of the result
         ]
         parts.append(f"\n\nclass {name}(TypedDict, total=False):\n" + "\n".join(lines) + "\n")
     return "".join(parts)
+
+
+def _type(field: Field[Any], about: Option) -> str:
+    """The type of a keyword, as source text. Files may also be paths."""
+    return str(field.type).replace("str", "str | Path" if about.metavar == "FILE" else "str")
 
 
 def reference() -> str:

@@ -50,9 +50,10 @@ def test_every_shape_learns_and_is_loaded_as_it_was_saved(corpus: Path, shape: s
     assert model.card.valid_nats < 0.75 * first.card.valid_nats
     again = charlm.load("trained")
     assert again.config == model.config
-    if isinstance(model, FillModel):
-        assert model.fill("the cat ___ at home")[0]
+    if isinstance(again, FillModel):
+        assert again.fill("the cat ___ at home")[0]
         return
+    assert isinstance(again, LanguageModel)
     text = "the cat sat on the mat"
     by_numpy = again.score(text).logprob
     by_torch = charlm.load("trained", kind=LanguageModel, backend="torch")

@@ -161,4 +161,4 @@ def test_completion_can_be_installed(shell: str) -> None:
 def test_options_are_frozen() -> None:
     for kind in KINDS.values():
         with pytest.raises(dataclasses.FrozenInstanceError):
-            kind().anything = 1  # type: ignore[attr-defined]
+            kind().anything = 1

@@ -248,9 +248,12 @@ def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fractions: list[float] = []
-    monkeypatch.setattr(
-        "charlm.training.trainer.schedule", lambda f: fractions.append(f) or schedule(f)
-    )
+
+    def watched(fraction: float) -> float:
+        fractions.append(fraction)
+        return schedule(fraction)
+
+    monkeypatch.setattr("charlm.training.trainer.schedule", watched)
     now = itertools.count(60.0, 0.25)  # so much later whenever the time is asked for
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
     monkeypatch.setattr("charlm.training.clock.time", clock)
@@ -260,13 +263,15 @@ def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
 
 def test_adamw_is_torchs_own() -> None:
     torch.manual_seed(0)
-    ours = {"W": torch.randn(4, 3, requires_grad=True), "b": torch.randn(3, requires_grad=True)}
-    theirs = {name: p.detach().clone().requires_grad_() for name, p in ours.items()}
+    start = {"W": torch.randn(4, 3), "b": torch.randn(3)}
+    ours = {name: p.clone().requires_grad_() for name, p in start.items()}
+    theirs = {name: p.clone().requires_grad_() for name, p in start.items()}
     optimizer = AdamW(ours, 0.1)
-    reference = torch.optim.AdamW(
-        [{"params": [theirs["W"]], "weight_decay": 0.1}, {"params": [theirs["b"]]}],
-        weight_decay=0.0, betas=BETAS,
-    )  # fmt: skip
+    groups: list[dict[str, Any]] = [
+        {"params": [theirs["W"]], "weight_decay": 0.1},
+        {"params": [theirs["b"]]},
+    ]
+    reference = torch.optim.AdamW(groups, weight_decay=0.0, betas=BETAS)
     for step in range(5):
         for a, b in zip(ours.values(), theirs.values(), strict=True):
             a.grad = torch.randn(a.shape)
@@ -293,7 +298,10 @@ def test_every_level_trains_scores_and_samples(corpus: Path, level: str) -> None
     assert model.config.tied == (level in ("word", "subword"))
     assert model.score("the cat sat").logprob < 0
     assert model.sample("the c", length=20, seed=1).startswith("the c")
-    assert charlm.load(model.path).score("a dog").logprob == model.score("a dog").logprob
+    assert (
+        charlm.load(model.path, kind=LanguageModel).score("a dog").logprob
+        == model.score("a dog").logprob
+    )
 
 
 def test_a_lines_model_knows_its_lines_as_well_from_zero_as_carried(corpus: Path) -> None:
@@ -574,7 +582,7 @@ def test_weights_that_a_token_is_multiplied_with() -> None:
     ],
 )
 def test_a_run_is_resumed_with_its_own_way_of_reading(
-    tmp_path: Path, data: bytes, options: dict[str, str]
+    tmp_path: Path, data: bytes, options: dict[str, Any]
 ) -> None:
     text = tmp_path / "a[1].txt"
     text.write_bytes(data)
