@@ -19,12 +19,13 @@ SECONDS_BETWEEN = 0.25  # two updates
 class ProgressLine:
     """Percent, a bar, the time left and a text, on a terminal. Elsewhere it shows nothing.
 
-    The line fits the width of the terminal, and `close` removes it unless it is kept. rich draws
-    it, and is imported at the first update.
+    keep:  leave the line on the screen in the end
+
+    The line fits the width of the terminal. rich draws it, and is imported at the first update.
     """
 
-    def __init__(self) -> None:
-        self.is_live = sys.stderr.isatty()
+    def __init__(self, keep: bool = False) -> None:
+        self.keep, self.is_live = keep, sys.stderr.isatty()
         self._progress: Progress | None = None
         self._shown = -math.inf
 
@@ -33,7 +34,7 @@ class ProgressLine:
         too_soon = time.monotonic() < self._shown + SECONDS_BETWEEN
         if not self.is_live or (too_soon and fraction < 1):
             return
-        progress = self._progress = self._progress or _start()
+        progress = self._progress = self._progress or _start(self.keep)
         self._shown = time.monotonic()
         left = f"{clock(seconds_left)} left"
         task = progress.task_ids[0]
@@ -48,10 +49,9 @@ class ProgressLine:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 
-    def close(self, keep: bool = False) -> None:
-        """Stop drawing; with `keep` the line stays on the screen."""
+    def close(self) -> None:
+        """Stop drawing."""
         if self._progress:
-            self._progress.live.transient = not keep
             self._progress.stop()
             self._progress = None
 
@@ -71,7 +71,7 @@ def show_progress() -> Iterator[Callable[[float], None]]:
         line.close()
 
 
-def _start() -> Progress:
+def _start(keep: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
@@ -89,6 +89,7 @@ def _start() -> Progress:
         redirect_stdout=False,
         redirect_stderr=False,
         expand=True,
+        transient=not keep,
     )
     progress.add_task("", total=1.0, left="", text="")
     progress.start()

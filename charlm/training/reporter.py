@@ -17,7 +17,7 @@ class Reporter:
 
     def __init__(self, quiet: bool = False, rewrite: Callable[[str], str] = str) -> None:
         self.quiet, self.rewrite = quiet, rewrite
-        self.line = ProgressLine()
+        self.line = ProgressLine(keep=True)
         self.losses: list[float] = []
 
     def note(self, text: str) -> None:
@@ -47,4 +47,4 @@ class Reporter:
 
     def close(self) -> None:
         """Leave the last progress on the screen."""
-        self.line.close(keep=True)
+        self.line.close()
