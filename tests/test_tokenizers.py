@@ -1,4 +1,4 @@
-"""The laws of the tokenizers, over arbitrary text, and the habits each level has to guard."""
+"""Properties of the tokenizers over arbitrary text, and the special cases of each level."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from charlm.errors import InputError, OptionError
 from charlm.tokenizer import (
     EOS,
     LEVELS,
     START,
+    TOKENIZERS,
     UNK,
     Bytes,
     Characters,
     Subwords,
     Tokenizer,
+    VocabularyOptions,
     Words,
     as_inputs,
     load_tokenizer,
@@ -40,23 +45,29 @@ The cook peeled an apple and a pear, then she made the apple and pear salad.
 \tTwo  spaces, a tab\tand a trailing space \r
 हिन्दी में लिखा हुआ वाक्य, और कुछ नहीं। 日本語も少し。 🍐🍎 END
 """
-LEVELS_TRAINED: dict[str, Tokenizer] = {}
+DEFAULTS = VocabularyOptions()
 
 
 def as_blocks(text: str) -> Callable[[], Iterable[str]]:
     return lambda: text.splitlines(keepends=True)
 
 
+@cache
 def trained(level: str) -> Tokenizer:
-    """One tokenizer for each level and, for words, split; trained once on STORY."""
-    if level not in LEVELS_TRAINED:
-        name, _, split = level.partition(" ")
-        made = train_tokenizer(name, as_blocks(STORY * 3), split=split or "lossless")
-        LEVELS_TRAINED[level] = made
-    return LEVELS_TRAINED[level]
+    """The tokenizer of a level, or of a level and a split, trained once on STORY."""
+    name, _, split = level.partition(" ")
+    return train_tokenizer(name, as_blocks(STORY * 3), split=split or "lossless")
 
 
-ALL = pytest.mark.parametrize("level", [*LEVELS, "word whitespace"])
+def words_of(text: str, options: VocabularyOptions = DEFAULTS) -> Words:
+    return Words.train(lambda: [text], options)
+
+
+def characters_of(text: str, options: VocabularyOptions = DEFAULTS) -> Characters:
+    return Characters.train(lambda: [text], options)
+
+
+every_level = pytest.mark.parametrize("level", [*LEVELS, "word whitespace"])
 AWKWARD = st.sampled_from(
     "ab .,()\"'-\n\r\t\0\u00a0\u2581\u0301\u0327\u0344\u0f73\u1100\u1161\u11a8가é"
     "\u212b\u0958\u3099か"
@@ -68,72 +79,72 @@ STORY_WORDS = st.lists(
     st.sampled_from(sorted({*words._pattern("lossless").findall(STORY), " ", "\n"})), max_size=30
 ).map("".join)
 WITH_SURROGATES = st.text(st.characters(exclude_categories=()), max_size=30)
-many = settings(max_examples=150, deadline=None)
+many_examples = settings(max_examples=150, deadline=None)
 
 
 # --- round trips
 
 
 @pytest.mark.parametrize("level", ["byte", "subword"])
-@many
+@many_examples
 @given(text=ANY_TEXT)
-def test_any_text_comes_back(level: str, text: str) -> None:
+def test_bytes_and_subwords_decode_to_the_encoded_text(level: str, text: str) -> None:
     assert trained(level).decode(trained(level).encode_ids(text)) == text
 
 
-@many
+@many_examples
 @given(text=STORY_TEXT)
-def test_known_characters_come_back_up_to_nfc(text: str) -> None:
+def test_known_characters_decode_to_the_nfc_text(text: str) -> None:
     ids = trained("char").encode_ids(text)
     known = set(unicodedata.normalize("NFC", text)) <= {*unicodedata.normalize("NFC", STORY)}
     assert trained("char").decode(ids) == unicodedata.normalize("NFC", text) or not known
 
 
-@many
+@many_examples
 @given(text=ANY_TEXT)
-def test_characters_of_a_vocabulary_made_for_the_text_come_back(text: str) -> None:
-    characters = Characters.train(lambda: [text], normalize="none")
+def test_characters_trained_on_a_text_decode_to_it(text: str) -> None:
+    characters = characters_of(text, VocabularyOptions(normalize="none"))
     assert characters.decode(characters.encode_ids(text)) == text
 
 
-@many
+@many_examples
 @given(text=st.one_of(ANY_TEXT, STORY_TEXT, STORY_WORDS))
-def test_words_of_a_vocabulary_made_for_the_text_come_back_up_to_nfc(text: str) -> None:
-    tokenizer = Words.train(lambda: [text])
+def test_words_trained_on_a_text_decode_to_its_nfc_form(text: str) -> None:
+    tokenizer = words_of(text)
     ids = tokenizer.encode_ids(text)
     assert UNK not in ids
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
 
 
-def test_the_story_comes_back_at_every_lossless_level() -> None:
+def test_every_level_decodes_to_the_training_text() -> None:
     for level in LEVELS:
         assert trained(level).decode(trained(level).encode_ids(STORY)) == STORY
 
 
-@many
+@many_examples
 @given(text=ANY_TEXT)
-def test_whitespace_split_joins_the_words_of_a_line_with_one_space(text: str) -> None:
-    tokenizer = Words.train(lambda: [text], split="whitespace", normalize="none")
+def test_whitespace_split_decodes_with_one_space_between_words(text: str) -> None:
+    tokenizer = words_of(text, VocabularyOptions(split="whitespace", normalize="none"))
     lines = [" ".join(line.split()) for line in text.split("\n")]
     assert tokenizer.decode(tokenizer.encode_ids(text)) == "\n".join(lines)
 
 
-# --- ids, spans, decoding piece by piece
+# --- ids, spans, incremental decoding
 
 
-@ALL
-@many
+@every_level
+@many_examples
 @given(texts=st.lists(st.one_of(ANY_TEXT, STORY_TEXT, WITH_SURROGATES), max_size=5))
-def test_lines_have_the_same_ids_alone_and_in_a_text(level: str, texts: list[str]) -> None:
+def test_a_line_has_the_same_ids_alone_and_in_a_text(level: str, texts: list[str]) -> None:
     together = trained(level).encode_ids("".join(f"{text}\n" for text in texts))
     alone = [[*trained(level).encode_ids(text).tolist(), EOS] for text in texts]
     assert together.tolist() == list(chain.from_iterable(alone))
 
 
-@ALL
-@many
+@every_level
+@many_examples
 @given(text=st.one_of(ANY_TEXT, STORY_TEXT, WITH_SURROGATES))
-def test_bare_ids_are_the_ids_of_encode(level: str, text: str) -> None:
+def test_encode_ids_equals_the_ids_of_encode(level: str, text: str) -> None:
     ids, spans = trained(level).encode(text)
     bare = trained(level).encode_ids(text)
     assert bare.tolist() == ids.tolist()
@@ -142,10 +153,10 @@ def test_bare_ids_are_the_ids_of_encode(level: str, text: str) -> None:
     assert all(0 <= id < trained(level).size for id in ids)
 
 
-@ALL
-@many
+@every_level
+@many_examples
 @given(text=st.one_of(ANY_TEXT, STORY_TEXT, WITH_SURROGATES))
-def test_spans_go_forward_and_leave_out_nothing_but_implied_space(level: str, text: str) -> None:
+def test_spans_are_in_order_and_skip_only_implied_spaces(level: str, text: str) -> None:
     _, spans = trained(level).encode(text)
     covered = np.zeros(len(text), bool)
     for begin, end in spans.tolist():
@@ -159,9 +170,9 @@ def test_spans_go_forward_and_leave_out_nothing_but_implied_space(level: str, te
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
-@many
+@many_examples
 @given(text=ANY_TEXT)
-def test_text_behind_a_span_is_what_its_token_reads(level: str, text: str) -> None:
+def test_the_text_of_a_span_contains_its_token(level: str, text: str) -> None:
     tokenizer = train_tokenizer(level, lambda: [text])
     ids, spans = tokenizer.encode(text)
     for id, (begin, end) in zip(ids.tolist(), spans.tolist(), strict=True):
@@ -169,23 +180,23 @@ def test_text_behind_a_span_is_what_its_token_reads(level: str, text: str) -> No
         assert tokenizer.decode([id]) in behind
 
 
-def test_spans_are_of_the_raw_text_before_normalisation() -> None:
+def test_spans_refer_to_the_raw_text_before_normalisation() -> None:
     raw = "cafe\u0301 \u1112\u1161\u11ab\u212b"
-    characters = Characters.train(lambda: ["café 한Å\n"])
+    characters = characters_of("café 한Å\n")
     ids, spans = characters.encode(raw)
     assert characters.decode(ids) == "café 한Å"
     assert spans.tolist() == [[0, 1], [1, 2], [2, 3], [3, 5], [5, 6], [6, 9], [9, 10]]
-    assert Words.train(lambda: ["café 한Å\n"]).encode(raw).spans.tolist() == [[0, 5], [6, 10]]
+    assert words_of("café 한Å\n").encode(raw).spans.tolist() == [[0, 5], [6, 10]]
 
 
-def test_bytes_of_a_character_share_its_span() -> None:
+def test_the_bytes_of_a_character_share_its_span() -> None:
     encoding = Bytes().encode("né🍐\udc80\ud800")
     assert encoding.ids.tolist() == [b + 3 for b in "né🍐".encode() + b"\x80\xef\xbf\xbd"]
     assert encoding.spans[:, 0].tolist() == [0, 1, 1, 2, 2, 2, 2, 3, 4, 4, 4]
     assert encoding.spans[:, 1].tolist() == [1, 2, 2, 3, 3, 3, 3, 4, 5, 5, 5]
 
 
-def test_subword_spans_spell_the_text_with_its_spaces() -> None:
+def test_subword_spans_cover_the_text_and_its_spaces() -> None:
     text = "The apple\u2581pear\n\n and"
     ids, spans = trained("subword").encode(text)
     pieces = [text[begin:end] for begin, end in spans.tolist()]
@@ -194,10 +205,10 @@ def test_subword_spans_spell_the_text_with_its_spaces() -> None:
     assert pieces[ids.tolist().index(EOS)] == "\n"
 
 
-@ALL
-@many
+@every_level
+@many_examples
 @given(data=st.data())
-def test_decoder_gives_in_pieces_what_decode_gives_at_once(level: str, data: st.DataObject) -> None:
+def test_decoder_pushes_and_flush_equal_decode(level: str, data: st.DataObject) -> None:
     tokenizer = trained(level)
     ids = data.draw(st.lists(st.integers(0, tokenizer.size - 1), max_size=30))
     decoder = tokenizer.decoder()
@@ -205,7 +216,7 @@ def test_decoder_gives_in_pieces_what_decode_gives_at_once(level: str, data: st.
     assert "".join(pieces) + decoder.flush() == tokenizer.decode(ids)
 
 
-def test_decoder_waits_for_the_rest_of_a_character() -> None:
+def test_decoder_waits_for_a_complete_character() -> None:
     decoder = Bytes().decoder()
     assert [decoder.push(byte + 3) for byte in "é".encode()] == ["", "é"]
     assert decoder.push("é".encode()[0] + 3) == ""
@@ -213,26 +224,26 @@ def test_decoder_waits_for_the_rest_of_a_character() -> None:
 
 
 @given(ids=st.lists(st.integers(3, 258), max_size=12))
-@many
-def test_bytes_that_are_no_utf8_decode_as_python_replaces_them(ids: list[int]) -> None:
+@many_examples
+def test_invalid_utf8_decodes_as_in_python(ids: list[int]) -> None:
     assert Bytes().decode(ids) == bytes(id - 3 for id in ids).decode("utf-8", "replace")
 
 
-def test_specials_decode_as_promised() -> None:
+def test_special_tokens_decode_to_newline_and_replacement_character() -> None:
     for level in LEVELS:
         assert trained(level).decode([START, EOS, UNK, EOS]) == "\n\ufffd\n"
     assert trained("char").token(START) == "<START>"
 
 
-def test_as_inputs_turns_line_ends_into_starts() -> None:
+def test_as_inputs_replaces_eos_by_start() -> None:
     assert as_inputs(np.array([5, EOS, UNK], np.uint8)).tolist() == [5, START, UNK]
 
 
 # --- specials and unknowns
 
 
-@ALL
-def test_no_text_smuggles_in_a_special_token(level: str) -> None:
+@every_level
+def test_no_text_is_encoded_as_a_special_token(level: str) -> None:
     tokenizer = train_tokenizer(
         level.split()[0], as_blocks("<START> <EOS> <UNK> <unk> <JOIN> <s> </s>\n" * 9)
     )
@@ -242,7 +253,7 @@ def test_no_text_smuggles_in_a_special_token(level: str) -> None:
     assert ids[-1] == EOS
 
 
-def test_unknown_characters_and_words_are_unk_with_their_spelling() -> None:
+def test_unknown_characters_and_words_are_unk_with_a_span() -> None:
     ids, spans = trained("char").encode("aжb")
     assert (ids == UNK).tolist() == [False, True, False]
     ids, spans = trained("word").encode("the zebra, the")
@@ -252,13 +263,13 @@ def test_unknown_characters_and_words_are_unk_with_their_spelling() -> None:
 
 
 @pytest.mark.parametrize("level", ["byte", "subword"])
-@many
+@many_examples
 @given(text=st.one_of(ANY_TEXT, WITH_SURROGATES))
-def test_bytes_and_subwords_know_no_unknowns(level: str, text: str) -> None:
+def test_bytes_and_subwords_never_encode_unk(level: str, text: str) -> None:
     assert UNK not in trained(level).encode_ids(text)
 
 
-def test_surrogates_are_unknown_and_never_learnt() -> None:
+def test_surrogates_are_unknown_even_if_the_training_text_has_them() -> None:
     for level in ("char", "word"):
         tokenizer = train_tokenizer(level, lambda: ["a \udc80 a \udc80x\n"])
         assert UNK in tokenizer.encode_ids("\udc80")
@@ -268,37 +279,37 @@ def test_surrogates_are_unknown_and_never_learnt() -> None:
 # --- the vocabulary
 
 
-def test_characters_are_in_order_of_code_point_and_capped_by_count() -> None:
-    text = as_blocks("bbbaacdd\n")
-    assert [Characters.train(text).token(id) for id in range(3, 7)] == ["a", "b", "c", "d"]
-    capped = Characters.train(text, vocab_size=6)
+def test_characters_are_sorted_by_code_point_and_limited_by_count() -> None:
+    text = "bbbaacdd\n"
+    assert [characters_of(text).token(id) for id in range(3, 7)] == ["a", "b", "c", "d"]
+    capped = characters_of(text, VocabularyOptions(vocab_size=6))
     assert [capped.token(id) for id in range(3, capped.size)] == ["a", "b", "d"]
 
 
-def test_words_are_in_order_of_count_then_of_the_alphabet() -> None:
-    tokenizer = Words.train(as_blocks("b a c a\nb d\tc e a\n"), vocab_size=9)
+def test_words_are_sorted_by_count_then_alphabetically() -> None:
+    tokenizer = words_of("b a c a\nb d\tc e a\n", VocabularyOptions(vocab_size=9))
     tokens = [tokenizer.token(id) for id in range(3, tokenizer.size)]
     assert tokens == ["<JOIN>", "▁", "<0x09>", "a", "b", "c"]
 
 
-def test_counting_forgets_the_rarest_words_when_there_are_too_many(
+def test_counting_drops_the_rarest_words_when_there_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(words, "MOST_COUNTED", 6)
+    monkeypatch.setattr(words, "MAX_COUNTED", 6)
     text = "often often often\n" + "".join(f"rare{i} often\n" for i in range(50))
-    tokenizer = Words.train(as_blocks(text))
+    tokenizer = words_of(text)
     assert tokenizer.token(5) == "often"
     assert tokenizer.size <= 3 + 2 + 6
 
 
 def test_normalisation_can_be_switched_off() -> None:
-    text = as_blocks("e\u0301\n")
-    assert Characters.train(text).size == 4
-    assert Characters.train(text, normalize="none").size == 5
+    text = "e\u0301\n"
+    assert characters_of(text).size == 4
+    assert characters_of(text, VocabularyOptions(normalize="none")).size == 5
 
 
-def test_token_shows_what_cannot_be_printed() -> None:
-    tokenizer = Characters.train(as_blocks("a \r\n"))
+def test_token_shows_unprintable_characters_as_bytes() -> None:
+    tokenizer = characters_of("a \r\n")
     assert [tokenizer.token(id) for id in (3, 4, 5)] == ["<0x0D>", "▁", "a"]
     assert [Bytes().token(byte + 3) for byte in (0x61, 0xE2)] == ["a", "<0xE2>"]
     vocabulary = [trained("subword").token(id) for id in range(trained("subword").size)]
@@ -307,18 +318,53 @@ def test_token_shows_what_cannot_be_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        {"level": "syllable"},
-        {"level": "char", "vocab_size": 3},
-        {"level": "char", "normalize": "nfkc"},
-        {"level": "word", "split": "spaces"},
-        {"level": "subword", "vocab_size": 259},
+        ({"level": "syllable"}, "`level=syllable`: choose char, word, subword or byte"),
+        ({"level": "char", "vocab_size": 3}, "`vocab_size=3`: must be 6 or more"),
+        ({"level": "char", "normalize": "nfkc"}, "`normalize=nfkc`: choose nfc or none"),
+        ({"level": "word", "vocab_size": 5}, "`vocab_size=5`: must be 6 or more"),
+        ({"level": "word", "split": "spaces"}, "`split=spaces`: choose lossless or whitespace"),
+        ({"level": "subword", "vocab_size": 259}, "`vocab_size=259`: must be 300 or more"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_named(arguments: dict[str, str]) -> None:
-    with pytest.raises(OptionError, match=str([*arguments.values()][-1])):
+def test_an_error_names_the_invalid_option_and_its_value(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionError) as raised:
         train_tokenizer(blocks=as_blocks(STORY), **arguments)
+    assert str(raised.value) == message
+
+
+# --- facts about levels
+
+
+def test_levels_are_the_names_in_the_table_of_tokenizers() -> None:
+    assert LEVELS == ("char", "word", "subword", "byte")
+    assert all(TOKENIZERS[level].level == level for level in LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("fact", "levels"),
+    [
+        ("reads_bytes", {"byte"}),
+        ("has_unknown", {"char", "word"}),
+        ("large_vocabulary", {"word", "subword"}),
+        ("tokens_are_words", {"word"}),
+        ("space_starts_word", {"subword"}),
+    ],
+)
+def test_a_fact_is_true_at_the_stated_levels(fact: str, levels: set[str]) -> None:
+    assert {level for level in LEVELS if getattr(TOKENIZERS[level], fact)} == levels
+
+
+def test_a_new_level_needs_only_an_entry_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Octets(Bytes):
+        level = "octet"
+
+    monkeypatch.setitem(TOKENIZERS, Octets.level, Octets)
+    tokenizer = train_tokenizer("octet", as_blocks(STORY))
+    assert type(tokenizer) is type(load_tokenizer(*tokenizer.state())) is Octets
 
 
 # --- words
@@ -338,15 +384,15 @@ def test_an_option_that_makes_no_sense_is_named(arguments: dict[str, str]) -> No
     ],
 )
 def test_only_unusual_spacing_costs_a_token(text: str, tokens: str) -> None:
-    tokenizer = Words.train(lambda: [text])
+    tokenizer = words_of(text)
     spelled = [tokenizer.token(int(id)) for id in tokenizer.encode_ids(text)]
     names = {"▁": "SPACE", "<JOIN>": "JOIN"}
     assert [names.get(token, token) for token in spelled] == tokens.split()
 
 
-@many
+@many_examples
 @given(data=st.data())
-def test_words_only_ever_add_to_the_text(data: st.DataObject) -> None:
+def test_a_further_word_only_appends_to_the_text(data: st.DataObject) -> None:
     tokenizer = trained("word")
     ids = data.draw(st.lists(st.integers(0, tokenizer.size - 1), max_size=10))
     assert tokenizer.decode(ids).startswith(tokenizer.decode(ids[:-1]))
@@ -355,56 +401,58 @@ def test_words_only_ever_add_to_the_text(data: st.DataObject) -> None:
 # --- subwords
 
 
-def test_a_line_too_long_for_sentencepiece_is_learnt_from() -> None:
+def test_subwords_learn_from_a_line_too_long_for_sentencepiece() -> None:
     long_line = STORY.replace("\n", " ") * 20
     assert len(long_line) > 4192
-    tokenizer = Subwords.train(lambda: [long_line + "\n"])
+    tokenizer = Subwords.train(lambda: [long_line + "\n"], DEFAULTS)
     assert len(tokenizer.encode_ids("the apple and the pear")) <= 8
-    unbroken = Subwords.train(lambda: ["語" * 5000 + "\n"])
+    unbroken = Subwords.train(lambda: ["語" * 5000 + "\n"], DEFAULTS)
     assert len(unbroken.encode_ids("語語")) < 6
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
-def test_a_vocabulary_too_large_for_the_text_is_lowered(model_type: str) -> None:
-    tokenizer = Subwords.train(as_blocks(STORY), vocab_size=30_000, model_type=model_type)
+def test_a_subword_vocabulary_too_large_for_the_text_is_reduced(model_type: str) -> None:
+    options = VocabularyOptions(vocab_size=30_000)
+    tokenizer = Subwords.train(as_blocks(STORY), options, model_type)
     assert 260 < tokenizer.size < 1000
     assert tokenizer.decode(tokenizer.encode_ids(STORY)) == STORY
 
 
-def test_a_vocabulary_too_small_for_the_characters_falls_back_to_bytes() -> None:
+def test_a_subword_vocabulary_too_small_for_the_characters_uses_bytes() -> None:
     many_characters = "".join(map(chr, range(0x4E00, 0x5200))) + "\n"
-    tokenizer = Subwords.train(lambda: [many_characters], vocab_size=320)
+    tokenizer = Subwords.train(lambda: [many_characters], VocabularyOptions(vocab_size=320))
     assert tokenizer.size <= 320
     assert tokenizer.decode(tokenizer.encode_ids(many_characters)) == many_characters
 
 
-def test_subword_training_is_bounded_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subwords, "TRAINED_ON", 2000)
-    drawn = subwords._drawn_lines(as_blocks(STORY * 50))
-    assert 200 < sum(map(len, drawn)) <= 2000
-    first, second = (Subwords.train(as_blocks(STORY * 50)).state() for _ in range(2))
+def test_subword_training_is_bounded_and_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subwords, "MAX_TRAINING_CHARS", 2000)
+    sample = subwords._sample_lines(as_blocks(STORY * 50))
+    assert 200 < sum(map(len, sample)) <= 2000
+    first, second = (Subwords.train(as_blocks(STORY * 50), DEFAULTS).state() for _ in range(2))
     assert first[0] == second[0]
     assert all((first[1][name] == second[1][name]).all() for name in first[1])
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "a\n", "\u2581\n", "\0\n", "\udc80\n"])
-def test_tiny_texts_give_a_subword_model_or_a_plain_error(text: str) -> None:
+def test_a_tiny_text_gives_a_subword_model_and_an_empty_one_an_error(text: str) -> None:
     if text.strip("\n"):
-        assert Subwords.train(lambda: [text]).size >= 260
+        assert Subwords.train(lambda: [text], DEFAULTS).size >= 260
     else:
         with pytest.raises(InputError, match="empty"):
-            Subwords.train(lambda: [text])
+            Subwords.train(lambda: [text], DEFAULTS)
 
 
 # --- continuing a prime
 
 
-def allowed(tokenizer: Tokenizer, mask: np.ndarray | None) -> set[str]:
+def allowed(tokenizer: Tokenizer, mask: NDArray[np.bool_] | None) -> set[str]:
+    """The tokens of a mask, for display."""
     assert mask is not None
     return {tokenizer.token(int(id)) for id in np.flatnonzero(mask)}
 
 
-def test_the_last_word_of_a_prime_can_become_a_longer_one() -> None:
+def test_the_last_word_of_a_prime_can_become_a_longer_word() -> None:
     tokenizer = trained("word")
     ids, decoder = tokenizer.prime("the app")
     assert tokenizer.decode(ids) == "the"
@@ -414,7 +462,7 @@ def test_the_last_word_of_a_prime_can_become_a_longer_one() -> None:
     assert decoder.push(int(tokenizer.encode_ids("salad")[0])) == " salad"
 
 
-def test_a_space_at_the_end_of_a_prime_is_the_one_before_the_next_word() -> None:
+def test_a_space_at_the_end_of_a_prime_is_the_space_before_the_next_word() -> None:
     for level in ("word", "word whitespace"):
         ids, decoder = trained(level).prime("the ")
         assert trained(level).decode(ids) == "the"
@@ -422,31 +470,31 @@ def test_a_space_at_the_end_of_a_prime_is_the_one_before_the_next_word() -> None
         assert decoder.push(int(trained(level).encode_ids("apple")[0])) == "apple"
 
 
-def test_a_prime_that_no_word_continues_stays_as_it_is() -> None:
+def test_a_prime_that_no_word_continues_is_kept_whole() -> None:
     for text in ("the qqq", "the\n", ""):
         ids, decoder = trained("word").prime(text)
         assert ids.tolist() == trained("word").encode_ids(text).tolist()
         assert decoder.mask() is None
 
 
-def test_characters_and_bytes_are_not_backed_up() -> None:
+def test_characters_and_bytes_keep_the_whole_prime() -> None:
     for level in ("char", "byte"):
         ids, decoder = trained(level).prime("the app")
         assert trained(level).decode(ids) == "the app"
         assert decoder.mask() is None
 
 
-def test_a_mask_allows_no_special_token() -> None:
+def test_a_mask_excludes_the_special_tokens() -> None:
     for level in ("word", "word whitespace", "subword"):
         mask = trained(level).prime("the ").decoder.mask()
         assert mask is not None
         assert not mask[:3].any()
 
 
-@ALL
-@many
+@every_level
+@many_examples
 @given(prime=st.one_of(STORY_TEXT, STORY_WORDS, ANY_TEXT), data=st.data())
-def test_a_held_prime_is_always_spelled_to_its_end(
+def test_allowed_tokens_always_spell_the_whole_prime(
     level: str, prime: str, data: st.DataObject
 ) -> None:
     tokenizer = trained(level)
@@ -457,7 +505,7 @@ def test_a_held_prime_is_always_spelled_to_its_end(
         drawn.append(data.draw(st.sampled_from(np.flatnonzero(mask).tolist())))
         new += decoder.push(drawn[-1])
     new += decoder.flush()
-    if level != "char" and "word" not in level.split():
+    if not tokenizer.has_unknown:
         assert tokenizer.decode(drawn) == prime + new
     elif UNK not in drawn and level != "word whitespace":
         assert tokenizer.decode(drawn) == unicodedata.normalize("NFC", prime) + new
@@ -466,7 +514,7 @@ def test_a_held_prime_is_always_spelled_to_its_end(
 # --- saving and loading
 
 
-@ALL
+@every_level
 def test_saving_and_loading_changes_nothing(level: str) -> None:
     tokenizer = trained(level)
     loaded = load_tokenizer(*tokenizer.state())
@@ -477,7 +525,7 @@ def test_saving_and_loading_changes_nothing(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["char", "word", "subword"])
-def test_a_damaged_state_is_an_input_error(level: str) -> None:
+def test_a_damaged_state_raises_an_input_error(level: str) -> None:
     saved, arrays = trained(level).state()
     vocabulary = arrays["vocabulary"]
     broken = [
@@ -489,12 +537,12 @@ def test_a_damaged_state_is_an_input_error(level: str) -> None:
         (saved, {**arrays, "vocabulary": vocabulary[: len(vocabulary) // 2]}),
         (saved, {**arrays, "vocabulary": np.full_like(vocabulary, 0xFF)}),
     ]
-    for settings_, arrays_ in broken:
+    for broken_settings, broken_arrays in broken:
         with pytest.raises(InputError, match="damaged"):
-            load_tokenizer(settings_, arrays_)
+            load_tokenizer(broken_settings, broken_arrays)
 
 
-def test_a_damaged_sentencepiece_model_is_an_input_error() -> None:
+def test_a_damaged_sentencepiece_model_raises_an_input_error() -> None:
     saved, arrays = trained("subword").state()
     model = arrays["sentencepiece"]
     with pytest.raises(InputError, match="damaged"):
@@ -504,17 +552,20 @@ def test_a_damaged_sentencepiece_model_is_an_input_error() -> None:
         garbled.encode_ids("a")
 
 
-# --- what is imported
+# --- imports
 
 
 def test_loading_and_decoding_import_neither_torch_nor_sentencepiece(tmp_path: Path) -> None:
     saved, arrays = trained("subword").state()
-    np.savez(tmp_path / "state.npz", **arrays)
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
     ids = trained("subword").encode_ids("the apple\n").tolist()
     script = f"""
 import sys, numpy as np
+from pathlib import Path
 from charlm.tokenizer import load_tokenizer, train_tokenizer
-tokenizer = load_tokenizer({saved!r}, dict(np.load({str(tmp_path / "state.npz")!r})))
+arrays = {{path.stem: np.load(path) for path in Path({str(tmp_path)!r}).glob("*.npy")}}
+tokenizer = load_tokenizer({saved!r}, arrays)
 assert tokenizer.decode({ids!r}) == "the apple\\n"
 for level in ("char", "word", "byte"):
     train_tokenizer(level, lambda: ["a b\\n"]).encode("a")

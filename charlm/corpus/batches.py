@@ -1,10 +1,10 @@
-"""Batches."""
+"""What all batches of tokens share: the contract, the cursor and the handling of rare tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,34 +12,51 @@ from numpy.typing import NDArray
 from charlm.corpus.encoding import TokenFile
 from charlm.tokenizer import SPECIALS, UNK
 
+# Probability that a rare token is replaced by <UNK>. This teaches the network a useful <UNK>.
 UNKNOWN_RATE = 0.1
-Batch_co = TypeVar("Batch_co", covariant=True)
 
 
 @dataclass
 class Cursor:
-    """Where in the data training is: enough to go on exactly there."""
+    """A position in the sequence of batches. Training resumes exactly from it.
+
+    epoch:      number of complete epochs
+    step:       number of batches that are done in this epoch
+    positions:  offset of each stream in tokens; None at the start of an epoch, and for lines
+    """
 
     epoch: int = 0
-    step: int = 0  # within the epoch
-    positions: list[int] | None = None  # of each stream
+    step: int = 0
+    positions: list[int] | None = None
 
 
-class Batches(Protocol[Batch_co]):
+class Batch(Protocol):
+    """Training examples. Only their task knows more about them."""
+
+    @property
+    def predicted(self) -> int:
+        """Number of tokens that the network predicts."""
+
+
+class Batches(Protocol):
+    """An endless sequence of batches.
+
+    All random numbers depend only on (seed, epoch, step), so that a `Cursor` is the whole state.
+    """
+
     steps_per_epoch: int
 
-    def iterate(self, cursor: Cursor) -> Iterator[Batch_co]: ...
+    def iterate(self, cursor: Cursor) -> Iterator[Batch]:
+        """The batches from `cursor` on. Advances `cursor` with each batch."""
 
 
-def rare_tokens(tokens: TokenFile, vocab: int, unknowns: bool) -> NDArray[np.bool_]:
-    """The ids that occur once, if the vocabulary has an `<UNK>` to learn."""
+def find_rare(tokens: TokenFile, vocab: int, unknowns: bool) -> NDArray[np.bool_]:
+    """(vocab,) true for each id that occurs once in the token file. Nothing if not `unknowns`."""
     rare = (tokens.counts(vocab) == 1) & unknowns
     rare[: len(SPECIALS)] = False
     return rare
 
 
-def replace_rare(
-    chunk: NDArray[np.int64], rare: NDArray[np.bool_], rng: np.random.Generator
-) -> None:
-    """At times read rare tokens as `<UNK>`."""
-    chunk[rare[chunk] & (rng.random(chunk.shape) < UNKNOWN_RATE)] = UNK
+def replace_rare(ids: NDArray[np.int64], rare: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Replace rare tokens by `<UNK>`, in place, each with probability `UNKNOWN_RATE`."""
+    ids[rare[ids] & (rng.random(ids.shape) < UNKNOWN_RATE)] = UNK

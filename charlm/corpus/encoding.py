@@ -1,4 +1,4 @@
-"""From text to token files, and what part of a text trains and what part validates."""
+"""Token files, and the split of a corpus into training and validation text."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class TokenFile:
 
     @classmethod
     def open(cls, path: Path, vocab: int) -> TokenFile:
-        """The token file that `encode_to_file` wrote at `path` for a vocabulary of this size."""
-        tokens, lines = _paths(path)
+        """The token file that `encode_to_file` wrote at `path` with a vocabulary of `vocab`."""
+        ids_path, bounds_path = _paths(path)
         return cls(
-            np.memmap(tokens, narrowest_dtype(vocab), mode="r"),
-            np.memmap(lines, np.int64, mode="r"),
+            np.memmap(ids_path, narrowest_dtype(vocab), mode="r"),
+            np.memmap(bounds_path, np.int64, mode="r"),
         )
 
     def counts(self, vocab: int) -> NDArray[np.int64]:
-        """How often each id occurs, (vocab,)."""
+        """(vocab,) number of occurrences of each id."""
         total = np.zeros(vocab, np.int64)
         for start in range(0, len(self.ids), COUNTED_AT_ONCE):
             total += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=vocab)
@@ -46,26 +46,30 @@ class TokenFile:
 
 
 def encode_to_file(blocks: Iterable[str], tokenizer: Tokenizer, path: Path) -> TokenFile:
-    """Encode a text block by block, in bounded memory, to two files beside `path`."""
+    """Encode a text to `path` with the suffixes .tokens and .lines.
+
+    Only one block is in memory at a time. A last line without newline gets its EOS.
+    """
     dtype = narrowest_dtype(tokenizer.size)
+    ids_path, bounds_path = _paths(path)
     with (
-        replacing(_paths(path)[0]) as tokens,
-        replacing(_paths(path)[1]) as lines,
-        tokens.open("wb") as token_file,
-        lines.open("wb") as line_file,
+        replacing(ids_path) as ids_part,
+        replacing(bounds_path) as bounds_part,
+        ids_part.open("wb") as ids_file,
+        bounds_part.open("wb") as bounds_file,
     ):
-        position = ended = 0
-        line_file.write(np.int64(0).tobytes())
+        position = line_start = 0
+        bounds_file.write(np.int64(0).tobytes())
         for block in blocks:
             ids = tokenizer.encode_ids(block).astype(dtype, copy=False)
             ends = np.flatnonzero(ids == EOS) + position + 1
-            token_file.write(ids.tobytes())
-            line_file.write(ends.astype(np.int64).tobytes())
+            ids_file.write(ids.tobytes())
+            bounds_file.write(ends.astype(np.int64).tobytes())
             position += len(ids)
-            ended = int(ends[-1]) if len(ends) else ended
-        if ended < position:  # the text was cut within a line
-            token_file.write(np.array(EOS, dtype).tobytes())
-            line_file.write(np.int64(position + 1).tobytes())
+            line_start = int(ends[-1]) if len(ends) else line_start
+        if line_start < position:
+            ids_file.write(np.array(EOS, dtype).tobytes())
+            bounds_file.write(np.int64(position + 1).tobytes())
     return TokenFile.open(path, tokenizer.size)
 
 
@@ -74,46 +78,52 @@ def _paths(path: Path) -> tuple[Path, Path]:
 
 
 def split_off_validation(
-    corpus: Corpus, survey: CorpusStats, fraction: float, lines: bool
+    corpus: Corpus, stats: CorpusStats, fraction: float, lines: bool
 ) -> tuple[Blocks, Blocks]:
-    """The training and the validation part of a corpus, each to be read as often as need be.
+    """Split a corpus into training text and validation text.
 
-    A document's validation part is its end, from the first line start after the cut; of
-    independent lines it is a part drawn line by line, always the same.
+    fraction:  part of the characters, or of the lines, that becomes validation text
+    lines:     whether the lines are independent. Then the validation lines are drawn at random,
+               always the same; otherwise the validation text is the end of the corpus. It begins
+               at a line start, or within a line if the corpus has hardly any lines
     """
 
     def parts() -> Iterator[tuple[str, str]]:
         if lines:
-            return _drawn(corpus.blocks(), fraction)
-        cut = int(survey.chars * (1 - fraction))
-        return _cut(corpus.blocks(), cut, anywhere=survey.has_hardly_any_lines)
+            return _split_at_random(corpus.blocks(), fraction)
+        cut = int(stats.chars * (1 - fraction))
+        return _split_at(corpus.blocks(), cut, within_line=stats.has_hardly_any_lines)
 
     return (
-        lambda: (train for train, _ in parts() if train),
-        lambda: (valid for _, valid in parts() if valid),
+        lambda: (training for training, _ in parts() if training),
+        lambda: (validation for _, validation in parts() if validation),
     )
 
 
-def _drawn(blocks: Iterable[str], fraction: float) -> Iterator[tuple[str, str]]:
+def _split_at_random(blocks: Iterable[str], fraction: float) -> Iterator[tuple[str, str]]:
+    """The training lines and the validation lines of each block."""
     rng = np.random.default_rng(0)
     for block in blocks:
         lines = [line + "\n" for line in block.removesuffix("\n").split("\n")]
-        held_out = rng.random(len(lines)) < fraction
+        is_validation = rng.random(len(lines)) < fraction
         yield (
-            "".join(line for line, out in zip(lines, held_out, strict=True) if not out),
-            "".join(line for line, out in zip(lines, held_out, strict=True) if out),
+            "".join(line for line, valid in zip(lines, is_validation, strict=True) if not valid),
+            "".join(line for line, valid in zip(lines, is_validation, strict=True) if valid),
         )
 
 
-def _cut(blocks: Iterable[str], cut: int, anywhere: bool) -> Iterator[tuple[str, str]]:
-    """Cut at the first line start at or after position `cut`, or just there."""
-    before, position, training = "\n", 0, True
+def _split_at(blocks: Iterable[str], cut: int, within_line: bool) -> Iterator[tuple[str, str]]:
+    """The text of each block before and after the split.
+
+    The split is the first line start at or after character `cut`, or `cut` itself.
+    """
+    last_char, position, is_training = "\n", 0, True
     for block in blocks:
-        here = len(block) if training else 0
-        wanted = max(cut - position, 0)
-        if training and wanted <= len(block):
-            found = wanted if anywhere else (before + block).find("\n", wanted)
-            if found >= 0:
-                here, training = found, False
-        yield block[:here], block[here:]
-        before, position = block[-1:], position + len(block)
+        split = len(block) if is_training else 0
+        offset = max(cut - position, 0)
+        if is_training and offset <= len(block):
+            start = offset if within_line else (last_char + block).find("\n", offset)
+            if start >= 0:
+                split, is_training = start, False
+        yield block[:split], block[split:]
+        last_char, position = block[-1:], position + len(block)

@@ -1,4 +1,4 @@
-"""Streams."""
+"""Batches of whole lines, for models that read a line from both ends."""
 
 from __future__ import annotations
 
@@ -8,47 +8,68 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.batches import Cursor, rare_tokens, replace_rare
+from charlm.corpus.batches import Cursor, find_rare, replace_rare
 from charlm.corpus.encoding import TokenFile
 from charlm.tokenizer import EOS, START, as_inputs
 
+# Maximum length of a line in tokens. A longer line is cut.
 LONGEST_LINE = 256
+# The lines of a batch are padded to a multiple of this length.
 LENGTH_MULTIPLE = 16
 
 
 class LineBatch(NamedTuple):
+    """B lines of up to T tokens.
+
+    inputs:     (T, B) int64, the token before each target
+    targets:    (T, B) int64, the tokens of the lines without `<EOS>`, then `<START>` as padding
+    following:  (T, B) int64, the token after each target, and `<EOS>` as padding
+    """
+
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     following: NDArray[np.int64]
 
     @property
     def predicted(self) -> int:
+        """Number of predicted tokens: targets that are not `<START>`."""
         return int(np.count_nonzero(self.targets))
 
 
 class LineBatches:
-    """Batches of whole lines, every epoch in a new order, for a bidirectional model.
+    """Endless batches of whole lines, each epoch in a new random order.
 
-    A batch has lines of about one length, about B·T tokens. What is longer than `LONGEST_LINE` is
-    cut into pieces, each with the one token before and after it. Everything random is a function
-    of (seed, epoch, step).
+    A line longer than `LONGEST_LINE` is cut into several, which keep the tokens before and after
+    each cut in `inputs` and `following`. The lines of a batch have the same padded length. See
+    `Batches` for the random numbers.
+
+    vocab:          vocabulary size
+    batch, length:  a batch has about batch · length tokens
+    unknowns:       whether some rare tokens are replaced by `<UNK>`
     """
 
     def __init__(
-        self, tokens: TokenFile, vocab: int, batch: int, length: int, *, seed: int,
+        self,
+        tokens: TokenFile,
+        vocab: int,
+        batch: int,
+        length: int,
+        *,
+        seed: int,
         unknowns: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.ids, self.seed = tokens.ids, seed
-        self.rare = rare_tokens(tokens, vocab, unknowns)
+        self.rare = find_rare(tokens, vocab, unknowns)
         self.starts, lengths = cut_lines(np.asarray(tokens.bounds))
         self.ends = self.starts + lengths
-        self.sizes = -(-lengths // LENGTH_MULTIPLE)  # in multiples
-        self.together = np.maximum(batch * length // (LENGTH_MULTIPLE * np.arange(1, 99)), 1)
-        counts = np.bincount(self.sizes)[1:]
-        self.steps_per_epoch = int((-(-counts // self.together[: len(counts)])).sum())
+        self.multiples = -(-lengths // LENGTH_MULTIPLE)  # padded length / LENGTH_MULTIPLE
+        padded_lengths = np.arange(LENGTH_MULTIPLE, LONGEST_LINE + 1, LENGTH_MULTIPLE)
+        self.lines_per_batch = np.maximum(batch * length // padded_lengths, 1)
+        lines = np.bincount(self.multiples, minlength=len(padded_lengths) + 1)[1:]
+        self.steps_per_epoch = int((-(-lines // self.lines_per_batch)).sum())
 
     def iterate(self, cursor: Cursor) -> Iterator[LineBatch]:
-        """The batches from `cursor` on, which is moved along."""
+        """The batches from `cursor` on. Advances `cursor` with each batch."""
         while True:
             groups = self._groups(np.random.default_rng([self.seed, cursor.epoch]))
             while cursor.step < len(groups):
@@ -58,32 +79,38 @@ class LineBatches:
             cursor.epoch, cursor.step = cursor.epoch + 1, 0
 
     def _groups(self, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """The pieces of each batch; the last of a length is filled up with others of it."""
-        order = rng.permutation(len(self.sizes))
-        order = order[np.argsort(self.sizes[order], kind="stable")]
-        sizes, firsts = np.unique(self.sizes[order], return_index=True)
+        """The lines of each batch. The last batch of a length repeats lines until it is full."""
+        order = rng.permutation(len(self.multiples))
+        order = order[np.argsort(self.multiples[order], kind="stable")]
+        multiples, firsts = np.unique(self.multiples[order], return_index=True)
         groups = []
-        for size, pieces in zip(sizes, np.split(order, firsts[1:]), strict=True):
-            together = self.together[size - 1]
-            filled = np.resize(pieces, -(-len(pieces) // together) * together)
-            groups += list(filled.reshape(-1, together))
+        for multiple, lines in zip(multiples, np.split(order, firsts[1:]), strict=True):
+            per_batch = self.lines_per_batch[multiple - 1]
+            filled = np.resize(lines, -(-len(lines) // per_batch) * per_batch)
+            groups += list(filled.reshape(-1, per_batch))
         return [groups[k] for k in rng.permutation(len(groups))]
 
-    def _batch(self, pieces: NDArray[np.int64], rng: np.random.Generator) -> LineBatch:
-        length = int(self.sizes[pieces[0]]) * LENGTH_MULTIPLE
-        positions = self.starts[pieces] + np.arange(-1, length + 1)[:, None]  # one before and after
+    def _batch(self, lines: NDArray[np.int64], rng: np.random.Generator) -> LineBatch:
+        length = int(self.multiples[lines[0]]) * LENGTH_MULTIPLE
+        offsets = np.arange(-1, length + 1)[:, None]  # with one token before and one after
+        positions = self.starts[lines] + offsets
         chunk = self.ids[np.clip(positions, 0, len(self.ids) - 1)].astype(np.int64)
         chunk[positions < 0] = START
         replace_rare(chunk, self.rare, rng)
-        past = positions >= self.ends[pieces]
-        targets = np.where(past, START, chunk)[1:-1]
-        inputs = np.where(past, START, as_inputs(chunk))[:-2]
-        following = np.where(positions > self.ends[pieces], EOS, chunk)[2:]
+        is_padding = positions >= self.ends[lines]
+        inputs = np.where(is_padding, START, as_inputs(chunk))[:-2]
+        targets = np.where(is_padding, START, chunk)[1:-1]
+        following = np.where(positions > self.ends[lines], EOS, chunk)[2:]
         return LineBatch(inputs, targets, following)
 
 
 def cut_lines(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The starts and lengths of lines, without their `<EOS>`, cut after `LONGEST_LINE` tokens."""
+    """Starts and lengths of lines without their `<EOS>`, cut after every `LONGEST_LINE` tokens.
+
+    bounds:  (lines + 1,) the bounds of a `TokenFile`
+
+    Returns two arrays (n,), where n is the number of lines after cutting. Empty lines are dropped.
+    """
     starts, lengths = bounds[:-1], np.diff(bounds) - 1
     parts = -(-lengths // LONGEST_LINE)
     line = np.repeat(np.arange(len(starts)), parts)

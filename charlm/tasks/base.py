@@ -52,7 +52,7 @@ class Task(ABC):
         bptt: int,
         lines: bool,
         seed: int,
-    ) -> Batches[Any]:
+    ) -> Batches:
         """The training examples, in batches of about batch × bptt tokens."""
 
     @abstractmethod

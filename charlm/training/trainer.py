@@ -101,7 +101,7 @@ class Trainer:
         task: Task,
         recipe: Recipe,
         network: Network,
-        batches: Batches[Any],
+        batches: Batches,
         validation: Validation,
         frozen: Tensor | None = None,
     ) -> None:
