@@ -12,7 +12,7 @@ import typer
 from charlm.cli.common import STARTED, note
 from charlm.cli.options import as_flags, with_options
 from charlm.cli.records import printable, write
-from charlm.training.options import TrainOptions
+from charlm.training.options import TEXT, TrainOptions
 
 RUN = "Run folder"
 
@@ -26,7 +26,7 @@ def train(
         ),
     ],
     bidirectional: Annotated[
-        bool, typer.Option("--bidirectional", help="The same as --task fill.", hidden=True)
+        bool, typer.Option("--bidirectional", help="The same as --task fill.", rich_help_panel=TEXT)
     ] = False,
     out: Annotated[
         Path | None,
