@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Unpack, overload
 
@@ -203,8 +204,11 @@ class LanguageModel(TrainedModel):
         >>> len(fillers)
         3
         """
-        chosen = FillOptions(**options)
-        return ForwardFilling(self.backends, self.tokenizer).fill(one_line(line), chosen)
+        return self._filling.fill(one_line(line), FillOptions(**options))
+
+    @cached_property
+    def _filling(self) -> ForwardFilling:
+        return ForwardFilling(self.backends, self.tokenizer)
 
 
 class LanguageModelTask(Task):
