@@ -27,7 +27,7 @@ docs: .venv/run-time
 	$(BIN)/python docs/generate.py
 
 bench: .venv/run-time
-	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 corpora: .venv/run-time
 	$(BIN)/python corpora/generate.py

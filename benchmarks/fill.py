@@ -1,9 +1,9 @@
-"""How often `charlm fill` finds the word that was there.
+"""Measures how often `charlm fill` finds the missing word.
 
-    python benchmarks/fill.py MODEL FILE [LINES]
+    python -m benchmarks.fill MODEL FILE [LINES]
 
-In each of so many lines of the file (300), evenly spread, one word is taken out, drawn by a fixed
-seed; the model names its five best fillers.
+LINES lines of the file are used (300), evenly spaced. In each one a word is replaced by a blank; a
+fixed seed draws the word. The model gives its five best fillers.
 """
 
 from __future__ import annotations
@@ -15,33 +15,36 @@ import time
 from pathlib import Path
 
 import charlm
+from charlm import FillModel, LanguageModel
 
 WORD = re.compile(r"(?<!\S)\w+(?!\S)")
+FILLERS = 5
 
 
-def fillers(model: str, file: str, count: int = 300) -> str:
-    """How often the true word is the first filler, how often among five, and how long it took."""
-    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+def fill_accuracy(model: str | Path, file: Path, count: int = 300) -> str:
+    """How often the missing word is the first filler, how often one of five, and the time."""
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if WORD.search(line)]
-    chosen = lines[:: max(len(lines) // count, 1)][:count]
-    rng, loaded = random.Random(1), charlm.load(model)
+    lines = lines[:: max(len(lines) // count, 1)][:count]
+    generator, loaded = random.Random(1), charlm.load(model)
+    assert isinstance(loaded, LanguageModel | FillModel)
     first = among = 0
     start = time.perf_counter()
-    for line in chosen:
-        word = rng.choice(list(WORD.finditer(line)))
-        (found,) = loaded.fill(f"{line[: word.start()]}___{line[word.end() :]}", k=5)
-        texts = [filler.text for filler in found]
+    for line in lines:
+        word = generator.choice(list(WORD.finditer(line)))
+        (fillers,) = loaded.fill(f"{line[: word.start()]}___{line[word.end() :]}", k=FILLERS)
+        texts = [filler.text for filler in fillers]
         first += texts[:1] == [word[0]]
         among += word[0] in texts
-    seconds = (time.perf_counter() - start) / len(chosen)
+    seconds = (time.perf_counter() - start) / len(lines)
     return (
-        f"{len(chosen)} lines of {Path(file).name}: the true word is first in "
-        f"{first / len(chosen):.1%}, among the first five in {among / len(chosen):.1%}; "
-        f"{seconds:.2f} s a line"
+        f"{len(lines)} lines of {file.name}: the missing word is the first filler in "
+        f"{first / len(lines):.1%}, one of the first five in {among / len(lines):.1%}; "
+        f"{seconds:.2f} s per line"
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    print(fillers(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:4])))
+    print(fill_accuracy(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:4])))

@@ -1,8 +1,7 @@
-"""The pages in docs/ say what the code does: their example runs, their figures are the script's."""
+"""The pages in docs/: their example runs, and their figures are those of the benchmarks."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,12 +9,28 @@ import pytest
 import torch
 
 import charlm
+from benchmarks.cells import page as cells_page
+from benchmarks.cells.learning import PLOT
+from benchmarks.cells.variants import CELLS as COMPARED
+from benchmarks.cells.variants import config_fields
+from benchmarks.project import ROOT, load_results
+from benchmarks.quality import page as quality_page
+from benchmarks.quality.trainings import TRAININGS
+from benchmarks.speed import page as speed_page
+from benchmarks.speed.parts import NANOGPT, PARTS
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.model.layers import Layer
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/cells.md").read_text(encoding="utf-8")
+OPTIONS = (
+    "--activation relu",
+    "--no-forget-gate",
+    "--forget-bias",
+    "--peepholes",
+    "--reset before",
+    "--layer-norm",
+)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -24,14 +39,20 @@ def test_the_cell_of_eight_lines_trains_scores_and_samples(
 ) -> None:
     (program,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(CELLS, "mgu", lambda: None)  # which is undone in the end
+    monkeypatch.setitem(CELLS, "mgu", lambda: None)  # so that the entry is removed after the test
     exec(program, {})
     definition = program[program.index("def mgu") : program.index("CELLS[")]
     assert len(definition.strip().splitlines()) <= 8
     model = charlm.train(
-        corpus, cell="mgu", layer_norm=layer_norm, steps=120, hidden=24, quiet=True,
-        precision="fp32", lr=0.01,
-    )  # fmt: skip
+        corpus,
+        cell="mgu",
+        layer_norm=layer_norm,
+        steps=120,
+        hidden=24,
+        quiet=True,
+        precision="fp32",
+        lr=0.01,
+    )
     assert model.card.valid_nats < 2.3
     assert model.score("the cat sat").logprob > model.score("tca eht tas").logprob
     assert model.sample("the", length=9, seed=1).startswith("the")
@@ -54,40 +75,29 @@ def test_the_cell_of_eight_lines_trains_scores_and_samples(
 def test_every_cell_and_variant_is_on_the_page() -> None:
     for cell in CELLS:
         assert f"## {cell}\n" in PAGE
-    for option in ("--activation relu", "--no-forget-gate", "--forget-bias", "--peepholes",
-                   "--reset before", "--layer-norm"):  # fmt: skip
+    for option in OPTIONS:
         assert option in PAGE
 
 
-def test_the_figures_are_those_that_the_script_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import cells
-
-    results = json.loads((ROOT / "benchmarks/cells.json").read_text(encoding="utf-8"))
-    for name, block in cells.blocks(results).items():
+def test_the_figures_of_the_cells_are_those_of_the_benchmark() -> None:
+    results = load_results(ROOT / "benchmarks/cells.json")
+    for name, block in cells_page.blocks(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in PAGE
-    assert (ROOT / "docs" / cells.PLOT).is_file()
-    for arguments in cells.CELLS.values():
-        ModelConfig(9, **cells.options_of(arguments))
+    assert PLOT.is_file()
+    for options in COMPARED.values():
+        ModelConfig(9, **config_fields(options))
 
 
-def test_the_recipes_figures_are_those_that_the_script_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import quality
-
-    results = json.loads((ROOT / "benchmarks/quality.json").read_text(encoding="utf-8"))
+def test_the_figures_of_the_recipe_are_those_of_the_benchmark() -> None:
+    results = load_results(ROOT / "benchmarks/quality.json")
     page = (ROOT / "docs/recipe.md").read_text(encoding="utf-8")
-    for name, block in quality.blocks(results).items():
+    for name, block in quality_page.blocks(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
-    assert set(results) <= set(quality.TRAINED)
+    assert set(results) <= set(TRAININGS)
 
 
-def test_the_speeds_are_those_that_the_script_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import speed
-
-    results = json.loads((ROOT / "benchmarks/speed.json").read_text(encoding="utf-8"))
-    assert (ROOT / "docs/speed.md").read_text(encoding="utf-8").endswith(speed.tables(results))
-    assert set(results) <= {"machine", "nanoGPT", *speed.PARTS}
+def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
+    results = load_results(ROOT / "benchmarks/speed.json")
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    assert page.endswith(speed_page.tables(results))
+    assert set(results) <= {"machine", NANOGPT, *PARTS}

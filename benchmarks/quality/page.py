@@ -1,0 +1,90 @@
+"""The figures of docs/recipe.md."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from benchmarks.markdown import replace_blocks, table
+from benchmarks.project import ROOT
+from benchmarks.quality.trainings import EXTRAS, FITTED
+
+PAGE = ROOT / "docs/recipe.md"
+CHARACTER_TRAININGS = ("plain-words", "recurrent-words", "convolutional-words")
+Seeds = list[dict[str, Any]]  # the figures of each seed
+Runs = dict[tuple[str, int], Seeds]  # by text and minutes
+
+
+def write_page(results: dict[str, Any]) -> None:
+    """Replace the tables in docs/recipe.md."""
+    replace_blocks(PAGE, blocks(results))
+
+
+def blocks(results: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page, by the names of their marks."""
+    runs = {
+        (name, minutes): list(results[f"{name}-{minutes}"].values())
+        for name, (_, budgets) in FITTED.items()
+        for minutes in budgets
+        if f"{name}-{minutes}" in results
+    }
+    return {
+        "figures": recipe_table(runs),
+        "windows": window_table(runs),
+        "test": treebank_table(runs),
+        "letters": character_table(results),
+    }
+
+
+def recipe_table(runs: Runs) -> str:
+    rows = []
+    for (name, minutes), seeds in runs.items():
+        middle = sorted(seeds, key=lambda figures: figures["nats"])[(len(seeds) - 1) // 2]
+        chosen = middle["trained"].rsplit(", ", 1)[0]  # without the budget
+        epochs = f"{middle['epochs']:.1f}"
+        losses = _median(seeds, "nats"), _median(seeds, "bits_per_char")
+        rows.append([name, str(minutes), str(len(seeds)), chosen, epochs, *losses])
+    return table("text | minutes | seeds | chosen | epochs | nats/token | bits/char", rows)
+
+
+def window_table(runs: Runs) -> str:
+    rows = [
+        [
+            str(minutes),
+            str(len(seeds)),
+            _median(seeds, "nats"),
+            _median(seeds, "nats_in_windows"),
+            _median(seeds, "seconds", 0),
+        ]
+        for (name, minutes), seeds in runs.items()
+        if name == "shakespeare"
+    ]
+    return table("minutes | seeds | carried | in windows of 256 | seconds in all", rows)
+
+
+def treebank_table(runs: Runs) -> str:
+    rows = []
+    for (name, minutes), seeds in runs.items():
+        if name.startswith("ptb"):
+            extras = [
+                _median(seeds, f"with {extra}", 2) if f"with {extra}" in seeds[0] else ""
+                for extra in EXTRAS
+            ]
+            scores = _median(seeds, "test_bits"), _median(seeds, "test_perplexity", 2)
+            rows.append([name, str(minutes), str(len(seeds)), *scores, *extras])
+    columns = " | ".join(f"with {extra}" for extra in EXTRAS)
+    return table(f"text | minutes | seeds | bits/char | perplexity | {columns}", rows)
+
+
+def character_table(results: dict[str, Any]) -> str:
+    rows = []
+    for name in CHARACTER_TRAININGS:
+        if name in results:
+            seeds = list(results[name].values())
+            epochs, loss = _median(seeds, "epochs", 1), _median(seeds, "nats")
+            rows.append([name, str(len(seeds)), epochs, loss])
+    return table("training | seeds | epochs | nats/token", rows)
+
+
+def _median(seeds: Seeds, figure: str, digits: int = 4) -> str:
+    return f"{median(figures[figure] for figures in seeds):.{digits}f}"
