@@ -133,6 +133,7 @@ def evaluate_text(
             "itself; leave the option out"
         )
     ids, chars, size = _encode(tokenizer, blocks)
+    # Dynamic evaluation predicts with torch, so the state must be torch's too.
     backend = backends.torch if options.adapt else backends(len(ids))
     if reset_lines:
         lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]

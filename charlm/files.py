@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing files so that each is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to; on success it is flushed to disk and takes its place.
+    """A temporary file in the same folder, to write to; on success it replaces `path`.
 
-    On an error what was written is removed, and `path` is as it was.
+    It is flushed to disk first. On an error the temporary file is removed, and `path` is unchanged.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.replace(path)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Write a text file, or leave it unchanged on an error."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Word vectors in the text format of word2vec, and of GloVe, which is the same without a head.
+"""Word vectors in the text formats of word2vec and GloVe.
 
-A line holds a word and its numbers, parted by spaces; word2vec's first line is the number of
-words and that of features.
+Each line holds a word and its numbers, separated by spaces. A word2vec file begins with a header:
+the number of words and the number of features. A GloVe file has no header.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from charlm.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class WordVectors:
-    """What a file of word vectors knows of a vocabulary.
+    """The vectors of those tokens of a vocabulary that a file contains.
 
-    ids:      (n,) the tokens that it has vectors for
-    vectors:  (n, E) float32
+    ids:      (n,) the ids of the tokens
+    vectors:  (n, E) float32, one for each id
     """
 
     ids: NDArray[np.int64]
@@ -33,81 +33,93 @@ class WordVectors:
 
 
 class _Reader:
-    """The lines of a file of word vectors, and what its beginning says of it."""
+    """Reads a file of word vectors line by line.
+
+    path:        the file
+    words:       the number of words that the header states; None without a header
+    features:    the number of features of a vector
+    entries:     the lines after the header
+    first_line:  the number of the first of these lines, from 1
+    """
 
     def __init__(self, path: str | Path) -> None:
-        # Bytes that are no UTF-8 do not matter: a word that has such is not one of the text's.
-        self.path, self.lines = path, Corpus([path], encoding=RAW).lines()
-        first = next(self.lines, "")
-        numbers = first.split()
-        has_head = len(numbers) == 2 and all(number.isdecimal() for number in numbers)
-        self.words = int(numbers[0]) if has_head else None
-        self.first_line = 2 if has_head else 1
-        self.entries = self.lines if has_head else chain([first], self.lines)
-        self.features = int(numbers[1]) if has_head else len(numbers) - 1
+        # Invalid UTF-8 is allowed. A word that contains it cannot be in the vocabulary.
+        self.path, lines = path, Corpus([path], encoding=RAW).lines()
+        first = next(lines, "")
+        columns = first.split()
+        has_header = len(columns) == 2 and all(column.isdecimal() for column in columns)
+        self.words = int(columns[0]) if has_header else None
+        self.first_line = 2 if has_header else 1
+        self.entries = lines if has_header else chain([first], lines)
+        self.features = int(columns[1]) if has_header else len(columns) - 1
         if self.features < 1:
             raise InputError(
-                f"{path}: no file of word vectors; its lines should be a word and its numbers"
+                f"{path}: not a file of word vectors; each line should be a word and its numbers"
             )
 
     def vectors(self, words: set[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors of these words, as far as the file has them; the first of each counts."""
-        found: dict[str, NDArray[np.float32]] = {}
+        """The vectors of those words that are in the file.
+
+        If a word occurs twice, the first vector is used. Reads the file once, to its end. Raises
+        InputError, naming the line, for a malformed file.
+        """
+        vectors: dict[str, NDArray[np.float32]] = {}
         number = self.first_line - 1
         for number, line in enumerate(self.entries, start=self.first_line):
             word, *values = line.rstrip(" ").rsplit(" ", self.features)
             if len(values) != self.features:
-                raise self._broken(number)
-            if word in words and word not in found:
+                raise self._malformed(number)
+            if word in words and word not in vectors:
                 try:
-                    found[word] = np.array(values, np.float32)
+                    vectors[word] = np.array(values, np.float32)
                 except ValueError:
-                    raise self._broken(number) from None
-                if not np.isfinite(found[word]).all():
-                    raise self._broken(number)
-        read = number - self.first_line + 1
-        if self.words is not None and read < self.words:
+                    raise self._malformed(number) from None
+                if not np.isfinite(vectors[word]).all():
+                    raise self._malformed(number)
+        entries = number - self.first_line + 1
+        if self.words is not None and entries < self.words:
             raise InputError(
-                f"{self.path}: ends after {read:,} of {self.words:,} words; the file is cut off, "
-                "copy it again"
+                f"{self.path}: ends after {entries:,} of {self.words:,} words; the file is "
+                "incomplete, copy it again"
             )
-        return found
+        return vectors
 
-    def _broken(self, number: int) -> InputError:
+    def _malformed(self, number: int) -> InputError:
         return InputError(
             f"{self.path}, line {number}: should be a word and {self.features} numbers, written as "
-            "text; mend the file, or convert it from the binary format"
+            "text; correct the file, or convert it from the binary format"
         )
 
 
 def width(path: str | Path) -> int:
-    """How many features the vectors of a file have. Raises InputError if it holds none."""
+    """The number of features of a file's vectors. Raises InputError for a file without vectors."""
     return _Reader(path).features
 
 
 def read(path: str | Path, tokenizer: Tokenizer) -> WordVectors:
-    """The vectors of the tokens that a file knows, as they are spelled or else in lower case.
+    """The vectors of the tokens in a vocabulary.
 
-    Raises InputError, naming the line, for a file that is not of this format, is broken in the
-    middle or cut off, or that knows no token at all.
+    A token without a vector of its own takes the vector of its lower-case form. Raises InputError
+    for a file in another format, for a malformed line, whose number it names, for an incomplete
+    file, and for a file without any token of the vocabulary.
     """
-    words = [tokenizer.token(id) for id in range(tokenizer.size)]
-    found = _Reader(path).vectors({*words, *(word.lower() for word in words)})
-    if not found:
+    tokens = [tokenizer.token(id) for id in range(tokenizer.size)]
+    vectors = _Reader(path).vectors({*tokens, *(token.lower() for token in tokens)})
+    if not vectors:
         raise InputError(
-            f"{path}: has a vector for none of the {len(words):,} words of the text; name a file "
-            "of the text's language"
+            f"{path}: has no vector for any of the {len(tokens):,} tokens of the vocabulary; use a "
+            "file in the language of the text"
         )
-    spelled = [word if word in found else word.lower() for word in words]
-    ids = [id for id, word in enumerate(spelled) if word in found]
-    return WordVectors(np.array(ids, np.int64), np.stack([found[spelled[id]] for id in ids]))
+    words = [token if token in vectors else token.lower() for token in tokens]
+    ids = [id for id, word in enumerate(words) if word in vectors]
+    return WordVectors(np.array(ids, np.int64), np.stack([vectors[words[id]] for id in ids]))
 
 
 def write(path: Path, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Write words and their vectors (n, E) in the text format of word2vec."""
     with (
-        replacing(path) as beside,
-        beside.open("w", encoding="utf-8", errors="surrogateescape") as file,
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape") as file,
     ):
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for word, vector in zip(words, vectors.tolist(), strict=True):

@@ -1,14 +1,14 @@
 """A probabilistic grammar of a finite language: sample it, parse it, measure it.
 
-A grammar file holds rules such as
+A grammar file holds rules. Two examples:
 
     Salad = the <Fruit> salad | [3] the <Fruit> and plum salad
     Fruit = apple | peach
 
-A rule gives the alternatives of a symbol, parted by `|`. `<Name>` stands for a symbol, everything
-else for itself. `[3]` before an alternative makes it three times as likely as one without a weight.
-A line that begins with a space goes on with the rule above it; a line that begins with `#` is a
-comment. The first rule is the start. No symbol may lead back to itself, so the language is finite.
+A rule lists the alternatives of a symbol, separated by `|`. `<Name>` refers to a symbol; all other
+text stands for itself. `[3]` is a weight: the alternative is three times as probable as one without
+a weight. A line that begins with a space continues the rule above it. A line that begins with `#`
+is a comment. The first rule is the start. A symbol cannot derive itself, so the language is finite.
 """
 
 import math
@@ -24,48 +24,55 @@ from typing import NamedTuple, Self
 
 
 class Symbol(NamedTuple):
-    """A reference to a rule, in the place of the text it derives."""
+    """A reference to a rule within an alternative. It stands for the text that the rule derives."""
 
     name: str
 
 
 Part = str | Symbol
-Ends = dict[int, tuple[int, float]]  # end of a derivation -> how many end there, their probability
+Inside = tuple[int, float]  # the number of derivations of a span, and their summed probability
+Ends = dict[int, Inside]  # by the position where the derivations end
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One right-hand side of a rule, with its probability among the rule's alternatives."""
+    """One right-hand side of a rule, and its probability within the rule."""
 
     probability: float
     parts: tuple[Part, ...]
 
     def symbols(self) -> Iterator[str]:
-        """Yield the names of the symbols it refers to."""
+        """The names of the symbols that it refers to."""
         return (part.name for part in self.parts if isinstance(part, Symbol))
 
 
 class Rule:
-    """All alternatives of one symbol; `line` is where the file defines it."""
+    """All alternatives of one symbol.
+
+    line:  the number of the line in the grammar file
+    """
 
     def __init__(self, line: int, weighted: list[tuple[int, tuple[Part, ...]]]) -> None:
-        """Take the weight and the parts of each alternative."""
+        """weighted: the weight and the parts of each alternative"""
         self.line = line
         self._thresholds = list(accumulate(weight for weight, _ in weighted))
         total = self._thresholds[-1]
         self.alternatives = [Alternative(weight / total, parts) for weight, parts in weighted]
 
     def choose(self, rng: random.Random) -> Alternative:
-        """Draw an alternative with one call of `rng.random()`, the same in all Python versions."""
+        """Draw an alternative.
+
+        Uses one call of `rng.random()`, so the result is the same in all Python versions.
+        """
         return self.alternatives[bisect(self._thresholds, rng.random() * self._thresholds[-1])]
 
     def entropy(self) -> float:
-        """Return the entropy of the choice among the alternatives, in nats."""
+        """The entropy of the choice among the alternatives, in nats."""
         return -math.fsum(a.probability * math.log(a.probability) for a in self.alternatives)
 
 
 class Grammar:
-    """The distribution over sentences that a set of rules defines.
+    """A probability distribution over sentences, defined by rules.
 
     >>> grammar = Grammar.parse("Order = a <Size> tea | [3] a coffee\\nSize = small | large")
     >>> grammar.size(), "a small tea" in grammar, round(math.exp(grammar.logprob("a large tea")), 3)
@@ -73,18 +80,18 @@ class Grammar:
     """
 
     def __init__(self, rules: dict[str, Rule]) -> None:
-        """Take rules by name: the start first, and each symbol's users before its own rule."""
+        """rules: by name, the start first, and every rule before the rules that it refers to"""
         self._rules = rules
         self._start = next(iter(rules))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a grammar file. Raises ValueError, with the line number, where it is malformed."""
+        """Read a grammar file. Raises ValueError, with the line number, if it is malformed."""
         return cls.parse(path.read_text(encoding="utf-8"))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Build a grammar from the text of a grammar file. Raises ValueError like `read`."""
+        """Build a grammar from the text of a grammar file. Raises ValueError as `read` does."""
         rules: dict[str, Rule] = {}
         for line, name, body in _definitions(text):
             if name in rules:
@@ -106,38 +113,39 @@ class Grammar:
                 yield part
 
     def entropy(self) -> float:
-        """Return the entropy of a derivation in nats: a sentence's, if none has two derivations.
+        """The entropy of a derivation, in nats.
 
-        It is the sum over symbols of their expected uses times the entropy of their choice.
+        It equals the entropy of a sentence if every sentence has one derivation. It is a sum over
+        symbols: the expected number of uses times the entropy of the choice.
         """
         uses = dict.fromkeys(self._rules, 0.0) | {self._start: 1.0}
         for name, rule in self._rules.items():
             for alternative in rule.alternatives:
-                for used in alternative.symbols():
-                    uses[used] += uses[name] * alternative.probability
+                for symbol in alternative.symbols():
+                    uses[symbol] += uses[name] * alternative.probability
         return math.fsum(uses[name] * rule.entropy() for name, rule in self._rules.items())
 
     def size(self) -> int:
-        """Return the number of derivations: of sentences, if none has two derivations."""
+        """The number of derivations. It equals the number of sentences if each has one."""
         sizes: dict[str, int] = {}
         for name, rule in reversed(self._rules.items()):
             sizes[name] = sum(math.prod(sizes[s] for s in a.symbols()) for a in rule.alternatives)
         return sizes[self._start]
 
     def derivations(self, sentence: str) -> int:
-        """Return in how many ways the grammar derives the sentence."""
+        """The number of derivations of the sentence."""
         return self._inside(sentence)[0]
 
     def logprob(self, sentence: str) -> float:
-        """Return the sentence's log-probability in nats, -inf if it is not in the language."""
+        """The log-probability of the sentence in nats; -inf if it is not in the language."""
         probability = self._inside(sentence)[1]
         return math.log(probability) if probability else -math.inf
 
     def __contains__(self, sentence: str) -> bool:
-        """Tell whether the grammar derives the sentence."""
+        """Whether the sentence is in the language."""
         return self.derivations(sentence) > 0
 
-    def _inside(self, sentence: str) -> tuple[int, float]:
+    def _inside(self, sentence: str) -> Inside:
         ends = _Parser(self._by_first_letter, sentence).ends(self._start, 0)
         return ends.get(len(sentence), (0, 0.0))
 
@@ -157,47 +165,48 @@ Index = dict[str, dict[str, list[Alternative]]]  # symbol -> first letter -> alt
 
 
 class _Parser:
-    """Recursive descent over one sentence, which remembers what it found at each position."""
+    """Recursive descent over one sentence, with a memo of each symbol at each position."""
 
     def __init__(self, index: Index, sentence: str) -> None:
         self._index = index
         self._sentence = sentence
-        self._found: dict[tuple[str, int], Ends] = {}
+        self._memo: dict[tuple[str, int], Ends] = {}
 
     def ends(self, name: str, start: int) -> Ends:
-        """Return where the derivations of a symbol that begin at `start` can end."""
-        if (name, start) not in self._found:
-            self._found[name, start] = self._find(name, start)
-        return self._found[name, start]
+        """The ends of all derivations of a symbol that start at `start`."""
+        if (name, start) not in self._memo:
+            self._memo[name, start] = self._parse(name, start)
+        return self._memo[name, start]
 
-    def _find(self, name: str, start: int) -> Ends:
-        found: Ends = {}
+    def _parse(self, name: str, start: int) -> Ends:
+        ends: Ends = {}
         for alternative in self._index[name].get(self._sentence[start : start + 1], ()):
-            reached: Ends = {start: (1, alternative.probability)}
+            alternative_ends: Ends = {start: (1, alternative.probability)}
             for part in alternative.parts:
-                reached = self._advance(reached, part)
-            for end, inside in reached.items():
-                _add(found, end, inside)
-        return found
+                alternative_ends = self._extend(alternative_ends, part)
+            for end, inside in alternative_ends.items():
+                _add(ends, end, inside)
+        return ends
 
-    def _advance(self, reached: Ends, part: Part) -> Ends:
+    def _extend(self, ends: Ends, part: Part) -> Ends:
+        """The ends of derivations that are followed by one more part."""
         if isinstance(part, str):
-            starts = self._sentence.startswith
-            return {at + len(part): inside for at, inside in reached.items() if starts(part, at)}
-        advanced: Ends = {}
-        for at, (count, probability) in reached.items():
-            for end, inside in self.ends(part.name, at).items():
-                _add(advanced, end, (count * inside[0], probability * inside[1]))
-        return advanced
+            matches = self._sentence.startswith
+            return {end + len(part): inside for end, inside in ends.items() if matches(part, end)}
+        extended: Ends = {}
+        for middle, (count, probability) in ends.items():
+            for end, inside in self.ends(part.name, middle).items():
+                _add(extended, end, (count * inside[0], probability * inside[1]))
+        return extended
 
 
-def _add(ends: Ends, end: int, inside: tuple[int, float]) -> None:
+def _add(ends: Ends, end: int, inside: Inside) -> None:
     count, probability = ends.get(end, (0, 0.0))
     ends[end] = count + inside[0], probability + inside[1]
 
 
 def _definitions(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the line number, the name and the right-hand side of each rule."""
+    """The line number, the name and the right-hand side of each rule."""
     definitions: list[tuple[int, str, str]] = []
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip() or content.startswith("#"):
@@ -207,12 +216,12 @@ def _definitions(text: str) -> Iterator[tuple[int, str, str]]:
         elif content[0] == " " and definitions:
             definitions[-1] = (*definitions[-1][:2], definitions[-1][2] + content)
         else:
-            raise ValueError(f"line {line}: expected 'Name = ...' or a line that goes on")
+            raise ValueError(f"line {line}: expected 'Name = ...' or a continuation line")
     yield from definitions
 
 
 def _alternative(line: int, text: str) -> tuple[int, tuple[Part, ...]]:
-    """Return the weight and the parts of one alternative."""
+    """The weight and the parts of one alternative."""
     match = re.fullmatch(r"(?:\[(.*?)\] )?(.+)", " ".join(text.split()))
     if not match:
         raise ValueError(f"line {line}: an alternative is empty")
@@ -220,30 +229,32 @@ def _alternative(line: int, text: str) -> tuple[int, tuple[Part, ...]]:
     if not re.fullmatch(r"[1-9][0-9]*", weight):
         raise ValueError(f"line {line}: the weight [{weight}] is not a whole number above zero")
     if re.search(r"[][<>=]", re.sub(r"<\w+>", "", body)):
-        raise ValueError(f"line {line}: a stray bracket or sign in '{body}'")
+        raise ValueError(f"line {line}: an unexpected bracket or sign in '{body}'")
     pieces = re.split(r"<(\w+)>", body)
     parts = [Symbol(piece) if i % 2 else piece for i, piece in enumerate(pieces) if piece]
     return int(weight), tuple(parts)
 
 
 def _users_first(rules: dict[str, Rule]) -> dict[str, Rule]:
-    """Return the rules with the start first and each symbol's users before its own rule."""
+    """Sort the rules: the start first, and every rule before the rules that it refers to."""
     finished: dict[str, Rule] = {}
-    open_: list[str] = []
+    ancestors: list[str] = []
 
     def visit(name: str, line: int) -> None:
         if name not in rules:
             raise ValueError(f"line {line}: <{name}> is not defined")
-        if name in open_:
-            raise ValueError(f"line {line}: <{name}> leads back to itself")
+        if name in ancestors:
+            raise ValueError(f"line {line}: <{name}> derives itself")
         if name not in finished:
-            open_.append(name)
+            ancestors.append(name)
             for alternative in rules[name].alternatives:
-                for used in alternative.symbols():
-                    visit(used, rules[name].line)
-            finished[open_.pop()] = rules[name]
+                for symbol in alternative.symbols():
+                    visit(symbol, rules[name].line)
+            finished[ancestors.pop()] = rules[name]
 
     visit(next(iter(rules)), 1)
     if unused := next((name for name in rules if name not in finished), None):
-        raise ValueError(f"line {rules[unused].line}: <{unused}> is not used from the first rule")
+        raise ValueError(
+            f"line {rules[unused].line}: <{unused}> cannot be reached from the first rule"
+        )
     return dict(reversed(finished.items()))

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: in a process of its own."""
+"""The command line. Each test runs commands in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,21 @@ from safetensors.numpy import load_file, save_file
 from charlm import LanguageModel
 
 
-def charlm(*arguments: object, cwd: Path | None = None, stdin: str | bytes = b"", **env: str):
-    """Run the command; its standard streams are bytes decoded as UTF-8."""
+def charlm(
+    *arguments: object, cwd: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command. Its standard streams are UTF-8."""
     ran = subprocess.run(
         [sys.executable, "-m", "charlm", *map(str, arguments)],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True, cwd=cwd, timeout=600, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **env},
-    )  # fmt: skip
-    ran.stdout, ran.stderr = ran.stdout.decode(), ran.stderr.decode()
-    return ran
+        input=stdin.encode(),
+        capture_output=True,
+        cwd=cwd,
+        timeout=600,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    stdout, stderr = ran.stdout.decode(), ran.stderr.decode()
+    return subprocess.CompletedProcess(ran.args, ran.returncode, stdout, stderr)
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +40,15 @@ def path(model: LanguageModel) -> Path:
     return model.path
 
 
-def failed(ran: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """The one line on stderr of a command that failed as it should."""
+def error_message(ran: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The message of a command that failed with this exit code and one line on stderr."""
     lines = [line for line in ran.stderr.splitlines() if not line.startswith("model: ")]
     assert ran.returncode == code and len(lines) == 1, ran.stderr
     assert lines[0].startswith("charlm: ")
     return lines[0].removeprefix("charlm: ")
 
 
-def test_train_score_sample_from_one_folder_without_naming_the_model(
+def test_score_and_sample_use_the_model_trained_last_from_the_folder(
     corpus: Path, tmp_path: Path
 ) -> None:
     trained = charlm("train", corpus, "--lines", "--steps", 30, "--hidden", 16, cwd=tmp_path)
@@ -57,12 +63,14 @@ def test_train_score_sample_from_one_folder_without_naming_the_model(
     sampled = charlm("sample", "--prime", "the c", "-n", 2, "--seed", 1, cwd=tmp_path)
     assert [line[:5] for line in sampled.stdout.splitlines()] == ["the c", "the c"]
     info = charlm("info", "--json", cwd=tmp_path)
-    about = json.loads(info.stdout)
-    assert about["model"]["hidden"] == 16 and len(about["curve"]) == 12
+    record = json.loads(info.stdout)
+    assert record["model"]["hidden"] == 16 and len(record["curve"]) == 12
     assert "lstm of 16, " in charlm("info", cwd=tmp_path).stdout
 
 
-def test_minutes_are_kept_from_start_to_model(corpus: Path, tmp_path: Path) -> None:
+def test_a_budget_in_minutes_is_met_from_the_start_to_the_model(
+    corpus: Path, tmp_path: Path
+) -> None:
     start = time.monotonic()
     trained = charlm("train", corpus, "--minutes", 0.25, "--quiet", cwd=tmp_path)
     assert trained.returncode == 0 and 12 < time.monotonic() - start < 45
@@ -76,10 +84,10 @@ def test_score_formats(path: Path) -> None:
         for line in charlm("score", "-m", path, "--format", "json", stdin=text).stdout.splitlines()
     ]
     assert [o["text"] for o in objects] == ["the cat", "жaж", "", "a\tb"]
-    assert list(objects[0]) == [
-        "text", "logprob", "log10prob", "bits", "tokens", "chars", "bytes", "unknown",
-        "perplexity", "bits_per_char", "bits_per_byte",
-    ]  # fmt: skip
+    assert " ".join(objects[0]) == (
+        "text logprob log10prob bits tokens chars bytes unknown "
+        "perplexity bits_per_char bits_per_byte"
+    )
     assert [o["unknown"] for o in objects] == [0, 2, 0, 1]
     tsv = charlm("score", "-m", path, stdin=text)
     rows = [line.split("\t") for line in tsv.stdout.splitlines()]
@@ -88,14 +96,13 @@ def test_score_formats(path: Path) -> None:
     assert "never seen 'ж', '\\t'" in tsv.stderr
     tokens = charlm("score", "-m", path, "--format", "json", "--tokens", "ab").stdout
     scores = json.loads(tokens)["token_scores"]
-    assert [(s["token"], s["start"], s["end"]) for s in scores] == [
-        ("a", 0, 1), ("b", 1, 2), ("<EOS>", 2, 2),
-    ]  # fmt: skip
+    spans = [(score["token"], score["start"], score["end"]) for score in scores]
+    assert spans == [("a", 0, 1), ("b", 1, 2), ("<EOS>", 2, 2)]
     table = charlm("score", "-m", path, "--format", "table", "the cat", "жaж").stdout
     assert "perplexity" in table and "жaж" in table
 
 
-def test_kenlm_format_adds_up(path: Path) -> None:
+def test_the_total_of_the_kenlm_format_is_the_sum_of_its_tokens(path: Path) -> None:
     ran = charlm("score", "-m", path, "--format", "kenlm", "ab", "ж")
     first, second, *summary = ran.stdout.splitlines()
     *tokens, total = first.split("\t")
@@ -106,8 +113,11 @@ def test_kenlm_format_adds_up(path: Path) -> None:
     assert float(total.split()[1]) == pytest.approx(summed, abs=1e-3)
     assert total.endswith("OOV: 0") and second.endswith("OOV: 1")
     assert [line.split(":")[0] for line in summary] == [
-        "Perplexity including OOVs", "Perplexity excluding OOVs", "OOVs", "Tokens",
-    ]  # fmt: skip
+        "Perplexity including OOVs",
+        "Perplexity excluding OOVs",
+        "OOVs",
+        "Tokens",
+    ]
     assert summary[2:] == ["OOVs:\t1", "Tokens:\t5"]
 
 
@@ -123,7 +133,7 @@ def test_evaluate_agrees_with_score(path: Path, corpus: Path) -> None:
     assert len(tsv.stdout.splitlines()) == 3
 
 
-def test_sample_json_and_a_strange_prime(path: Path) -> None:
+def test_sample_writes_json_and_warns_about_unknown_characters_of_the_prime(path: Path) -> None:
     ran = charlm("sample", "-m", path, "--prime", "é the", "--json", "-n", 2, "--seed", 4)
     objects = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [o["sample"] for o in objects] == [0, 1] and objects[0]["seed"] == 4
@@ -131,7 +141,7 @@ def test_sample_json_and_a_strange_prime(path: Path) -> None:
     assert "warning: the model has never seen 'é'" in ran.stderr
 
 
-def test_a_reader_that_goes_away_is_no_error(path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(path: Path) -> None:
     command = f"{sys.executable} -m charlm sample -m {path} -n 300 --seed 1 | head -n 1"
     ran = subprocess.run(command, shell=True, capture_output=True, timeout=600, check=False)
     assert ran.stdout.count(b"\n") == 1 and b"Traceback" not in ran.stderr
@@ -140,19 +150,21 @@ def test_a_reader_that_goes_away_is_no_error(path: Path) -> None:
 def test_undecodable_arguments_do_not_crash(path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "charlm", "score", "-m", str(path), b"the \xff cat"],
-        capture_output=True, check=False, timeout=600,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+        timeout=600,
+    )
     assert ran.returncode == 0 and b"Traceback" not in ran.stderr
 
 
-def test_a_sentence_that_is_a_files_name_is_scored_with_a_warning(path: Path, corpus: Path) -> None:
+def test_a_sentence_that_names_a_file_is_scored_with_a_warning(path: Path, corpus: Path) -> None:
     scored = charlm("score", corpus, 300 * "a", "-", "-m", path)
     assert len(scored.stdout.splitlines()) == 4
-    warned = [line for line in scored.stderr.splitlines() if "scored as a sentence" in line]
-    assert [line.split("--file ")[1] for line in warned] == [str(corpus), "-"]
+    warnings = [line for line in scored.stderr.splitlines() if "scored as a sentence" in line]
+    assert [line.split("--file ")[1] for line in warnings] == [str(corpus), "-"]
 
 
-def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None:
+def test_help_score_sample_and_fill_load_no_heavy_package(path: Path) -> None:
     program = (
         "import sys\nfrom charlm.cli import main\n"
         "sys.argv[1:] = {arguments!r}\n"
@@ -168,13 +180,16 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
     ):
         ran = subprocess.run(
             [sys.executable, "-c", program.format(arguments=arguments)],
-            capture_output=True, text=True, check=True, timeout=600,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,
+        )
         assert ran.stderr.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["train", "missing.txt"], "missing.txt: no such file"),
         (["train", "."], ". is a folder"),
@@ -201,8 +216,8 @@ def test_nothing_heavy_is_loaded_for_help_scores_and_samples(path: Path) -> None
         (["info", "fine.txt"], "fine.txt: not a charlm model"),
     ],
 )
-def test_bad_input_is_one_line_that_says_what_to_do(
-    tmp_path: Path, arguments: list[str], words: str
+def test_invalid_input_is_a_message_of_one_line_and_changes_no_file(
+    tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "empty.txt").write_bytes(b"")
@@ -210,14 +225,14 @@ def test_bad_input_is_one_line_that_says_what_to_do(
     (tmp_path / "latin.txt").write_bytes(b"a\nna\xefve\n")
     (tmp_path / "nul.txt").write_bytes(b"a\0b\n")
     before = sorted(tmp_path.rglob("*"))
-    assert words in failed(charlm(*arguments, cwd=tmp_path))
+    assert message in error_message(charlm(*arguments, cwd=tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_models_that_are_damaged_foreign_or_newer_are_refused(path: Path, tmp_path: Path) -> None:
+def test_damaged_foreign_and_newer_models_are_refused(path: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     weights = load_file(path)
-    cases = {
+    cases: dict[str, tuple[Callable[[Path], object], str]] = {
         "truncated": (lambda p: p.write_bytes(whole[: len(whole) // 2]), "a damaged one"),
         "foreign": (lambda p: save_file(weights, p), "not a charlm model"),
         "newer": (
@@ -229,10 +244,10 @@ def test_models_that_are_damaged_foreign_or_newer_are_refused(path: Path, tmp_pa
             "its cell, mine, is not one of charlm's",
         ),
     }
-    for name, (write, words) in cases.items():
-        damaged = tmp_path / f"{name}.safetensors"
-        write(damaged)
-        assert words in failed(charlm("score", "x", "--model", damaged))
+    for name, (write, message) in cases.items():
+        file = tmp_path / f"{name}.safetensors"
+        write(file)
+        assert message in error_message(charlm("score", "x", "--model", file))
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
@@ -249,13 +264,15 @@ def test_a_traceback_appears_only_with_debug(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_what_was_learnt_and_the_run_goes_on(
+def test_a_signal_stops_training_and_saves_the_model(
     corpus: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "charlm", "train", str(corpus), "--minutes", "2", "--hidden", "16"],
-        cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
     metrics = tmp_path / "runs/corpus/metrics.jsonl"
     deadline = time.monotonic() + 60
     while not metrics.exists() and time.monotonic() < deadline:
@@ -270,73 +287,78 @@ def test_a_signal_saves_what_was_learnt_and_the_run_goes_on(
 
 
 @pytest.fixture(scope="module")
-def both(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bidirectional model of words by their letters."""
-    out = tmp_path_factory.mktemp("both") / "run"
+def fill_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a character-aware fill model of words."""
+    out = tmp_path_factory.mktemp("fill") / "run"
     options = ["--level", "word", "--characters", "convolutional", "--bidirectional", "--quiet"]
     ran = charlm("train", corpus, *options, "--steps", 300, "--hidden", 24, "--out", out)
     assert ran.returncode == 0, ran.stderr
     return out
 
 
-def test_fill_formats(both: Path, path: Path) -> None:
+def test_fill_formats(fill_run: Path, path: Path) -> None:
     line = "the ___ sat on ___ mat"
-    shown = charlm("fill", line, "a bird ___ all day", "--model", both)
+    shown = charlm("fill", line, "a bird ___ all day", "--model", fill_run)
     heading, *rows = [row.split("\t") for row in shown.stdout.splitlines()]
     assert heading == ["sentence", "blank", "rank", "filler", "probability"]
     assert rows[0][:3] == ["1", "1", "1"] and rows[6][:3] == ["1", "2", "2"]
     assert len(rows) == 15 and rows[-1][0] == "2" and rows[5][3] == "the"
-    found = json.loads(charlm("fill", line, "-k", 2, "--format", "json", "--model", both).stdout)
-    assert found["text"] == line and [len(blank) for blank in found["blanks"]] == [2, 2]
-    assert found["blanks"][1][0]["filler"] == "the"
-    assert "no blank in 'the [] sat'" in failed(charlm("fill", "--model", both, stdin="the [] sat"))
-    table = charlm("fill", "--blank", "[]", "--format", "table", "--model", path,
-                   stdin="the [] slept at home\n").stdout  # fmt: skip
+    as_json = charlm("fill", line, "-k", 2, "--format", "json", "--model", fill_run).stdout
+    record = json.loads(as_json)
+    assert record["text"] == line and [len(blank) for blank in record["blanks"]] == [2, 2]
+    assert record["blanks"][1][0]["filler"] == "the"
+    no_blank = charlm("fill", "--model", fill_run, stdin="the [] sat")
+    assert "no blank in 'the [] sat'" in error_message(no_blank)
+    options = ["--blank", "[]", "--format", "table", "--model", path]
+    table = charlm("fill", *options, stdin="the [] slept at home\n").stdout
     assert table.splitlines()[0] == "the [] slept at home" and "cat" in table
 
 
-def test_a_bidirectional_model_says_what_it_is_for(both: Path, corpus: Path) -> None:
+def test_other_commands_refuse_a_fill_model_and_say_what_it_is_for(
+    fill_run: Path, corpus: Path
+) -> None:
     for command in (["score", "the cat"], ["sample"], ["evaluate", corpus]):
-        message = failed(charlm(*command, "--model", both))
+        message = error_message(charlm(*command, "--model", fill_run))
         assert "was trained with --task fill: it fills blanks (charlm fill)" in message
-    scored = charlm("score", "--pseudo", "the cat sat", "--format", "json", "--model", both)
+    scored = charlm("score", "--pseudo", "the cat sat", "--format", "json", "--model", fill_run)
     assert {"pseudo_logprob", "pseudo_perplexity", "tokens"} < set(json.loads(scored.stdout))
-    assert "pseudo-probability" in charlm(
-        "score", "--pseudo", "the cat sat", "--format", "table", "--model", both
-    ).stdout  # fmt: skip
-    info = charlm("info", both).stdout
+    table = charlm("score", "--pseudo", "the cat sat", "--format", "table", "--model", fill_run)
+    assert "pseudo-probability" in table.stdout
+    info = charlm("info", fill_run).stdout
     assert "convolutional characters" in info and "each token given all others" in info
 
 
-def test_embed_writes_tokens_lines_and_words(both: Path, path: Path, tmp_path: Path) -> None:
+def test_embed_writes_tokens_lines_and_words(fill_run: Path, path: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the cat\n\na dog sat\n", encoding="utf-8")
     ran = charlm("embed", text, "--model", path, cwd=tmp_path)
     assert ran.stdout == "text.safetensors\n", ran.stderr
     arrays = load_file(tmp_path / "text.safetensors")
     assert arrays["vectors"].shape == (16, 32) and arrays["lines"].tolist()[-1] == 2
-    assert "exists; remove it, or use another --out" in failed(
+    assert "exists; remove it, or use another --out" in error_message(
         charlm("embed", text, "--model", path, cwd=tmp_path)
     )
-    lines = charlm("embed", text, "--mean", "--out", "lines.npz", "--model", both, cwd=tmp_path)
+    lines = charlm("embed", text, "--mean", "--out", "lines.npz", "--model", fill_run, cwd=tmp_path)
     assert np.load(tmp_path / "lines.npz")["vectors"].shape == (3, 48) and not lines.returncode
     words = tmp_path / "words.txt"
     words.write_text("cat\nunheard\n", encoding="utf-8")
-    charlm("embed", words, "--words", "--out", "two.txt", "--model", both, cwd=tmp_path)
+    charlm("embed", words, "--words", "--out", "two.txt", "--model", fill_run, cwd=tmp_path)
     first, *rows = (tmp_path / "two.txt").read_text(encoding="utf-8").splitlines()
     assert first == "2 174" and [row.split()[0] for row in rows] == ["cat", "unheard"]
-    charlm("embed", "--words", "--model", both, cwd=tmp_path)
+    charlm("embed", "--words", "--model", fill_run, cwd=tmp_path)
     arrays = load_file(tmp_path / "words.safetensors")
     names = arrays["words"].tobytes().decode().split("\n")
     assert names[:3] == ["<START>", "<EOS>", "<UNK>"] and len(names) == len(arrays["vectors"])
-    assert "--out a.csv: end the name in" in failed(charlm("embed", text, "--out", "a.csv"))
-    assert "add --words" in failed(charlm("embed"))
+    assert "--out a.csv: the file's name must end in" in error_message(
+        charlm("embed", text, "--out", "a.csv")
+    )
+    assert "add --words" in error_message(charlm("embed"))
 
 
-def test_the_written_words_are_those_to_start_from(
-    both: Path, corpus: Path, tmp_path: Path
+def test_train_starts_from_the_word_vectors_that_embed_writes(
+    fill_run: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    charlm("embed", "--words", "--model", both, "--out", "all.txt", cwd=tmp_path)
+    charlm("embed", "--words", "--model", fill_run, "--out", "all.txt", cwd=tmp_path)
     ran = charlm(
         "train", corpus, "--level", "word", "--embeddings", "all.txt", "--steps", 2, cwd=tmp_path
     )
@@ -344,8 +366,8 @@ def test_the_written_words_are_those_to_start_from(
 
 
 def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -> None:
-    charlm("train", corpus, "--cell", "rnn", "--steps", 5, "--hidden", 8, "--out", "rnn",
-           cwd=tmp_path)  # fmt: skip
+    options = ["--cell", "rnn", "--steps", 5, "--hidden", 8, "--out", "rnn"]
+    charlm("train", corpus, *options, cwd=tmp_path)
     ran = charlm("gradients", path, "rnn", corpus, "--steps", 9, cwd=tmp_path)
     rows = [row.split("\t") for row in ran.stdout.splitlines()]
     assert rows[0] == ["model", "k", "dh", "dc"] and len(rows) == 21, ran.stderr
@@ -354,31 +376,34 @@ def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -
 
 def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
     charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
-    plain, cached, other = (
-        json.loads(charlm("evaluate", corpus, *more, "--model", "run", "--format", "json",
-                          cwd=tmp_path).stdout)["perplexity"]
-        for more in ([], ["--cache", 200, "--cache-flatness", 0.3], ["--cache", 1])
-    )  # fmt: skip
-    assert cached < plain and cached != other
-    alone = charlm("evaluate", corpus, "--cache-weight", 0.2, "--model", "run", cwd=tmp_path)
-    assert "--cache-weight 0.2: goes with --cache" in failed(alone)
+
+    def evaluate(*options: object) -> subprocess.CompletedProcess[str]:
+        return charlm("evaluate", corpus, *options, "--model", "run", cwd=tmp_path)
+
+    plain, cached, one_token = (
+        json.loads(evaluate(*options, "--format", "json").stdout)["perplexity"]
+        for options in ([], ["--cache", 200, "--cache-flatness", 0.3], ["--cache", 1])
+    )
+    assert cached < plain and cached != one_token
+    without_cache = evaluate("--cache-weight", 0.2)
+    assert "--cache-weight 0.2: goes with --cache" in error_message(without_cache)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         (["--cell", "gru", "--peepholes", "ifo"], "--peepholes ifo: is not for --cell gru"),
         (["--reset", "after"], "--reset after: is not for --cell lstm, but for --cell gru"),
         (["--cell", "rnn", "--no-forget-gate"], "--no-forget-gate: is not for --cell rnn"),
-        (["--embeddings", "broken.txt", "--level", "word"], "broken.txt, line 2: should be"),
+        (["--embeddings", "malformed.txt", "--level", "word"], "malformed.txt, line 2: should be"),
         (["--embeddings", "wide.txt", "--level", "word", "--embedding", 5], "have 2 features"),
         (["--embeddings", "none.txt", "--level", "word"], "none.txt"),
     ],
 )
-def test_combinations_that_make_no_sense_are_refused_before_training(
-    corpus: Path, tmp_path: Path, options: list[object], words: str
+def test_invalid_combinations_are_refused_before_training(
+    corpus: Path, tmp_path: Path, options: list[object], message: str
 ) -> None:
-    (tmp_path / "broken.txt").write_text("the 1 2\ncat 1\n", encoding="utf-8")
+    (tmp_path / "malformed.txt").write_text("the 1 2\ncat 1\n", encoding="utf-8")
     (tmp_path / "wide.txt").write_text("the 1 2\ncat 1 2\n", encoding="utf-8")
     ran = charlm("train", corpus, "--steps", 5, *options, cwd=tmp_path)
-    assert words in failed(ran) and not list(tmp_path.glob("runs/*"))
+    assert message in error_message(ran) and not list(tmp_path.glob("runs/*"))

@@ -1,4 +1,4 @@
-"""The grammar is exact, the generated corpus is what its README says."""
+"""The grammar is exact, and the generated corpus is as its README says."""
 
 import math
 import random
@@ -12,13 +12,13 @@ import pytest
 
 from corpora.generate import (
     ALL_SWAPS,
-    EMBLEMS,
+    DEMO_SENTENCES,
     GRAMMAR,
     HELD_OUT_LINES,
     HERE,
     TRAINING_LINES,
     is_held_out,
-    sentences,
+    sample_sentences,
     swaps,
     write,
 )
@@ -48,7 +48,7 @@ def lines(name: str) -> list[str]:
 
 
 def enumerate_all(grammar: Grammar, name: str) -> Iterator[tuple[str, float]]:
-    """Yield every derivation's sentence and probability, the plain way."""
+    """The sentence and the probability of every derivation, by enumeration."""
     for alternative in grammar._rules[name].alternatives:
         partial = [("", alternative.probability)]
         for part in alternative.parts:
@@ -61,40 +61,45 @@ def enumerate_all(grammar: Grammar, name: str) -> Iterator[tuple[str, float]]:
         yield from partial
 
 
-def count_distinct(grammar: Grammar) -> int:
-    """Count the sentences, not the derivations: paths of the deterministic automaton.
+Rest = tuple[str | Symbol, ...]
 
-    A state is the set of all that may still follow, each a tuple of parts.
+
+def count_distinct(grammar: Grammar) -> int:
+    """The number of sentences (not derivations): the paths of the deterministic automaton.
+
+    A state is the set of all possible rests of a sentence. A rest is a tuple of parts.
     """
     rules = grammar._rules
-    counts: dict[frozenset[tuple[str | Symbol, ...]], int] = {}
+    counts: dict[frozenset[Rest], int] = {}
 
-    def expanded(rest: tuple[str | Symbol, ...]) -> Iterator[tuple[str | Symbol, ...]]:
+    def expanded(rest: Rest) -> Iterator[Rest]:
         if rest and isinstance(rest[0], Symbol):
             for alternative in rules[rest[0].name].alternatives:
                 yield from expanded(alternative.parts + rest[1:])
         else:
             yield rest
 
-    def count(state: frozenset[tuple[str | Symbol, ...]]) -> int:
+    def count(state: frozenset[Rest]) -> int:
         if state not in counts:
-            following: dict[str, set[tuple[str | Symbol, ...]]] = {}
+            successors: dict[str, set[Rest]] = {}
             for head, *rest in filter(None, state):
                 tail = (head[1:], *rest) if len(head) > 1 else tuple(rest)
-                following.setdefault(str(head[0]), set()).update(expanded(tail))
-            counts[state] = (() in state) + sum(count(frozenset(s)) for s in following.values())
+                successors.setdefault(str(head[0]), set()).update(expanded(tail))
+            counts[state] = (() in state) + sum(count(frozenset(s)) for s in successors.values())
         return counts[state]
 
     return count(frozenset(expanded((Symbol(next(iter(rules))),))))
 
 
-def test_toy_entropy_size_and_logprob_equal_those_by_enumeration() -> None:
+def test_toy_entropy_size_and_logprobs_agree_with_enumeration() -> None:
     toy = Grammar.parse(TOY)
-    every = list(enumerate_all(toy, "Order"))
-    assert len(every) == len({text for text, _ in every}) == toy.size() == count_distinct(toy) == 7
-    assert math.fsum(p for _, p in every) == pytest.approx(1)
-    assert toy.entropy() == pytest.approx(-math.fsum(p * math.log(p) for _, p in every), abs=1e-12)
-    for text, probability in every:
+    all_sentences = list(enumerate_all(toy, "Order"))
+    distinct = len({text for text, _ in all_sentences})
+    assert len(all_sentences) == distinct == toy.size() == count_distinct(toy) == 7
+    assert math.fsum(p for _, p in all_sentences) == pytest.approx(1)
+    entropy = -math.fsum(p * math.log(p) for _, p in all_sentences)
+    assert toy.entropy() == pytest.approx(entropy, abs=1e-12)
+    for text, probability in all_sentences:
         assert math.exp(toy.logprob(text)) == pytest.approx(probability)
         assert toy.derivations(text) == 1
     assert "small beans and large eggs" in toy
@@ -108,10 +113,10 @@ def test_sentences_outside_the_language_have_no_probability() -> None:
 
 
 def test_an_ambiguous_sentence_has_two_derivations_and_their_summed_probability() -> None:
-    twice = Grammar.parse("S = <A><B>\nA = a | aa\nB = b | ab")
-    assert twice.derivations("aab") == 2
-    assert twice.logprob("aab") == pytest.approx(math.log(0.5))
-    assert (twice.size(), count_distinct(twice)) == (4, 3)
+    ambiguous = Grammar.parse("S = <A><B>\nA = a | aa\nB = b | ab")
+    assert ambiguous.derivations("aab") == 2
+    assert ambiguous.logprob("aab") == pytest.approx(math.log(0.5))
+    assert (ambiguous.size(), count_distinct(ambiguous)) == (4, 3)
 
 
 def test_toy_sampling_follows_the_weights() -> None:
@@ -125,16 +130,16 @@ def test_toy_sampling_follows_the_weights() -> None:
     ("text", "message"),
     [
         ("", "line 1: there is no rule"),
-        ("S = a <B>\nB = b\n\nC = c", "line 4: <C> is not used from the first rule"),
+        ("S = a <B>\nB = b\n\nC = c", "line 4: <C> cannot be reached from the first rule"),
         ("# note\nS = a <B>", "line 2: <B> is not defined"),
-        ("S = <A>\nA = a <B>\nB = b <A>", "line 3: <A> leads back to itself"),
+        ("S = <A>\nA = a <B>\nB = b <A>", "line 3: <A> derives itself"),
         ("S = a | b\nS = c", "line 2: <S> is defined a second time"),
         ("S = <A>\nA = [0] a | b", r"line 2: the weight \[0\] is not a whole number above zero"),
         ("S = [1.5] a", r"line 1: the weight \[1.5\] is not a whole number above zero"),
         ("S = [x] a", r"line 1: the weight \[x\] is not a whole number above zero"),
         ("S = a |\n  | b", "line 1: an alternative is empty"),
-        ("S = a <B", "line 1: a stray bracket or sign in 'a <B'"),
-        ("S = a [2] b", "line 1: a stray bracket or sign"),
+        ("S = a <B", "line 1: an unexpected bracket or sign in 'a <B'"),
+        ("S = a [2] b", "line 1: an unexpected bracket or sign"),
         ("  a | b", "line 1: expected 'Name = ...'"),
         ("S = a\nnonsense", "line 2: expected 'Name = ...'"),
     ],
@@ -157,11 +162,13 @@ def test_entropy_agrees_with_the_mean_surprisal_of_a_sample(
     assert abs(mean - grammar.entropy()) < 4 * math.sqrt(variance / len(surprisals))
 
 
-def test_swapping_any_homophone_in_leaves_the_language(grammar: Grammar, sample: list[str]) -> None:
+def test_a_sentence_with_a_homophone_swapped_is_not_in_the_language(
+    grammar: Grammar, sample: list[str]
+) -> None:
     assert [w for sentence in sample for _, _, w in swaps(sentence) if w in grammar] == []
 
 
-def test_articles_fit_the_words_after_them(sample: list[str]) -> None:
+def test_a_and_an_agree_with_the_next_word(sample: list[str]) -> None:
     words = [pair for text in sample for pair in zip(text.split(), text.split()[1:], strict=False)]
     assert {b for a, b in words if a in ("a", "A") and b[0] in "aeiou"} <= {"one"}
     assert {b for a, b in words if a in ("an", "An") and b[0] not in "aeiou"} <= {"hour"}
@@ -173,12 +180,14 @@ def test_corpus_lines_have_one_derivation(grammar: Grammar, name: str) -> None:
     assert [line for line in chosen if grammar.derivations(line) != 1] == []
 
 
-def test_the_emblems_are_in_the_language_and_not_in_the_training_text(grammar: Grammar) -> None:
-    for emblem in EMBLEMS:
-        assert grammar.derivations(emblem) == 1
+def test_the_demo_sentences_are_in_the_language_and_not_in_the_training_text(
+    grammar: Grammar,
+) -> None:
+    for sentence in DEMO_SENTENCES:
+        assert grammar.derivations(sentence) == 1
     text = (HERE / "sentences.txt").read_text(encoding="utf-8")
     assert "the apple and pair salad" not in grammar
-    for unseen in (*EMBLEMS, "the apple and pair salad"):
+    for unseen in (*DEMO_SENTENCES, "the apple and pair salad"):
         assert unseen not in text
 
 
@@ -193,22 +202,24 @@ def test_about_a_tenth_of_the_sentences_is_held_out(sample: list[str]) -> None:
     assert sum(map(is_held_out, sample)) / len(sample) == pytest.approx(0.1, abs=0.03)
 
 
-def test_homophone_pairs_differ_in_one_word_which_leaves_the_language(grammar: Grammar) -> None:
+def test_homophone_pairs_differ_in_one_word_and_the_wrong_one_is_not_in_the_language(
+    grammar: Grammar,
+) -> None:
     pairs = [line.split("\t") for line in lines("homophones.tsv")]
     assert pairs[0] == ["the apple and pear salad", "the apple and pair salad"]
-    seen: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for right, wrong in pairs:
         assert is_held_out(right)
         assert right in grammar
         assert wrong not in grammar
         [words] = {(a, b) for a, b in zip(right.split(), wrong.split(), strict=True) if a != b}
         before, after = (re.split(r"[^a-z]", word.lower())[0] for word in words)
-        seen[before, after] += 1
-    assert seen == Counter(dict.fromkeys(ALL_SWAPS, 5))
+        counts[before, after] += 1
+    assert counts == Counter(dict.fromkeys(ALL_SWAPS, 5))
     assert len(pairs) >= 300
 
 
-def test_the_generated_files_are_reproduced_to_the_byte(tmp_path: Path) -> None:
+def test_the_generated_files_are_reproduced_byte_for_byte(tmp_path: Path) -> None:
     write(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["homophones.tsv", "sentences.heldout.txt", "sentences.txt"]
@@ -216,7 +227,9 @@ def test_the_generated_files_are_reproduced_to_the_byte(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (HERE / name).read_bytes()
 
 
-def test_sampling_is_fixed_by_the_seed(grammar: Grammar) -> None:
-    first, again, other = (list(islice(sentences(grammar, False, seed), 5)) for seed in (1, 1, 2))
+def test_the_seed_determines_the_sample(grammar: Grammar) -> None:
+    first, again, other = (
+        list(islice(sample_sentences(grammar, False, seed), 5)) for seed in (1, 1, 2)
+    )
     assert first == again == lines("sentences.txt")[:5]
     assert first != other

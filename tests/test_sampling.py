@@ -1,18 +1,21 @@
-"""Drawing text: distributions, limits, primes, seeds, and agreement with the scores."""
+"""Sampling: distributions, limits, primes, seeds, and agreement with the scores."""
 
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from charlm import LanguageModel
 from charlm.errors import OptionError
 from charlm.model.config import ModelConfig
-from charlm.model.numpy_network import NumpyNetwork
+from charlm.model.equations import State
+from charlm.model.numpy_network import Floats, NumpyNetwork
 from charlm.sampling import (
     SampleOptions,
     distribution,
@@ -21,8 +24,9 @@ from charlm.sampling import (
     limited,
     random_stream,
 )
+from charlm.scores import SentenceScore
 from charlm.scoring import ScoreOptions, score_sentences
-from charlm.tokenizer import train_tokenizer
+from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 
@@ -41,9 +45,9 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
         ({"temperature": 1.0, "min_p": 0.25}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
     ],
 )
-def test_distributions(options: dict[str, float], expected: list[float]) -> None:
-    found = distribution(LOGITS, SampleOptions(**options))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+def test_distributions(options: dict[str, Any], expected: list[float]) -> None:
+    p = distribution(LOGITS, SampleOptions(**options))
+    np.testing.assert_allclose(p, expected, atol=1e-6)
 
 
 def test_masked_tokens_are_never_drawn_at_any_temperature() -> None:
@@ -54,7 +58,7 @@ def test_masked_tokens_are_never_drawn_at_any_temperature() -> None:
         assert p[0] == 0 and p.sum() == pytest.approx(1)
 
 
-def test_draws_come_as_often_as_they_should() -> None:
+def test_draws_follow_the_probabilities() -> None:
     p = np.array([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
     random = random_stream(1, 0)
     counts = np.bincount([draw(p, random) for _ in range(20_000)], minlength=6)
@@ -63,13 +67,13 @@ def test_draws_come_as_often_as_they_should() -> None:
 
 @settings(max_examples=100)
 @given(st.integers(0, 2**31), st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_a_draw_never_has_probability_zero(seed: int, weights: list[float]) -> None:
+def test_a_token_with_probability_zero_is_never_drawn(seed: int, weights: list[float]) -> None:
     p = np.array([*weights, 1e-3, 0.0])
     assert p[draw(p / p.sum(), random_stream(seed, 0))] > 0
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"temperature": -1.0}, "`temperature=-1`"),
         ({"temperature": float("nan")}, "`temperature=nan`"),
@@ -82,9 +86,9 @@ def test_a_draw_never_has_probability_zero(seed: int, weights: list[float]) -> N
         ({"stop": ""}, "`stop`"),
     ],
 )
-def test_options_without_sense_are_refused(options: dict[str, float], words: str) -> None:
-    with pytest.raises(OptionError, match=words):
-        SampleOptions(**options)  # type: ignore[arg-type]
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        SampleOptions(**options)
 
 
 PIECES = ["ab", "c\n", "", "de\n", "fgh", "\n", "ijk"]
@@ -106,17 +110,17 @@ PIECES = ["ab", "c\n", "", "de\n", "fgh", "\n", "ijk"]
         ({"stop": "e", "max_lines": 1}, False, "abc"),
     ],
 )
-def test_limits(options: dict[str, int], lines: bool, expected: str) -> None:
-    found = limited(iter(PIECES), SampleOptions(**options), lines=lines)
-    assert "".join(found) == expected
+def test_limits(options: dict[str, Any], lines: bool, expected: str) -> None:
+    pieces = limited(iter(PIECES), SampleOptions(**options), lines=lines)
+    assert "".join(pieces) == expected
 
 
-def test_a_stop_text_does_not_hold_back_more_than_it_must() -> None:
+def test_a_stop_text_holds_back_only_what_may_be_its_beginning() -> None:
     pieces = limited(iter(["aaab", "x"]), SampleOptions(stop="aab!"), lines=False)
     assert list(islice(pieces, 1)) == ["a"]
 
 
-def test_the_same_seed_gives_the_same_text_whatever_n(model: LanguageModel) -> None:
+def test_the_same_seed_gives_the_same_text_for_every_n(model: LanguageModel) -> None:
     three = model.sample(n=3, seed=5, temperature=1.0)
     assert three == [*model.sample(n=2, seed=5, temperature=1.0), three[2]]
     assert three[0] == model.sample(seed=5, temperature=1.0)
@@ -124,19 +128,21 @@ def test_the_same_seed_gives_the_same_text_whatever_n(model: LanguageModel) -> N
     assert "".join(model.stream(sample=1, seed=5, temperature=1.0)) == three[1]
 
 
-def test_the_prime_is_given_back_as_it_was(model: LanguageModel) -> None:
+def test_a_sample_begins_with_the_unchanged_prime(model: LanguageModel) -> None:
     for prime in ("the c", "xyz Ж\n the", "a\u0301 "):
         text = model.sample(prime, seed=1)
         assert text.startswith(prime) and "\n" not in text[len(prime) :]
 
 
-def test_a_lines_model_writes_one_line_and_a_document_model_goes_on(model: LanguageModel) -> None:
+def test_a_lines_model_writes_one_line_and_a_document_model_500_characters(
+    model: LanguageModel,
+) -> None:
     assert "\n" not in model.sample(seed=1)
     pieces = list(limited(iter("ab\n" * 400), SampleOptions(), lines=False))
     assert len("".join(pieces)) == 500
 
 
-def random_network(level: str, text: str, seed: int = 0) -> tuple[NumpyNetwork, object]:
+def random_network(level: str, text: str, seed: int = 0) -> tuple[NumpyNetwork, Tokenizer]:
     tokenizer = train_tokenizer(level, lambda: [text])
     config = ModelConfig(tokenizer.size, hidden=8, embedding=4)
     rng = np.random.default_rng(seed)
@@ -147,25 +153,25 @@ def random_network(level: str, text: str, seed: int = 0) -> tuple[NumpyNetwork, 
     return NumpyNetwork(config, weights), tokenizer
 
 
-def test_unknown_is_never_written() -> None:
+def test_the_unknown_token_is_never_drawn() -> None:
     network, tokenizer = random_network("char", "ab\n")
     _, bias = network.head.parts[0]
-    bias[1] = 20.0  # <UNK> would nearly always be drawn
+    bias[UNK - 1] = 20.0  # without the mask nearly every draw is <UNK>
     options = SampleOptions(temperature=1.0)
     (pieces,) = generate(network, tokenizer, "", options, [random_stream(1, 0)])
     assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
-def test_a_word_that_the_prime_begins_is_completed() -> None:
+def test_an_incomplete_word_in_the_prime_is_completed() -> None:
     text = "the apple and the pear\nan apricot or a plum\n"
     network, tokenizer = random_network("word", text)
     options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
     texts = generate(network, tokenizer, "the ap", options, randoms)
-    found = {next(piece for piece in pieces if piece) for pieces in texts}
-    assert found == {"ple", "ricot"}
+    completions = {next(piece for piece in pieces if piece) for pieces in texts}
+    assert completions == {"ple", "ricot"}
 
 
-def test_texts_that_are_written_side_by_side_are_those_written_alone() -> None:
+def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
     network, tokenizer = random_network("char", "abcdefgh\n")
     options = SampleOptions(temperature=1.0, seed=5)
     limits = [30, 3, 12, 50, 1]
@@ -175,30 +181,33 @@ def test_texts_that_are_written_side_by_side_are_those_written_alone() -> None:
         alone.append("".join(islice(pieces, limit)))
     randoms = [random_stream(5, k) for k in range(len(limits))]
     together = generate(network, tokenizer, "ba", options, randoms)
-    order = [2, 0, 1, 4, 3]  # whichever is read first
+    order = [2, 0, 1, 4, 3]  # the order in which the streams are read
     texts = {k: "".join(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
 
 
-def test_a_text_that_has_ended_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     network, tokenizer = random_network("char", "abcdefgh\n")
     rows: list[int] = []
     step = network.step
-    monkeypatch.setattr(
-        network, "step", lambda ids, state: rows.append(len(ids)) or step(ids, state)
-    )
+
+    def counting_step(ids: NDArray[np.integer], state: list[State]) -> tuple[Floats, list[State]]:
+        rows.append(len(ids))
+        return step(ids, state)
+
+    monkeypatch.setattr(network, "step", counting_step)
     texts = generate(
         network, tokenizer, "", SampleOptions(), [random_stream(1, k) for k in range(3)]
     )
     for length, expected in ((4, [3, 3, 3]), (3, []), (6, [1, 1])):
-        written = limited(texts.pop(0), SampleOptions(length=length), lines=False)
-        assert len("".join(written)) == length
+        pieces = limited(texts.pop(0), SampleOptions(length=length), lines=False)
+        assert len("".join(pieces)) == length
         assert rows == expected
-        del written
+        del pieces  # closes the stream
         rows.clear()
 
 
-def test_a_word_that_can_be_completed_is_not_called_unknown(
+def test_an_incomplete_word_in_the_prime_is_not_unknown(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = train_tokenizer("word", lambda: ["the apple and the pear\n"])
@@ -209,7 +218,7 @@ def test_a_word_that_can_be_completed_is_not_called_unknown(
 
 
 def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
-    """χ² over the sentences of at most two letters, and all longer ones together."""
+    """A χ² test. Its classes: each sentence of at most two letters, and all longer sentences."""
     network, tokenizer = random_network("char", "ab\n", seed=4)
     sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
     draws = 3000
@@ -229,16 +238,16 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     chi_squared = sum(
         (o - draws * e) ** 2 / (draws * e) for o, e in zip(observed, expected, strict=True)
     )
-    assert chi_squared < 18.48  # the 99 % point at 7 degrees of freedom
+    assert chi_squared < 18.48  # the 99 % quantile for 7 degrees of freedom
 
 
-def renormalised(network: NumpyNetwork, score: object) -> list[float]:
-    """A score's token log-probabilities, given that no token is `<UNK>`."""
-    state, read, found = network.initial_state(1), 0, []
-    names = {"a": 3, "b": 4, "<EOS>": 1}
-    for token in score.token_scores:  # type: ignore[attr-defined]
-        logits, state = network.step(np.array([read]), state)
+def renormalised(network: NumpyNetwork, score: SentenceScore) -> list[float]:
+    """The log-probability of each token of a score, renormalised without `<UNK>`."""
+    state, previous, logprobs = network.initial_state(1), START, []
+    ids = {"a": 3, "b": 4, "<EOS>": EOS}
+    for token in score.token_scores:
+        logits, state = network.step(np.array([previous]), state)
         p = np.exp(logits[0]) / np.exp(logits[0]).sum()
-        found.append(token.logprob - np.log(1 - p[1]))
-        read = names[token.token]
-    return found
+        logprobs.append(token.logprob - np.log(1 - p[UNK - 1]))
+        previous = ids[token.token]
+    return logprobs

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from charlm.embedding import LineVectors
     from charlm.tasks.base import TrainedModel
 
-BINARY = (".safetensors", ".npz")
-TEXT = (".txt", ".vec")
+BINARY_SUFFIXES = (".safetensors", ".npz")
+TEXT_SUFFIXES = (".txt", ".vec")
 
 
 def embed(
@@ -37,7 +37,7 @@ def embed(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="A text; with --words a list of words, one a line.",
+            help="A text; with --words, a list of words, one per line.",
             show_default=False,
         ),
     ] = None,
@@ -46,17 +46,17 @@ def embed(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where to write: .safetensors or .npz, with --words .txt too. [default: the "
-            "name of FILE with .safetensors]",
+            help="The output file: .safetensors or .npz; with --words, .txt or .vec too. "
+            "[default: the name of FILE with .safetensors]",
         ),
     ] = None,
     mean: Annotated[
-        bool, typer.Option("--mean", help="One vector a line: the mean of its tokens.")
+        bool, typer.Option("--mean", help="One vector per line: the mean over its tokens.")
     ] = False,
     words: Annotated[
         bool,
         typer.Option(
-            "--words", help="Vectors of single words; without FILE of the whole vocabulary."
+            "--words", help="Vectors of single words; without FILE, of the whole vocabulary."
         ),
     ] = False,
     encoding: EncodingOption = "utf-8",
@@ -64,15 +64,15 @@ def embed(
 ) -> None:
     """Write the vectors of tokens, lines or words to a file."""
     from charlm.corpus.reading import Corpus
-    from charlm.embedding import check_name, of_lines, of_tokens, save
+    from charlm.embedding import check_name, line_arrays, save, token_arrays
     from charlm.tasks.base import TrainedModel
 
     if file is None and not words:
-        raise InputError("name a text to embed, or add `words` for the vectors of the vocabulary")
+        raise InputError("give a text to embed, or add `words` for the vectors of the vocabulary")
     if mean and words:
         raise InputError("`mean` and `words`: give only one of them")
     target = out or Path(f"{'words' if file is None else Corpus([file]).name}.safetensors")
-    check_name(target, *BINARY, *(TEXT if words else ()))
+    check_name(target, *BINARY_SUFFIXES, *(TEXT_SUFFIXES if words else ()))
     if target.exists():
         raise InputError(f"{target} exists; remove it, or use another `out`")
     loaded = load_model(model, TrainedModel, device)
@@ -80,27 +80,29 @@ def embed(
     if lines is not None and not any(lines):
         raise InputError(f"{file}: the file is empty; there is nothing to embed")
     if words:
-        _words(loaded, lines and [word for word in lines if word], target)
+        _write_words(loaded, lines and [word for word in lines if word], target)
     else:
-        vectors = _lines(loaded, lines or [])
-        arrays = of_lines(vectors) if mean else of_tokens(vectors)
+        vectors = _embed_lines(loaded, lines or [])
+        arrays = line_arrays(vectors) if mean else token_arrays(vectors)
         save(target, arrays)
         _note_size(arrays["vectors"])
     write(str(target))
 
 
-def _lines(model: TrainedModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+def _embed_lines(model: TrainedModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+    """Each line with its vectors; then a warning about the unknown pieces, if there are any."""
     from charlm.tokenizer import UNK
 
     unknown: dict[str, None] = {}
-    for line, found in zip(lines, model.embed(lines), strict=True):
-        spans = found.spans[found.ids == UNK].tolist()
+    for line, embedded in zip(lines, model.embed(lines), strict=True):
+        spans = embedded.spans[embedded.ids == UNK].tolist()
         unknown.update(dict.fromkeys(line[start:end] for start, end in spans))
-        yield line, found
+        yield line, embedded
     warn_unknown(unknown)
 
 
-def _words(model: TrainedModel, words: list[str] | None, target: Path) -> None:
+def _write_words(model: TrainedModel, words: list[str] | None, target: Path) -> None:
+    """Write the vectors of words, or of the whole vocabulary if `words` is None."""
     import numpy as np
 
     from charlm import word_vectors
@@ -109,14 +111,15 @@ def _words(model: TrainedModel, words: list[str] | None, target: Path) -> None:
     if words is not None and not model.config.characters:
         warn_unknown(word for word in words if model.word_id(word) is None)
     names = model.vocabulary if words is None else words
-    if target.suffix in TEXT and (bad := next((n for n in names if n.split() != [n]), None)):
-        raise InputError(f"{bad!r}: a word in a text file of vectors has no space; write .npz")
+    as_text = target.suffix in TEXT_SUFFIXES
+    if as_text and (spaced := next((n for n in names if n.split() != [n]), None)):
+        raise InputError(f"{spaced!r}: a word in a text file cannot contain a space; write .npz")
     vectors = model.word_vectors(words)
-    if target.suffix in TEXT:
+    if as_text:
         word_vectors.write(target, names, vectors)
     else:
-        spelled = np.frombuffer("\n".join(names).encode(errors="surrogateescape"), np.uint8)
-        save(target, {"vectors": vectors, "words": spelled})
+        words_utf8 = np.frombuffer("\n".join(names).encode(errors="surrogateescape"), np.uint8)
+        save(target, {"vectors": vectors, "words": words_utf8})
     _note_size(vectors)
 
 

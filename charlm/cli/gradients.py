@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from charlm.tasks.lm import LanguageModel
 
 PLOTS = (".png", ".svg")
-ROWS = 31  # of a table, at most
-WIDTH = 76  # of a table, about
+MAX_ROWS = 31  # of a table
+TABLE_WIDTH = 76  # characters, approximately
 
 
-class Measured(NamedTuple):
-    """A model, its name in the output, and its gradient norms."""
+class ModelNorms(NamedTuple):
+    """The gradient norms of one model.
+
+    name:    of the model in the output
+    config:  the shape of its network
+    norms:   the gradient norms
+    """
 
     name: str
     config: ModelConfig
@@ -43,8 +48,7 @@ def gradients(
         list[str],
         typer.Argument(
             metavar="[MODEL]... TEXT",
-            help="Model files or folders [default: as --model elsewhere]; then a text, or its "
-            "file.",
+            help="Model files or folders [default: as --model elsewhere], then a text or its file.",
             show_default=False,
         ),
     ],
@@ -58,28 +62,28 @@ def gradients(
 ) -> None:
     """Show how far back gradients reach.
 
-    The figure is the norm of the gradient of a token's loss, with respect to the state K steps
+    The figure is the norm of the gradient of a token's loss with respect to the state K steps
     before the token.
     """
-    chosen = choose_format(format)
+    output_format = choose_format(format)
     if steps < 1:
         raise OptionError(f"`steps={steps}`: must be 1 or more")
     if plot is not None:
         _check_plot(Path(plot))
     *models, text = arguments
     names: list[str | None] = [*models] or [None]
-    curves = [_measured(model, text, steps, encoding) for model in names]
-    {"table": _table, "tsv": _tsv, "json": _json}[chosen](curves)
+    results = [_measure(model, text, steps, encoding) for model in names]
+    {"table": _print_table, "tsv": _print_tsv, "json": _print_json}[output_format](results)
     if plot is not None:
-        _write_plot(Path(plot), curves)
+        _write_plot(Path(plot), results)
         note(f"plot: {plot}")
 
 
-def _measured(model: str | None, text: str, steps: int, encoding: str) -> Measured:
+def _measure(model: str | None, text: str, steps: int, encoding: str) -> ModelNorms:
     from charlm.tasks.lm import LanguageModel
 
     loaded = load_model(model, LanguageModel)
-    text = _text(loaded, text, encoding)
+    text = _read_text(loaded, text, encoding)
     from charlm.model.gradients import gradient_norms
 
     ids = loaded.tokenizer.encode_ids(text)
@@ -87,51 +91,54 @@ def _measured(model: str | None, text: str, steps: int, encoding: str) -> Measur
     warn_unknown(loaded.unknown_in(text))
     if norms.steps < steps:
         note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")
-    return Measured(model or str(loaded.path.parent), loaded.config, norms)
+    return ModelNorms(model or str(loaded.path.parent), loaded.config, norms)
 
 
-def _text(model: LanguageModel, text: str, encoding: str) -> str:
-    """The content of the file with this name; if there is no such file, the text itself."""
+def _read_text(model: LanguageModel, text: str, encoding: str) -> str:
+    """The content of the file with this name, or the text itself if there is no such file."""
     path = Path(text)
     try:
         if not text or not path.exists():
             if path.suffix and not any(char.isspace() for char in text):
                 raise InputError(f"{text}: no such file; check the name and the folder you are in")
             return text
-    except OSError:  # longer than a name can be
+    except OSError:  # too long for a file name
         return text
     if path.is_dir():
-        raise InputError(f"{text} is a folder; give a text, or its file, after the models")
+        raise InputError(f"{text} is a folder; give a text or its file after the models")
     from charlm.corpus.reading import Corpus
 
     return "".join(Corpus([path], model.card.unit, text_encoding(model, encoding)).blocks())
 
 
-def _curves(results: Sequence[Measured]) -> Iterator[tuple[str, list[float]]]:
-    """Each model's norms by name: of the hidden state, and of the cell if there is one."""
+def _curves(results: Sequence[ModelNorms]) -> Iterator[tuple[str, list[float]]]:
+    """(name, norms) of each model: of the hidden state, and of an LSTM's cell."""
     for name, _, norms in results:
         yield f"{name} dh", norms.dh.tolist()
         if norms.dc is not None:
             yield f"{name} dc", norms.dc.tolist()
 
 
-def _table(results: Sequence[Measured]) -> None:
+def _print_table(results: Sequence[ModelNorms]) -> None:
     names, curves = zip(*_curves(results), strict=True)
-    bars = _bars(curves, max(WIDTH // len(curves) - 10, 4))
+    bars = _bars(curves, max(TABLE_WIDTH // len(curves) - 10, 4))
     longest = max(map(len, curves))
     write_table(
         [("k", "right"), *((name, "left") for name in names)],
         (
             (str(k), *(f"{c[k]:.1e} {b[k]}" if k < len(c) else "" for c, b in bars))
-            for k in range(0, longest, -(-longest // ROWS))
+            for k in range(0, longest, -(-longest // MAX_ROWS))
         ),
     )
     for name, _, norms in results:
-        write(f"{name}: {_described(norms)}")
+        write(f"{name}: {_describe(norms)}")
 
 
 def _bars(curves: Sequence[list[float]], width: int) -> list[tuple[list[float], list[str]]]:
-    """Each curve with a bar for each value, all on one logarithmic scale up to `width`."""
+    """Each curve, with a bar for each of its values.
+
+    All bars have the same logarithmic scale; the longest has `width` characters.
+    """
     logs = [math.log(value) for curve in curves for value in curve if 0 < value < math.inf]
     low, high = min(logs, default=0.0), max(logs, default=0.0)
 
@@ -142,7 +149,8 @@ def _bars(curves: Sequence[list[float]], width: int) -> list[tuple[list[float], 
     return [(curve, [bar(value) for value in curve]) for curve in curves]
 
 
-def _described(norms: GradientNorms) -> str:
+def _describe(norms: GradientNorms) -> str:
+    """How fast the gradient changes, in words."""
     if not math.isfinite(norms.decay):
         return "the gradient of h is zero"
     change = "halves" if norms.decay > 0 else "doubles"
@@ -150,7 +158,7 @@ def _described(norms: GradientNorms) -> str:
     return f"the gradient of h {change} {every} ({norms.decay:.4f} nats/step)"
 
 
-def _tsv(results: Sequence[Measured]) -> None:
+def _print_tsv(results: Sequence[ModelNorms]) -> None:
     records = (
         {"model": name, "k": k, "dh": dh, "dc": "" if norms.dc is None else norms.dc[k]}
         for name, _, norms in results
@@ -159,29 +167,29 @@ def _tsv(results: Sequence[Measured]) -> None:
     write_tsv(records)
 
 
-def _json(results: Sequence[Measured]) -> None:
+def _print_json(results: Sequence[ModelNorms]) -> None:
     for name, config, norms in results:
-        about = {
+        record = {
             "model": name,
             "cell": config.cell,
             "layers": config.layers,
             "hidden": config.hidden,
             "steps": norms.steps,
             "windows": norms.windows,
-            "decay_nats_per_step": _finite(norms.decay),
-            "half_life_steps": _finite(norms.half_life),
+            "decay_nats_per_step": _finite_or_none(norms.decay),
+            "half_life_steps": _finite_or_none(norms.half_life),
             "dh": norms.dh.tolist(),
             "dc": None if norms.dc is None else norms.dc.tolist(),
         }
-        write_json(about)
+        write_json(record)
 
 
-def _finite(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
 def _check_plot(path: Path) -> None:
-    """Raise OptionError before anything is measured if the plot cannot be drawn."""
+    """Raise OptionError if the plot cannot be drawn. Called before the measurement."""
     from importlib.util import find_spec
 
     if path.suffix.lower() not in PLOTS:
@@ -192,7 +200,7 @@ def _check_plot(path: Path) -> None:
         raise OptionError("`plot` needs matplotlib; install it with `pip install matplotlib`")
 
 
-def _write_plot(path: Path, results: Sequence[Measured]) -> None:
+def _write_plot(path: Path, results: Sequence[ModelNorms]) -> None:
     from matplotlib.figure import Figure
 
     from charlm.files import replacing
@@ -206,5 +214,5 @@ def _write_plot(path: Path, results: Sequence[Measured]) -> None:
     axes.set_ylabel("norm of the gradient of the loss by the state at t − k")
     axes.grid(alpha=0.3)
     axes.legend()
-    with replacing(path) as beside:
-        figure.savefig(beside, format=path.suffix[1:].lower(), dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

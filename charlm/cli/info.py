@@ -35,7 +35,7 @@ def info(
     weights = sum(map(math.prod, shapes.values()))
     curve = _curve(loaded.path.parent / "metrics.jsonl")
     if as_json:
-        about = {
+        record = {
             "path": str(loaded.path),
             "task": loaded.task,
             "weights": weights,
@@ -44,12 +44,13 @@ def info(
             "card": dataclasses.asdict(card),
             "curve": curve,
         }
-        write_json(about)
+        write_json(record)
         return
     kind = "independent lines" if loaded.independent_lines else "one document"
-    way, nats = "each line alone", card.valid_lines
     if card.lines:
-        way, nats = "state carried", card.valid_carried
+        other_validation, nats = "state carried", card.valid_carried
+    else:
+        other_validation, nats = "each line alone", card.valid_lines
     note = f"{loaded.validation_note}, " if loaded.validation_note else ""
     rows = {
         "model": str(loaded.path),
@@ -59,7 +60,7 @@ def info(
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
         "validation": note
         + _validation(card.valid_nats, card.valid_bits_per_char, card.valid_is_held_out),
-        way: "" if nats is None else f"{nats:.4f} nats/token",
+        other_validation: "" if nats is None else f"{nats:.4f} nats/token",
         "trained": f"{card.trained}; {card.seconds:.0f} s",
         "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
         if curve
@@ -72,7 +73,9 @@ def info(
 
 
 def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
-    where = "" if held_out else " (on the training text: the corpus was too small to hold any out)"
+    where = (
+        "" if held_out else " (on the training text: the corpus was too small to hold a part out)"
+    )
     return (
         f"{nats:.4f} nats/token, perplexity {math.exp(min(nats, 700)):.2f}, "
         f"{bits_per_char:.4f} bits/char{where}"
@@ -80,7 +83,7 @@ def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
 
 
 def _curve(path: Path) -> list[float]:
-    """The validation losses during training; empty if there is no such file."""
+    """The validation losses during training, in nats per token; [] if there is no such file."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()

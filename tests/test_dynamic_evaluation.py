@@ -1,10 +1,13 @@
-"""Dynamic evaluation against its formula, step by step, and what it is for."""
+"""Dynamic evaluation: against an independent implementation, and its effect on a new text."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from charlm import LanguageModel
@@ -13,31 +16,34 @@ from charlm.model.config import ModelConfig
 from charlm.model.dynamic_evaluation import FLOOR, SMOOTHING, DynamicEvaluation
 from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network
+from charlm.tokenizer import EOS, START
 
 IDS = np.array([3, 4, 5, 6, 7, 1] * 40)
 
 
-def small_network(**options: object) -> Network:
-    config = ModelConfig(9, **{"hidden": 12, "embedding": 8, **options})  # type: ignore[arg-type]
+def small_network(**fields: Any) -> Network:
+    config = ModelConfig(9, **{"hidden": 12, "embedding": 8, **fields})
     return Network(config, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def by_torch(network: Network, ids: np.ndarray, rate: float, decay: float, tokens: int) -> float:
-    """The same with torch's own LSTM and loss."""
+def reference_logprob(
+    network: Network, ids: NDArray[np.integer], rate: float, decay: float, tokens: int
+) -> float:
+    """Dynamic evaluation with torch's own LSTM and loss."""
     weights = {n: torch.tensor(a, requires_grad=True) for n, a in network.weights().items()}
     trained = {n: w.detach().clone() for n, w in weights.items()}
     means = dict.fromkeys(weights, torch.zeros(()))
     lstm = torch.nn.LSTM(8, 12)
     names = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b"}
-    read = torch.tensor([0, *np.where(ids == 1, 0, ids)[:-1]])
+    inputs = torch.tensor([START, *np.where(ids == EOS, START, ids)[:-1]])
     total, state = 0.0, (torch.zeros(1, 1, 12), torch.zeros(1, 1, 12))
     for step, start in enumerate(range(0, len(ids), tokens), 1):
         chunk = slice(start, start + tokens)
-        own = {n: weights[f"layers.0.{w}"] for n, w in names.items()}
-        own["bias_hh_l0"] = torch.zeros(48)
-        x = weights["embedding"][read[chunk]][:, None]
-        y, state = torch.func.functional_call(lstm, own, (x, state))
-        state = tuple(s.detach() for s in state)
+        lstm_weights = {n: weights[f"layers.0.{w}"] for n, w in names.items()}
+        lstm_weights["bias_hh_l0"] = torch.zeros(48)
+        x = weights["embedding"][inputs[chunk]][:, None]
+        y, (h, c) = torch.func.functional_call(lstm, lstm_weights, (x, state))
+        state = h.detach(), c.detach()
         y = F.layer_norm(y[:, 0], (12,), weights["norm.gain"], weights["norm.bias"])
         logits = F.linear(y, weights["output.W"], weights["output.b"])
         loss = F.cross_entropy(logits, torch.tensor(ids[chunk]) - 1, reduction="sum")
@@ -58,24 +64,24 @@ def adapted_logprob(network: Network, tokens: int) -> float:
 
 
 @pytest.mark.parametrize("tokens", [2, 7, 16])
-def test_each_part_is_predicted_and_then_learnt(tokens: int) -> None:
+def test_each_part_is_predicted_before_it_is_learnt(tokens: int) -> None:
     network = small_network()
-    found = adapted_logprob(network, tokens)
-    assert found == pytest.approx(by_torch(network, IDS, 0.01, 0.02, tokens), rel=1e-5)
+    adapted = adapted_logprob(network, tokens)
+    assert adapted == pytest.approx(reference_logprob(network, IDS, 0.01, 0.02, tokens), rel=1e-5)
     plain = text_logprob(network, IDS)
-    assert found > plain + 100
-    assert text_logprob(network, IDS) == plain  # the network itself stays as it is
+    assert adapted > plain + 100
+    assert text_logprob(network, IDS) == plain  # the network itself does not change
 
 
 @pytest.mark.parametrize(
     "shape", [{"tied": True, "embedding": 12}, {"cutoffs": (3,)}, {"layers": 2}]
 )
-def test_it_learns_in_networks_of_other_shapes(shape: dict[str, object]) -> None:
+def test_networks_of_other_shapes_learn_too(shape: dict[str, Any]) -> None:
     network = small_network(**shape)
     assert adapted_logprob(network, 16) > text_logprob(network, IDS) + 50
 
 
-def test_a_model_predicts_its_text_better_when_it_adapts(model: LanguageModel) -> None:
+def test_a_model_that_adapts_predicts_a_new_text_better(model: LanguageModel) -> None:
     text = "a zebra in a zoo\n" * 30
     plain, adapted = (model.evaluate(text, reset_lines=False, adapt=a) for a in (False, True))
     assert adapted.logprob > plain.logprob + 50
@@ -83,7 +89,7 @@ def test_a_model_predicts_its_text_better_when_it_adapts(model: LanguageModel) -
     assert model.evaluate(text, reset_lines=False).logprob == plain.logprob
 
 
-def test_what_cannot_adapt_is_refused(model: LanguageModel) -> None:
+def test_invalid_options_and_networks_are_refused(model: LanguageModel) -> None:
     for rate in (0.0, -1.0, 1.0):
         with pytest.raises(OptionError, match="`adapt_rate="):
             model.evaluate("the cat\n", adapt=True, adapt_rate=rate)
