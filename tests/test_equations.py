@@ -1,4 +1,4 @@
-"""The cells' equations against torch's own modules, finite differences, and each other."""
+"""Cell equations, compared with torch cells, finite differences and each other."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 
 from charlm.errors import OptionError
 from charlm.model.config import Dropout, ModelConfig
-from charlm.model.equations import Parameters
-from charlm.model.layers import Layer, Masks
-from charlm.model.network import Network, as_arrays, network_from
+from charlm.model.equations import CELLS, Parameters
+from charlm.model.layers import DropoutMasks, Layer
+from charlm.model.network import Network
 from charlm.model.numpy_network import NumpyNetwork, log_softmax
 from charlm.model.recurrence import FUSED
 
-# Every cell in every variant: cell and options of `ModelConfig`.
+# Fields of `ModelConfig` for every variant of every cell.
 VARIANTS: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn"},
     "rnn relu": {"cell": "rnn", "activation": "relu"},
@@ -32,11 +32,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 VARIANTS |= {f"{name} layer norm": {**v, "layer_norm": True} for name, v in VARIANTS.items()}
 TORCH_CELLS = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 HIDDEN, INPUTS, BATCH, STEPS = 5, 3, 2, 4
+
+Tensors = tuple[torch.Tensor, ...]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def layer_of(variant: str, reference: bool = True, hidden: int = HIDDEN) -> Layer:
-    """A layer whose every parameter is random, so that none can be left out unseen."""
+    """A layer with random values in every parameter."""
     torch.manual_seed(0)
     config = ModelConfig(10, hidden=hidden, **VARIANTS[variant])
     layer = Layer(config.recurrence, INPUTS, hidden, config.layer_norm, reference)
@@ -45,7 +47,7 @@ def layer_of(variant: str, reference: bool = True, hidden: int = HIDDEN) -> Laye
     return layer
 
 
-def random_states(layer: Layer, hidden: int = HIDDEN, dtype: torch.dtype = torch.float64):
+def random_state(layer: Layer, hidden: int = HIDDEN, dtype: torch.dtype = torch.float64) -> Tensors:
     generator = torch.Generator().manual_seed(1)
     return tuple(
         torch.randn(BATCH, hidden, generator=generator, dtype=dtype) for _ in layer.cell.state
@@ -53,29 +55,29 @@ def random_states(layer: Layer, hidden: int = HIDDEN, dtype: torch.dtype = torch
 
 
 @pytest.mark.parametrize("cell", [*TORCH_CELLS, "rnn relu"])
-def test_a_step_is_that_of_torchs_own_cell(cell: str) -> None:
+def test_step_equals_torch_cell(cell: str) -> None:
     layer = layer_of(cell).double()
     kind, *activation = cell.split()
     options = {"nonlinearity": activation[0]} if activation else {}
-    theirs = TORCH_CELLS[kind](INPUTS, HIDDEN, **options).double()
+    torch_cell = TORCH_CELLS[kind](INPUTS, HIDDEN, **options).double()
     recurrent_bias = torch.zeros_like(layer.b)
     if cell == "gru":
-        recurrent_bias[2 * HIDDEN :] = layer.b_u
-    theirs.load_state_dict(
+        recurrent_bias[2 * HIDDEN :] = layer.get_parameter("b_u")
+    torch_cell.load_state_dict(
         {"weight_ih": layer.W, "weight_hh": layer.U, "bias_ih": layer.b, "bias_hh": recurrent_bias}
     )
-    x, state = torch.randn(1, BATCH, INPUTS, dtype=torch.float64), random_states(layer)
-    expected = theirs(x[0], state if cell == "lstm" else state[0])
-    _, found = layer(x, state)
-    for a, b in zip(found, expected if cell == "lstm" else (expected,), strict=True):
+    x, state = torch.randn(1, BATCH, INPUTS, dtype=torch.float64), random_state(layer)
+    expected = torch_cell(x[0], state if cell == "lstm" else state[0])
+    _, last = layer(x, state)
+    for a, b in zip(last, expected if cell == "lstm" else (expected,), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-# --- equations written out once more, gate by gate, as SYSTEMS of the lectures have them ---
+# --- an independent implementation, gate by gate ---
 
 
-def written_out(variant: str, layer: Layer, x: torch.Tensor, state: Any) -> tuple[Any, ...]:
-    """One step for rows x (B, I), without packing, without shared code."""
+def oracle_step(variant: str, layer: Layer, x: torch.Tensor, state: Tensors) -> Tensors:
+    """One step for x (B, I), without packed gates and without code of the package."""
     options = VARIANTS[variant]
     cell, size = options.get("cell", "lstm"), layer.size
     rows = {g: slice(k * size, (k + 1) * size) for k, g in enumerate(layer.cell.gates)}
@@ -84,7 +86,7 @@ def written_out(variant: str, layer: Layer, x: torch.Tensor, state: Any) -> tupl
         if not options.get("layer_norm"):
             return a + (layer.b[rows[gate]] if gain == "gain" else 0)
         deviation = (a.var(dim=1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-        y = (a - a.mean(dim=1, keepdim=True)) / deviation * getattr(layer, gain)[rows[gate]]
+        y = (a - a.mean(dim=1, keepdim=True)) / deviation * layer.get_parameter(gain)[rows[gate]]
         return y + (layer.b[rows[gate]] if gain == "gain" else 0)
 
     def wx(gate: str) -> torch.Tensor:
@@ -92,16 +94,17 @@ def written_out(variant: str, layer: Layer, x: torch.Tensor, state: Any) -> tupl
 
     def uh(gate: str, h: torch.Tensor) -> torch.Tensor:
         if options.get("reset") == "before":
-            return h @ (layer.U_n.T if gate == "n" else layer.U[rows[gate]].T)
+            return h @ (layer.get_parameter("U_n").T if gate == "n" else layer.U[rows[gate]].T)
         return h @ layer.U[rows[gate]].T
 
     def a(gate: str, h: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        peephole = getattr(layer, f"p_{gate}") * c if c is not None else 0
+        peephole = layer.get_parameter(f"p_{gate}") * c if c is not None else 0
         return norm(wx(gate) + uh(gate, h) + peephole, gate)
 
     h = state[0]
     if cell == "rnn":
-        return ((torch.relu if options.get("activation") == "relu" else torch.tanh)(a("n", h)),)
+        activation = torch.relu if options.get("activation") == "relu" else torch.tanh
+        return (activation(a("n", h)),)
     if cell == "gru-simple":
         u = torch.sigmoid(a("u", h))
         return (u * h + (1 - u) * torch.tanh(a("n", h)),)
@@ -110,18 +113,18 @@ def written_out(variant: str, layer: Layer, x: torch.Tensor, state: Any) -> tupl
         return (u * h + (1 - u) * torch.tanh(a("n", r * h)),)
     if cell == "gru":
 
-        def both(gate: str, more: Any = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        def parts(gate: str) -> tuple[torch.Tensor, torch.Tensor]:
             product = uh(gate, h)
             if options.get("layer_norm"):
                 product = norm(product, gate, "gain_u")
-            return norm(wx(gate), gate), product + more
+            return norm(wx(gate), gate), product
 
-        r, u = torch.sigmoid(sum(both("r"))), torch.sigmoid(sum(both("u")))
-        of_input, of_state = both("n", layer.b_u)
-        return (u * h + (1 - u) * torch.tanh(of_input + r * of_state),)
+        (xr, hr), (xu, hu), (xn, hn) = parts("r"), parts("u"), parts("n")
+        r, u = torch.sigmoid(xr + hr), torch.sigmoid(xu + hu)
+        return (u * h + (1 - u) * torch.tanh(xn + r * (hn + layer.get_parameter("b_u"))),)
     c, peepholes = state[1], options.get("peepholes", "")
     i = torch.sigmoid(a("i", h, c if "i" in peepholes else None))
-    f = 1.0
+    f = torch.ones_like(i)
     if options.get("forget_gate", True):
         f = torch.sigmoid(a("f", h, c if "f" in peepholes else None))
     c = f * c + i * torch.tanh(a("g", h))
@@ -130,132 +133,127 @@ def written_out(variant: str, layer: Layer, x: torch.Tensor, state: Any) -> tupl
 
 
 @every_variant
-def test_a_step_is_its_equations_written_out(variant: str) -> None:
+def test_step_equals_independent_implementation(variant: str) -> None:
     layer = layer_of(variant).double()
-    x, state = torch.randn(1, BATCH, INPUTS, dtype=torch.float64), random_states(layer)
-    _, found = layer(x, state)
-    for a, b in zip(found, written_out(variant, layer, x[0], state), strict=True):
+    x, state = torch.randn(1, BATCH, INPUTS, dtype=torch.float64), random_state(layer)
+    _, last = layer(x, state)
+    for a, b in zip(last, oracle_step(variant, layer, x[0], state), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
 @every_variant
-def test_numpy_and_torch_run_the_same_equations(variant: str) -> None:
+def test_numpy_and_torch_steps_are_equal(variant: str) -> None:
     layer = layer_of(variant).double()
-    x, state = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64), random_states(layer)
+    x, state = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64), random_state(layer)
     weights = {name: p.detach().numpy() for name, p in layer.named_parameters()}
     p = Parameters(layer.cell, weights)
-    found = tuple(s.numpy() for s in state)
+    numpy_state = tuple(s.numpy() for s in state)
     outputs = []
-    for row in x.numpy():
-        gates = row @ weights["W"].T + (0 if layer.layer_norm else weights["b"])
-        found = layer.cell.step(p, gates, found)
-        outputs.append(found[0])
-    expected, after = layer(x, state)
+    for x_t in x.numpy():
+        gates = x_t @ weights["W"].T + (0 if layer.layer_norm else weights["b"])
+        numpy_state = layer.cell.step(p, gates, numpy_state)
+        outputs.append(numpy_state[0])
+    expected, last = layer(x, state)
     np.testing.assert_allclose(np.stack(outputs), expected.detach().numpy(), rtol=0, atol=1e-10)
-    for a, b in zip(found, after, strict=True):
+    for a, b in zip(numpy_state, last, strict=True):
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=0, atol=1e-10)
 
 
 @every_variant
 @pytest.mark.parametrize("reference", [True, False])
-def test_gradients_are_those_of_finite_differences(variant: str, reference: bool) -> None:
+def test_gradients_equal_finite_differences(variant: str, reference: bool) -> None:
     layer = layer_of(variant, reference).double()
     x = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64, requires_grad=True)
-    state = tuple(s.requires_grad_() for s in random_states(layer))
+    state = tuple(s.requires_grad_() for s in random_state(layer))
     names = [name for name, _ in layer.named_parameters()]
 
     def run(x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         state, weights = rest[: len(layer.cell.state)], rest[len(layer.cell.state) :]
-        y, after = torch.func.functional_call(
+        y, last = torch.func.functional_call(
             layer, dict(zip(names, weights, strict=True)), (x, state)
         )
-        return torch.cat([y.flatten(), *(s.flatten() for s in after)])
+        return torch.cat([y.flatten(), *(s.flatten() for s in last)])
 
-    # torch's kernels do not say that they are not differentiable twice: only once is asked for
     assert torch.autograd.gradcheck(run, (x, *state, *layer.parameters()))
 
 
 def gradients(
-    layer: Layer, dtype: torch.dtype, autocast: bool = False, masks: Masks | None = None
+    layer: Layer, dtype: torch.dtype, autocast: bool = False, masks: DropoutMasks | None = None
 ) -> list[torch.Tensor]:
-    """Output, last state, and the gradient of everything that it depends on."""
+    """Outputs, last state, and the gradients of input, first state and parameters."""
     generator = torch.Generator().manual_seed(2)
     hidden = layer.U.shape[1]
     x = torch.randn(STEPS, BATCH, INPUTS, generator=generator, dtype=dtype, requires_grad=True)
-    state = tuple(s.requires_grad_() for s in random_states(layer, hidden, dtype))
+    state = tuple(s.requires_grad_() for s in random_state(layer, hidden, dtype))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        y, after = layer(x, state, masks)
+        y, last = layer(x, state, masks)
     weight = torch.randn(y.shape, generator=generator, dtype=dtype)
-    ((y.to(dtype) * weight).sum() + sum(s.to(dtype).square().sum() for s in after)).backward()
+    loss = (y.to(dtype) * weight).sum() + sum(s.to(dtype).square().sum() for s in last)
     leaves = [x, *state, *layer.parameters()]
-    found = [y.detach(), *(s.detach() for s in after), *(leaf.grad for leaf in leaves)]
-    for parameter in layer.parameters():
-        parameter.grad = None
-    return found
+    return [y.detach(), *(s.detach() for s in last), *torch.autograd.grad(loss, leaves)]
 
 
 @every_variant
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
-def test_what_trains_computes_the_equations(
-    variant: str, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_fast_path_equals_reference(variant: str, dtype: torch.dtype, tolerance: float) -> None:
     fast, reference = (layer_of(variant, r).to(dtype) for r in (False, True))
     for a, b in zip(gradients(fast, dtype), gradients(reference, dtype), strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 @every_variant
-def test_dropout_of_state_and_weights_is_the_same_in_what_trains(variant: str) -> None:
+def test_fast_path_equals_reference_with_dropout_of_state_and_weights(variant: str) -> None:
     dropout = Dropout(state=0.5, weights=0.3)
-    found = []
+    results = []
     for reference in (False, True):
-        masks = Masks(dropout, torch.Generator().manual_seed(5))
+        masks = DropoutMasks(dropout, torch.Generator().manual_seed(5))
         layer = layer_of(variant, reference).double()
-        found.append(gradients(layer, torch.float64, masks=masks))
-    for a, b in zip(*found, strict=True):
+        results.append(gradients(layer, torch.float64, masks=masks))
+    for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 @every_variant
-def test_without_gradients_the_outputs_are_the_same(variant: str) -> None:
+def test_fast_path_equals_reference_without_gradients(variant: str) -> None:
     fast, reference = (layer_of(variant, r).double() for r in (False, True))
-    x, state = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64), random_states(fast)
+    x, state = torch.randn(STEPS, BATCH, INPUTS, dtype=torch.float64), random_state(fast)
     with torch.no_grad():
-        (y, after), (expected, expected_after) = fast(x, state), reference(x, state)
-    for a, b in zip((y, *after), (expected, *expected_after), strict=True):
+        (y, last), (expected, expected_last) = fast(x, state), reference(x, state)
+    for a, b in zip((y, *last), (expected, *expected_last), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-def test_torchs_kernels_run_where_they_compute_the_cell_and_nowhere_else() -> None:
+def test_only_cells_equal_to_a_torch_kernel_use_it() -> None:
     fused = {v: layer_of(v).cell.fused for v in VARIANTS if "layer norm" not in v}
     assert {name: kernel for name, kernel in fused.items() if kernel} == {
-        "lstm": "lstm", "gru": "gru", "rnn": "rnn_tanh", "rnn relu": "rnn_relu"
-    }  # fmt: skip
+        "lstm": "lstm",
+        "gru": "gru",
+        "rnn": "rnn_tanh",
+        "rnn relu": "rnn_relu",
+    }
     assert set(FUSED) == {kernel for kernel in fused.values() if kernel}
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN in this torch")  # type: ignore[no-untyped-call]
 @pytest.mark.parametrize("autocast", [False, True])
-def test_onednns_lstm_really_runs_and_computes_the_equations(autocast: bool) -> None:
+def test_onednn_lstm_runs_and_equals_reference(autocast: bool) -> None:
     if autocast and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("oneDNN has no bf16 on this processor")
+        pytest.skip("no bf16 in oneDNN on this processor")
     fused, reference = (layer_of("lstm", r, hidden=32) for r in (False, True))
     with torch.profiler.profile() as profile:
-        ours = gradients(fused, torch.float32, autocast)
-    ran = {event.key for event in profile.key_averages()}
-    assert "aten::mkldnn_rnn_layer" in ran
+        results = gradients(fused, torch.float32, autocast)
+    assert "aten::mkldnn_rnn_layer" in {event.key for event in profile.key_averages()}
     tolerance = 1e-2 if autocast else 1e-5
-    for a, b in zip(ours, gradients(reference, torch.float32), strict=True):
+    for a, b in zip(results, gradients(reference, torch.float32), strict=True):
         scale = b.abs().max().item()
         torch.testing.assert_close(a.float(), b, rtol=0, atol=tolerance * max(scale, 1))
 
 
 @every_variant
-def test_bf16_is_near_float32(variant: str) -> None:
-    near, exact = (layer_of(variant, r, hidden=32) for r in (False, True))
-    for a, b in zip(
-        gradients(near, torch.float32, autocast=True), gradients(exact, torch.float32), strict=True
-    ):
+def test_bf16_is_close_to_float32(variant: str) -> None:
+    fast, reference = (layer_of(variant, r, hidden=32) for r in (False, True))
+    results = gradients(fast, torch.float32, autocast=True)
+    for a, b in zip(results, gradients(reference, torch.float32), strict=True):
         assert (a.float() - b).norm() < 0.05 * b.norm() + 1e-3
 
 
@@ -272,35 +270,35 @@ NETWORKS: dict[str, dict[str, Any]] = {
     ("variant", "network"),
     [*product(VARIANTS, ["plain"]), *product(["lstm", "gru layer norm"], NETWORKS)],
 )
-def test_numpy_and_torch_give_the_same_logprobs(variant: str, network: str) -> None:
-    config = ModelConfig(
-        40, **{"hidden": 24, "embedding": 24 if "tied" in network else 20, **VARIANTS[variant],
-               **NETWORKS[network]},
-    )  # fmt: skip
+def test_numpy_and_torch_logprobs_are_equal(variant: str, network: str) -> None:
+    sizes = {"hidden": 24, "embedding": 24 if "tied" in network else 20}
+    config = ModelConfig(40, **{**sizes, **VARIANTS[variant], **NETWORKS[network]})
     net = Network(config, generator=torch.Generator().manual_seed(3)).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    stepper = NumpyNetwork(config, as_arrays(net.state_dict()))
+    stepper = NumpyNetwork(config, net.weights())
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(40, size=(3, 30)), rng.integers(1, 40, size=(3, 30))
     y, _ = stepper.read(inputs, stepper.initial_state(3))
-    theirs, _ = net.read(inputs, net.initial_state(3))
-    np.testing.assert_allclose(y, theirs, rtol=1e-4, atol=1e-4)
-    ours = stepper.logprobs(y, targets)
-    np.testing.assert_allclose(ours, net.logprobs(theirs, targets), atol=1e-4)
-    assert np.std(ours) > 0.1
+    torch_y, _ = net.read(inputs, net.initial_state(3))
+    np.testing.assert_allclose(y, torch_y, rtol=1e-4, atol=1e-4)
+    logprobs = stepper.logprobs(y, targets)
+    np.testing.assert_allclose(logprobs, net.logprobs(torch_y, targets), atol=1e-4)
+    assert np.std(logprobs) > 0.1
     logits, _ = stepper.step(inputs[:, 0], stepper.initial_state(3))
     np.testing.assert_allclose(stepper.logits(y[:, 0]), logits, atol=1e-5)
-    everything = np.broadcast_to(np.arange(1, 40)[:, None], (39, 3)).T
-    each = stepper.logprobs(np.repeat(y[:, :1], 39, axis=1), everything)
-    np.testing.assert_allclose(log_softmax(logits), each, atol=1e-5)
+    vocabulary = np.broadcast_to(np.arange(1, 40)[:, None], (39, 3)).T
+    distribution = stepper.logprobs(np.repeat(y[:, :1], 39, axis=1), vocabulary)
+    np.testing.assert_allclose(log_softmax(logits), distribution, atol=1e-5)
 
 
-def test_the_stepper_needs_no_table_of_the_first_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpy_network_is_the_same_without_a_table_of_the_first_product(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network = Network(ModelConfig(30, hidden=16, embedding=8, highway=1)).eval()
-    tabulated = NumpyNetwork(network.config, as_arrays(network.state_dict()))
+    tabulated = NumpyNetwork(network.config, network.weights())
     monkeypatch.setattr("charlm.model.numpy_network.TABLE_ENTRIES", 0)
-    plain = NumpyNetwork(network.config, as_arrays(network.state_dict()))
+    plain = NumpyNetwork(network.config, network.weights())
     ids = np.array([3, 7])
     np.testing.assert_allclose(
         tabulated.step(ids, tabulated.initial_state(2))[0],
@@ -309,46 +307,71 @@ def test_the_stepper_needs_no_table_of_the_first_product(monkeypatch: pytest.Mon
     )
 
 
-def test_a_network_starts_as_it_should() -> None:
+def test_initial_weights() -> None:
     network = Network(ModelConfig(30, "lstm", 2, 16, 8), forget_bias=1.5)
-    for layer in network.layers:
+    for layer in network.encoder.layers:
         i, f, g, o = layer.b.detach().chunk(4)
         assert f.eq(1.5).all() and not i.any() and not g.any() and not o.any()
         for gate in layer.U.detach().chunk(4):
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)
     relu = Network(ModelConfig(30, "rnn", hidden=16, activation="relu"))
-    torch.testing.assert_close(relu.layers[0].U.detach(), torch.eye(16) / 2)
+    (layer,) = relu.encoder.layers
+    torch.testing.assert_close(layer.U.detach(), torch.eye(16) / 2)
     normed = Network(ModelConfig(30, "gru", hidden=16, layer_norm=True))
-    assert normed.layers[0].gain.eq(1).all() and normed.layers[0].gain_u.eq(1).all()
+    (layer,) = normed.encoder.layers
+    assert all(layer.get_parameter(name).eq(1).all() for name in ("gain", "gain_u"))
 
 
-def test_weights_survive_the_way_through_numpy() -> None:
+def test_weights_are_unchanged_by_conversion_to_numpy_and_back() -> None:
     for options in (*VARIANTS.values(), *NETWORKS.values()):
         network = Network(ModelConfig(30, **{"hidden": 24, "embedding": 24, **options}))
-        again = network_from(network.config, as_arrays(network.state_dict()))
-        shapes = {n: w.shape for n, w in as_arrays(again.state_dict()).items()}
+        restored = Network(network.config).load_weights(network.weights())
+        shapes = {n: w.shape for n, w in restored.weights().items()}
         assert shapes == network.config.shapes()
-        for name, weight in network.state_dict().items():
-            assert torch.equal(weight, again.state_dict()[name])
+        for name, weight in network.weights().items():
+            np.testing.assert_array_equal(weight, restored.weights()[name])
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "message"),
+    [
+        ("rnn", {"activation": "gelu"}, "`activation=gelu`: choose tanh or relu"),
+        ("lstm", {"peepholes": "ix"}, "`peepholes=ix`: choose some of the letters ifo"),
+        ("lstm", {"peepholes": "ii"}, "`peepholes=ii`: choose some of the letters ifo"),
+        ("lstm", {"peepholes": "f", "forget_gate": False}, "`peepholes=f`: .* the letters io"),
+        ("gru", {"reset": "never"}, "`reset=never`: choose before or after"),
+    ],
+)
+def test_unknown_variant_is_an_error(cell: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        CELLS[cell](**options)
+    with pytest.raises(OptionError, match=message):
+        ModelConfig(30, cell, **options)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "gru", "peepholes": "i"}, "--peepholes i: is not for --cell gru, but .* lstm"),
-        ({"cell": "lstm", "reset": "after"}, "--reset after: is not for --cell lstm, but .* gru"),
-        ({"cell": "rnn", "forget_gate": False}, "--no-forget-gate: is not for --cell rnn"),
-        ({"cell": "lstm", "activation": "relu"}, "--activation relu: is not for .* but .* rnn"),
-        ({"cell": "rnn", "activation": "gelu"}, "--activation gelu: choose tanh or relu"),
-        ({"peepholes": "ix"}, "--peepholes ix: choose some of the letters ifo"),
-        ({"peepholes": "f", "forget_gate": False}, "--peepholes f: .* the letters io"),
-        ({"cell": "gru", "reset": "never"}, "--reset never: choose before or after"),
-        ({"cell": "elman"}, "--cell elman: there is no such cell; choose lstm, gru"),
-        ({"residual": True}, "--residual: the only layer has another number of features .* --lay"),
-        ({"task": "fill"}, "--feedforward 0: --bidirectional needs one"),
-        ({"characters": "both"}, "--characters both: choose recurrent or convolutional"),
+        ({"cell": "gru", "peepholes": "i"}, "peepholes.i.*gru.*lstm"),
+        ({"cell": "lstm", "reset": "after"}, "reset.after.*lstm.*gru"),
+        ({"cell": "rnn", "forget_gate": False}, "forget.gate.*rnn.*lstm"),
+        ({"cell": "lstm", "activation": "relu"}, "activation.relu.*lstm.*rnn"),
+        ({"cell": "elman"}, "cell.elman.*lstm, gru, gru-simple, rnn"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
+def test_variant_of_another_cell_is_an_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        ModelConfig(30, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"residual": True}, "residual.*layers.2"),
+        ({"bidirectional": True}, "feedforward=0.*both sides"),
+        ({"characters": "both"}, "characters.both.*recurrent or convolutional"),
+    ],
+)
+def test_impossible_network_is_an_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ModelConfig(30, **options)

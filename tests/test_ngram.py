@@ -1,4 +1,4 @@
-"""The n-gram model against its formula, written out context by context."""
+"""The n-gram model, compared with its formula evaluated context by context."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import charlm
-from charlm.errors import ModelError, OptionError
+from charlm.errors import ModelError
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network
-from charlm.model.ngram import Ngram, NgramOptions
+from charlm.model.ngram import Ngram
 
 VOCAB = 9
 
@@ -24,8 +24,8 @@ def random_ids(size: int, seed: int = 0) -> np.ndarray:
     return np.minimum(rng.geometric(0.35, size), VOCAB - 1)
 
 
-class WrittenOut:
-    """Chen and Goodman's modified Kneser-Ney with dictionaries."""
+class Oracle:
+    """Modified Kneser-Ney (Chen and Goodman 1999) with dictionaries."""
 
     def __init__(self, ids: list[int], order: int) -> None:
         grams = {
@@ -33,60 +33,60 @@ class WrittenOut:
         }
         self.order, self.counts = order, {order: Counter(grams[order])}
         for n in range(1, order):
-            before = Counter(gram[1:] for gram in set(grams[n + 1]))
-            self.counts[n] = Counter({gram: max(before[gram], 1) for gram in grams[n]})
+            preceding = Counter(gram[1:] for gram in set(grams[n + 1]))
+            self.counts[n] = Counter({gram: max(preceding[gram], 1) for gram in grams[n]})
         self.discounts = {n: self._discounts(Counter(c.values())) for n, c in self.counts.items()}
 
     @staticmethod
     def _discounts(n: Counter[int]) -> list[float]:
         y = n[1] / max(n[1] + 2 * n[2], 1)
         ratios = [n[k + 1] / n[k] if n[k] else n[k + 1] for k in (1, 2, 3)]
-        found = [k - (k + 1) * y * ratio for k, ratio in zip((1, 2, 3), ratios, strict=True)]
-        return [0.0, *(min(max(d, 0.0), k) for k, d in enumerate(found, 1))]
+        raw = [k - (k + 1) * y * ratio for k, ratio in zip((1, 2, 3), ratios, strict=True)]
+        return [0.0, *(min(max(d, 0.0), k) for k, d in enumerate(raw, 1))]
 
     def p(self, word: int, context: tuple[int, ...]) -> float:
         n = len(context) + 1
-        after = {g[-1]: c for g, c in self.counts[n].items() if g[:-1] == context}
+        counts = {g[-1]: c for g, c in self.counts[n].items() if g[:-1] == context}
         shorter = self.p(word, context[1:]) if n > 1 else 1 / (VOCAB - 1)
-        if not after:
+        if not counts:
             return shorter
-        taken = {w: self.discounts[n][min(c, 3)] for w, c in after.items()}
-        total = sum(after.values())
-        own = (after.get(word, 0) - taken.get(word, 0)) / total
-        return own + sum(taken.values()) / total * shorter
+        discounts = {w: self.discounts[n][min(c, 3)] for w, c in counts.items()}
+        total = sum(counts.values())
+        discounted = (counts.get(word, 0) - discounts.get(word, 0)) / total
+        return discounted + sum(discounts.values()) / total * shorter
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_the_probabilities_are_the_formula_written_out(order: int) -> None:
+def test_probabilities_equal_formula(order: int) -> None:
     ids, text = random_ids(300), random_ids(80, seed=1)
-    slow = WrittenOut(ids.tolist(), order)
+    oracle = Oracle(ids.tolist(), order)
     expected = [
-        slow.p(int(word), tuple(text[max(t - order + 1, 0) : t].tolist()))
+        oracle.p(int(word), tuple(text[max(t - order + 1, 0) : t].tolist()))
         for t, word in enumerate(text)
     ]
     np.testing.assert_allclose(Ngram(ids, VOCAB, order).probabilities(text), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1, 4, 300])
-def test_they_sum_to_one(size: int) -> None:
+def test_probabilities_sum_to_one(size: int) -> None:
     model = Ngram(random_ids(size), VOCAB, 3)
     for context in ([1, 2], [8, 8], [3, 1]):
         p = [model.probabilities(np.array([*context, w]))[-1] for w in range(1, VOCAB)]
         assert sum(p) == pytest.approx(1) and min(p) > 0
 
 
-def test_a_network_is_mixed_with_it_token_by_token() -> None:
+def test_mixture_with_a_network_is_per_token() -> None:
     network, ids = Network(ModelConfig(VOCAB, hidden=6, embedding=4)).eval(), random_ids(50)
     p = Ngram(random_ids(300), VOCAB, 3).probabilities(ids)
-    own = np.diff([0.0, *(text_logprob(network, ids[:t]) for t in range(1, len(ids) + 1))])
+    logprobs = np.diff([0.0, *(text_logprob(network, ids[:t]) for t in range(1, len(ids) + 1))])
     mixed = text_logprob(network, ids, ngram=(p, 0.3))
-    assert mixed == pytest.approx(float(np.log(0.7 * np.exp(own) + 0.3 * p).sum()), abs=1e-3)
+    assert mixed == pytest.approx(float(np.log(0.7 * np.exp(logprobs) + 0.3 * p).sum()), abs=1e-3)
     assert text_logprob(network, ids, ngram=(p, 1.0)) == pytest.approx(
         float(np.log(p).sum()), abs=1e-4
     )
 
 
-def test_the_training_text_of_the_run_is_counted(
+def test_evaluate_counts_the_training_text_of_the_run(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -94,13 +94,9 @@ def test_the_training_text_of_the_run_is_counted(
         corpus, level="word", steps=5, hidden=8, quiet=True, precision="fp32", out="run"
     )
     text = "the cat sat\n"
-    plain, mixed = (
-        model.evaluate(text, reset_lines=False, ngram=n) for n in (None, NgramOptions(3))
-    )
+    plain = model.evaluate(text, reset_lines=False)
+    mixed = model.evaluate(text, reset_lines=False, ngram=3)
     assert mixed.perplexity < 0.9 * plain.perplexity and math.isfinite(mixed.logprob)
     (tmp_path / "run" / "train.tokens").unlink()
-    with pytest.raises(ModelError, match=r"train\.tokens: not there; --ngram counts"):
-        model.evaluate(text, reset_lines=False, ngram=NgramOptions())
-    for order, weight in ((0, 0.2), (10, 0.2), (3, -0.1), (3, 1.1)):
-        with pytest.raises(OptionError, match="--ngram"):
-            NgramOptions(order, weight)
+    with pytest.raises(ModelError, match=r"train\.tokens.*ngram"):
+        model.evaluate(text, reset_lines=False, ngram=5)

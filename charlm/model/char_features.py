@@ -1,4 +1,4 @@
-"""Character-aware word embeddings: a part of a word's vector that comes from its letters."""
+"""Character features: the part of a word's vector that is computed from its characters."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from charlm.model.config import CHARACTER_EMBEDDING, WIDTHS, ModelConfig
 from charlm.model.equations import lstm
 from charlm.model.layers import Layer, reverse_in_time
 
-WORDS_AT_ONCE = 2048
+WORDS_PER_CHUNK = 2048
 
 
 class CharFeatures(nn.Module):
-    """From the letters of words, (N, L) ids of which 0 fills up the shorter, to (N, spelled).
+    """Character ids of N words, (N, L) padded with 0 -> features (N, `config.char_features`).
 
-    recurrent:      one LSTM reads the letters forwards and another backwards; the last states of
-                    both are joined (Ling et al. 2015)
-    convolutional:  filters over 1 to 5 letters, of each the highest value anywhere in the word,
-                    then tanh (Kim et al. 2016)
+    `config.characters` is the architecture:
+    recurrent:      a forward and a backward LSTM over the characters; their last outputs are
+                    concatenated (Ling et al. 2015)
+    convolutional:  convolutions of width 1 to 5, max pooling over the word, then tanh (Kim et
+                    al. 2016)
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -35,43 +36,42 @@ class CharFeatures(nn.Module):
                 {str(w): _Filters(w, config.char_features * w // sum(WIDTHS)) for w in WIDTHS}
             )
 
-    def forward(self, spellings: Tensor) -> Tensor:
-        there = (spellings != 0)[..., None]
-        x = F.embedding(spellings, self.letters) * there  # (N, L, letter features)
+    def forward(self, ids: Tensor) -> Tensor:
+        is_char = (ids != 0)[..., None]
+        x = F.embedding(ids, self.letters) * is_char  # (N, L, CHARACTER_EMBEDDING)
         if self.recurrent:
-            return self._read(x.transpose(0, 1), there.sum(dim=(1, 2)))
-        found = [filters(x.transpose(1, 2)) for filters in self.filters.values()]
-        return torch.cat(found, dim=1).tanh()
+            return self._last_outputs(x.transpose(0, 1), is_char.sum(dim=(1, 2)))
+        pooled = [filters(x.transpose(1, 2)) for filters in self.filters.values()]
+        return torch.cat(pooled, dim=1).tanh()
 
-    def _read(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def _last_outputs(self, x: Tensor, lengths: Tensor) -> Tensor:
         last = lengths - 1, torch.arange(len(lengths), device=x.device)
-        states = []
-        for layer, letters in (
-            (self.forwards, x),
-            (self.backwards, reverse_in_time(x, lengths)),
-        ):
+        outputs = []
+        directions = (self.forwards, x), (self.backwards, reverse_in_time(x, lengths))
+        for layer, letters in directions:
             zero = x.new_zeros(len(lengths), layer.size)
             y, _ = layer(letters, (zero, zero))
-            states.append(y[last])
-        return torch.cat(states, dim=1)
+            outputs.append(y[last])
+        return torch.cat(outputs, dim=1)
 
-    def table(self, spellings: Tensor) -> Tensor:
-        """The same for a whole vocabulary, a part at a time."""
-        return torch.cat([self(part) for part in torch.split(spellings, WORDS_AT_ONCE)])
+    def table(self, ids: Tensor) -> Tensor:
+        """The features of a whole vocabulary, computed in chunks to limit memory."""
+        return torch.cat([self(chunk) for chunk in torch.split(ids, WORDS_PER_CHUNK)])
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
+        """Draws the initial weights."""
         nn.init.normal_(self.letters, std=0.3, generator=generator)
         if self.recurrent:
             self.forwards.initialise(generator)
             self.backwards.initialise(generator)
         else:
             for filters in self.filters.values():
-                nn.init.xavier_uniform_(filters.W, generator=generator)  # type: ignore[arg-type]
+                nn.init.xavier_uniform_(filters.get_parameter("W"), generator=generator)
 
 
 class _Filters(nn.Module):
-    """max over the word of W ∗ x + b: x (N, letter features, L) -> (N, features)."""
+    """Convolution and max pooling: x (N, E, L) -> max over L of W ∗ x + b, (N, F)."""
 
     def __init__(self, width: int, features: int) -> None:
         super().__init__()

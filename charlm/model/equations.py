@@ -1,24 +1,23 @@
-"""The equations of every recurrent cell, once.
+"""The equations of every recurrent cell.
 
-A cell's step is one pure function
+A cell's step is a pure function
 
     step(p, x, state) -> state'
 
-    p       the layer's parameters, see `Parameters`: p.U(h) is the recurrent product U h
-    x       the input's share of the gates, W·x + b, shape (B, G·H)
+    p       the layer's parameters, see `Parameters`; p.U(h) is the recurrent product U h
+    x       the input part of the gates, W x + b, shape (B, G·H)
     state   a tuple of arrays (B, H); the first is the hidden state h, the layer's output
 
-where B is the batch, H the hidden size and G the number of gates, packed one after the other
-in the order that `torch.nn` uses. NumPy and torch run the same function: it uses operators and
-the functions below, and nothing else. This is the reference; a faster way is optional beside
-it, and tested equal to it.
+B is the batch size, H the hidden size and G the number of gates. The gates are packed in the
+order that `torch.nn` uses. A step uses only operators and the functions of this module, so
+NumPy and torch run the same code. It is the reference: every fast path is tested equal to it.
 
-To add a cell, write a function that returns its `Cell` and enter it in `CELLS`: it then trains,
-scores and samples, with layer normalisation too. The function's arguments are the cell's
-variants; an option of `charlm train` of the same name chooses among them.
+To add a cell, write a function that returns its `Cell` and add it to `CELLS`. The cell then
+trains, scores and samples, with or without layer normalisation. The function's arguments are
+the variants of the cell; an option of `charlm train` with the same name sets each of them.
 
-Notation: σ is the logistic function, ⊙ the elementwise product; h, c are the state before the
-step, h', c' after it.
+Notation: σ is the logistic function, ⊙ the elementwise product; h and c are the state before
+the step, h' and c' the state after it.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ import numpy as np
 
 from charlm.errors import OptionError
 
-Array = Any  # a numpy.ndarray or a torch.Tensor: the equations do not ask which
+Array = Any  # numpy.ndarray or torch.Tensor
 State = tuple[Array, ...]
 NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's step and what its weights look like.
+    """A recurrent cell: its step and the layout of its weights.
 
-    gates:     one letter per gate, in the order of the rows of W and b; the bias of a gate "f"
-               starts at the forget bias, every other at 0
+    step:      the step function, see the module
+    gates:     one letter per gate, in the order of the rows of W and b; the bias of gate "f"
+               starts at the forget bias, all other biases at 0
     state:     one letter per state vector; the first is the output
-    products:  the recurrent matrices, each with the gates that its rows belong to; () for one
-               matrix U over all gates
-    vectors:   names of further parameters (H,), zero at first
-    gains:     with layer normalisation, the names of the gains (G·H,), one at first
-    fused:     the name of torch's own kernel for exactly these equations, if it has one
-    identity:  recurrent matrices start as half the identity, else orthogonal
+    products:  (name, gates) of each recurrent matrix; () means one matrix U for all gates
+    vectors:   names of further parameters of shape (H,), initialised to 0
+    gains:     names of the layer normalisation gains of shape (G·H,), initialised to 1
+    fused:     name of the torch kernel that computes the same equations, or None
+    identity:  recurrent matrices start as half the identity instead of orthogonal
     """
 
     step: Callable[[Any, Array, State], State]
@@ -62,11 +61,11 @@ class Cell:
 
     @property
     def matrices(self) -> tuple[tuple[str, str], ...]:
-        """The recurrent matrices and the gates of their rows."""
+        """(name, gates) of each recurrent matrix."""
         return self.products or (("U", self.gates),)
 
     def shapes(self, inputs: int, hidden: int, layer_norm: bool) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every weight of a layer that reads vectors of `inputs` features."""
+        """Names and shapes of the weights of a layer with `inputs` input features."""
         rows = len(self.gates) * hidden
         shapes: dict[str, tuple[int, ...]] = {"W": (rows, inputs)}
         shapes |= {name: (len(gates) * hidden, hidden) for name, gates in self.matrices}
@@ -75,40 +74,42 @@ class Cell:
 
 
 class Parameters:
-    """A layer's weights as the equations see them.
+    """The weights of a layer, as the step functions use them.
 
-    Vectors are attributes. A recurrent matrix is a function: p.U(h) = U h. With layer
-    normalisation p.norm(a) normalises the gates' pre-activations a, else it leaves them alone.
+    Vectors are attributes. A recurrent matrix is a function: p.U(h) = U h. p.norm(a) applies
+    layer normalisation if the layer has it, and returns a unchanged otherwise.
 
-    mask:  (B, H), of the dropout of the state that the recurrent products read: p.U(h) = U (m⊙h)
+    weights:  arrays under the names of `Cell.shapes`
+    mask:     dropout mask m (B, H) of the hidden state: p.U(h) = U (m⊙h); None for no dropout
     """
 
     def __init__(self, cell: Cell, weights: Mapping[str, Array], mask: Array | None = None) -> None:
         self._weights, self._gates, self._mask = weights, cell.gates, mask
         self.layer_norm = "gain" in weights
-        self._rows: dict[tuple[str, str], tuple[Array, Array | None]] = {}
+        self._slices: dict[tuple[str, str], tuple[Array, Array | None]] = {}
         vectors = {name: weights[name] for name in cell.vectors}
         products = {name: self.product(weights[name]) for name, _ in cell.matrices}
         self.__dict__.update(vectors | products)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"this cell has no parameter {name}")
+        raise AttributeError(f"the cell has no parameter {name}")
 
     def product(self, matrix: Array) -> Callable[[Array], Array]:
-        """The function h -> U h, for a batch of rows h."""
-        return lambda h: self._read(h) @ matrix.T
+        """The function h (B, H) -> U h, (B, rows of U)."""
+        return lambda h: self._masked(h) @ matrix.T
 
-    def _read(self, h: Array) -> Array:
+    def _masked(self, h: Array) -> Array:
         return h if self._mask is None else h * self._mask
 
     def norm(self, a: Array, gates: str = "", gain: str = "gain") -> Array:
         """Layer normalisation (Ba et al. 2016) of the pre-activations of some gates.
 
-        a:      (B, k·H), those of `gates`, k neighbours in the cell's order; "" for all of them
-        gain:   the gain to use; only the first of a cell's gains has the bias b beside it
+        y = γ⊙(a−μ)/√(σ²+ε) + β for each gate. μ and σ² are the mean and variance over the H
+        features of one example. β is the bias b; with layer normalisation x does not include b.
 
-        y = γ⊙(a−μ)/√(σ²+ε) + β for each gate, where μ, σ² are over the H features of one
-        example and β is b, which is not in x then.
+        a:      (B, k·H), pre-activations of `gates`
+        gates:  k gates that are adjacent in the cell's order; "" means all gates
+        gain:   name of the gain γ; only the cell's first gain is used with a bias β
         """
         if not self.layer_norm:
             return a
@@ -116,17 +117,17 @@ class Parameters:
         return self.normalised(a, len(gates), *self._gain_and_bias(gates, gain))
 
     def _gain_and_bias(self, gates: str, gain: str) -> tuple[Array, Array | None]:
-        """Of these gates; made once, since every step asks for them."""
-        if (gates, gain) not in self._rows:
+        """γ and β of some gates, cached because every step uses them."""
+        if (gates, gain) not in self._slices:
             size = self._weights[gain].shape[0] // len(self._gates)
             first = self._gates.index(gates) * size
             rows = slice(first, first + len(gates) * size)
             bias = self._weights["b"][rows] if gain == "gain" else None
-            self._rows[gates, gain] = self._weights[gain][rows], bias
-        return self._rows[gates, gain]
+            self._slices[gates, gain] = self._weights[gain][rows], bias
+        return self._slices[gates, gain]
 
     def normalised(self, a: Array, gates: int, gain: Array, bias: Array | None) -> Array:
-        """γ⊙(a−μ)/√(σ²+ε) + β, where a (B, gates·H) is normalised gate by gate."""
+        """γ⊙(a−μ)/√(σ²+ε) + β for a (B, gates·H), with μ and σ² of each gate."""
         parts = a.reshape(*a.shape[:-1], gates, -1)
         centred = parts - parts.mean(axis=-1, keepdims=True)
         variance = (centred * centred).mean(axis=-1, keepdims=True)
@@ -139,7 +140,7 @@ def tanh(a: Array) -> Array:
 
 
 def sigmoid(a: Array) -> Array:
-    """σ(a) = 1 / (1 + e⁻ᵃ); in NumPy by tanh, which never overflows."""
+    """σ(a) = 1 / (1 + e⁻ᵃ). The NumPy version uses tanh, which cannot overflow."""
     return 0.5 * np.tanh(0.5 * a) + 0.5 if isinstance(a, np.ndarray) else a.sigmoid()
 
 
@@ -148,7 +149,7 @@ def relu(a: Array) -> Array:
 
 
 def split(a: Array, *gates: int) -> Sequence[Array]:
-    """The parts of a packed array (B, G·H), in the order and with as many gates as given."""
+    """Splits a packed array (B, G·H) into arrays of gates[0], gates[1], … gates each."""
     size = a.shape[-1] // sum(gates)
     if not isinstance(a, np.ndarray):
         return a.split([size * count for count in gates], dim=-1)
@@ -163,7 +164,7 @@ def split(a: Array, *gates: int) -> Sequence[Array]:
 def rnn(activation: str = "tanh") -> Cell:
     """Elman (1990): h' = g(W x + U h + b).
 
-    activation:  g, "tanh" or "relu"
+    activation:  g, "tanh" or "relu"; OptionError for any other
     """
     functions = {"tanh": tanh, "relu": relu}
     if activation not in functions:
@@ -183,9 +184,10 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
     i, f, o = σ(W x + U h + b) each;  g = tanh(W x + U h + b)
     c' = f⊙c + i⊙g;  h' = o⊙tanh(c')
 
-    forget_gate:  False for the first of these papers: f ≡ 1
-    peepholes:    gates that see the cell too (Gers and Schmidhuber 2000), any of "ifo": i and f
-                  have + p⊙c in their pre-activation, o has + p⊙c', each its own vector p
+    forget_gate:  False gives the cell of 1997, f = 1
+    peepholes:    gates with a peephole connection to the cell (Gers and Schmidhuber 2000), a
+                  subset of "ifo", else OptionError. The pre-activations of i and f get + p⊙c,
+                  that of o gets + p⊙c'; each gate has its own vector p.
     """
     gates = "ifgo" if forget_gate else "igo"
     allowed = gates.replace("g", "")
@@ -197,11 +199,11 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
         a = dict(zip(gates, split(x + p.U(h), *[1] * len(gates)), strict=True))
 
         def gate(name: str, c: Array) -> Array:
-            seen = a[name] + getattr(p, f"p_{name}") * c if name in peepholes else a[name]
-            return sigmoid(p.norm(seen, name))
+            total = a[name] + getattr(p, f"p_{name}") * c if name in peepholes else a[name]
+            return sigmoid(p.norm(total, name))
 
-        kept = gate("f", c) * c if forget_gate else c
-        c = kept + gate("i", c) * tanh(p.norm(a["g"], "g"))
+        remembered = gate("f", c) * c if forget_gate else c
+        c = remembered + gate("i", c) * tanh(p.norm(a["g"], "g"))
         return gate("o", c) * tanh(c), c
 
     fused = "lstm" if forget_gate and not peepholes else None
@@ -213,9 +215,10 @@ def gru(reset: str = "after") -> Cell:
 
     r, u = σ(W x + U h + b) each;  h' = u⊙h + (1−u)⊙ĥ
 
-    reset:  "after" the product, as in cuDNN and `torch.nn.GRU`: ĥ = tanh(W x + b + r⊙(U h + b_u));
-            W x and U h are then normalised each by itself.
-            "before" it, as in the paper: ĥ = tanh(W x + U (r⊙h) + b)
+    reset:  "after": the reset gate follows the product, as in cuDNN and `torch.nn.GRU`:
+            ĥ = tanh(W x + b + r⊙(U h + b_u)); W x and U h have separate layer normalisations.
+            "before": it precedes the product, as in the paper: ĥ = tanh(W x + U (r⊙h) + b).
+            OptionError for any other.
     """
 
     def before(p: Any, x: Array, state: State) -> State:
@@ -241,9 +244,9 @@ def gru(reset: str = "after") -> Cell:
 
 
 def gru_simple() -> Cell:
-    """A GRU without reset gate: u = σ(W x + U h + b);  ĥ = tanh(W x + U h + b)
+    """A GRU without a reset gate.
 
-    h' = u⊙h + (1−u)⊙ĥ
+    u = σ(W x + U h + b);  ĥ = tanh(W x + U h + b);  h' = u⊙h + (1−u)⊙ĥ
     """
 
     def step(p: Any, x: Array, state: State) -> State:

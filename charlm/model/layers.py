@@ -1,6 +1,9 @@
-"""The layers of a network in torch: recurrent ones and their stack, highway, feed-forward."""
+"""The layers of the torch network: recurrent, highway, feed-forward, normalisation, output."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,37 +17,51 @@ States = list[LayerState]
 
 
 class DropoutMasks:
-    """Draws what dropout leaves out of one sequence, for as long as a network trains."""
+    """Draws the dropout masks of one training step.
+
+    dropout:    probabilities, see `Dropout`
+    generator:  source of the random numbers
+    """
 
     def __init__(self, dropout: Dropout, generator: torch.Generator) -> None:
         self.dropout, self.generator = dropout, generator
 
     def of(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
-        """A mask of this shape for x: 0 with probability `rate`, else 1 / (1 − rate)."""
+        """A mask of the given shape: 0 with probability `rate`, else 1 / (1 − rate).
+
+        The mask has the device and dtype of x.
+        """
         kept = torch.rand(shape, generator=self.generator, device=x.device) >= rate
         return (kept / (1.0 - rate)).to(x.dtype)
 
     def features(self, x: Tensor, rate: float) -> Tensor:
-        """x (T, B, H) with features left out, the same at every step unless it is `per_step`."""
+        """Dropout of the features of x (T, B, H): one mask for all steps, or one per step."""
         if not rate:
             return x
         return x * self.of(x, tuple(x.shape if self.dropout.per_step else x.shape[1:]), rate)
 
     def inputs(self, x: Tensor) -> Tensor:
+        """Dropout of the input (T, B, I) of the first layer."""
         return self.features(x, self.dropout.inputs)
 
     def outputs(self, x: Tensor) -> Tensor:
+        """Dropout of the output (T, B, H) of a layer."""
         return self.features(x, self.dropout.outputs)
 
 
 class Layer(nn.Module):
-    """One recurrent layer over a sequence: x (T, B, I), state -> y (T, B, H), state after.
+    """A recurrent layer: x (T, B, I), state -> outputs (T, B, H), last state.
 
-    It runs torch's kernel where the cell has one, else the cell's equations with a backward pass
-    of our own; with `reference` the equations and autograd, and nothing else.
+    It runs the torch kernel of the cell if there is one, otherwise `fast_unroll`.
+
+    inputs:      input features I
+    hidden:      output features H
+    layer_norm:  the gates have layer normalisation
+    reference:   run `unroll` instead, without any fast path
     """
 
     W: Tensor
+    U: Tensor
     b: Tensor
 
     def __init__(
@@ -59,7 +76,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, state: LayerState, masks: DropoutMasks | None = None
     ) -> tuple[Tensor, LayerState]:
-        weights, mask = self._dropped(x, masks)
+        weights, mask = self._apply_dropout(x, masks)
         kernel = None if self.layer_norm or mask is not None else FUSED.get(self.cell.fused or "")
         if kernel and not self.reference:
             return kernel(weights, x, state, self.training)
@@ -68,10 +85,10 @@ class Layer(nn.Module):
             return unroll(self.cell, Parameters(self.cell, weights, mask), gates, state)
         return fast_unroll(self.cell, weights, gates, state, mask)
 
-    def _dropped(
+    def _apply_dropout(
         self, x: Tensor, masks: DropoutMasks | None
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The weights of this call, and the mask of the state that the recurrent products read."""
+        """The weights after weight dropout, and the dropout mask (B, H) of the hidden state."""
         weights: dict[str, Tensor] = dict(self.named_parameters())
         if masks is None:
             return weights, None
@@ -85,10 +102,13 @@ class Layer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
-        """Input weights by Glorot and Bengio (2010); recurrent ones orthogonal (Saxe et al. 2014)
-        gate by gate, or half the identity (as Le et al. 2015, whose whole identity lets the state
-        of a running text grow without bound); the forget gate's bias as given (Gers et
-        al. 2000), every other bias 0."""
+        """Draws the initial weights, separately for each gate.
+
+        Input weights follow Glorot and Bengio (2010). Recurrent weights are orthogonal (Saxe et
+        al. 2014), or half the identity if `Cell.identity`: with the whole identity (Le et al.
+        2015) the state grows without bound in a long text. The bias of the forget gate is
+        `forget_bias` (Gers et al. 2000). The other biases stay 0.
+        """
         for gate, rows in self._rows(self.cell.gates):
             nn.init.xavier_uniform_(self.W[rows], generator=generator)
             if gate == "f":
@@ -102,13 +122,14 @@ class Layer(nn.Module):
                     nn.init.orthogonal_(matrix[rows], generator=generator)
 
     def _rows(self, gates: str) -> list[tuple[str, slice]]:
+        """The rows of each gate in a matrix that has these gates."""
         return [(g, slice(k * self.size, (k + 1) * self.size)) for k, g in enumerate(gates)]
 
 
 def reverse_in_time(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each sequence of x (T, B, …) backwards; its length is one of `lengths` (B,).
+    """Reverses each sequence of x (T, B, …) within its length; lengths (B,).
 
-    Steps past a sequence's end stay where they are, so that doing it twice changes nothing.
+    Steps after the end of a sequence keep their positions. The function is its own inverse.
     """
     steps = torch.arange(len(x), device=x.device)[:, None]
     source = torch.where(steps < lengths, lengths - 1 - steps, steps)
@@ -116,7 +137,10 @@ def reverse_in_time(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class Stack(nn.ModuleList):
-    """Recurrent layers one above the other: x (T, B, I), states -> y (T, B, H), states after."""
+    """A stack of recurrent layers: x (T, B, I), states -> outputs (T, B, H), last states.
+
+    reference:  see `Layer`
+    """
 
     def __init__(self, config: ModelConfig, reference: bool = False) -> None:
         sizes = [config.inputs] + [config.hidden] * (config.layers - 1)
@@ -126,24 +150,27 @@ class Stack(nn.ModuleList):
         )
         self.residual = config.residual
 
+    def __iter__(self) -> Iterator[Layer]:
+        return cast(Iterator[Layer], super().__iter__())
+
     def forward(
         self, x: Tensor, states: States, masks: DropoutMasks | None = None
     ) -> tuple[Tensor, States]:
-        after: States = []
+        last: States = []
         for layer, state in zip(self, states, strict=True):
-            read = x
+            dropped = x
             if masks:
-                read = masks.outputs(x) if after else masks.inputs(x)
-            y, state = layer(read, state, masks)
+                dropped = masks.outputs(x) if last else masks.inputs(x)
+            y, state = layer(dropped, state, masks)
             x = x + y if self.residual and x.shape == y.shape else y
-            after.append(tuple(s.float() if s.dtype.itemsize < 4 else s for s in state))
-        return x, after
+            last.append(tuple(s.float() if s.dtype.itemsize < 4 else s for s in state))
+        return x, last
 
 
 class Highway(nn.Module):
-    """Srivastava et al. (2015): y = H(x)⊙T(x) + x⊙(1−T(x)), T(x) = σ(W_T x + b_T).
+    """A highway layer (Srivastava et al. 2015): y = H(x)⊙T(x) + x⊙(1−T(x)).
 
-    H(x) = relu(W x + b). The bias of T starts negative, so that y is nearly x at first.
+    H(x) = relu(W x + b); T(x) = σ(W_T x + b_T). b_T starts at −2, so y ≈ x at the beginning.
     """
 
     def __init__(self, features: int) -> None:
@@ -164,7 +191,7 @@ class Highway(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """y = relu(W x + b)."""
+    """A feed-forward layer: y = relu(W x + b)."""
 
     def __init__(self, inputs: int, features: int) -> None:
         super().__init__()
@@ -180,7 +207,7 @@ class FeedForward(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) below the softmax."""
+    """Layer normalisation (Ba et al. 2016) of the features that the softmax reads."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -192,7 +219,12 @@ class Norm(nn.Module):
 
 
 class Output(nn.Module):
-    """The softmax's weights: row k scores id k + 1, as `<START>` is never predicted."""
+    """The weights of the softmax.
+
+    Row k is the token id k + 1, because `<START>` (id 0) is never predicted. A tied network uses
+    the embedding instead of W. W_tail and b_tail are the tail rows of a split softmax, see
+    `Softmax`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

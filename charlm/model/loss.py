@@ -1,4 +1,4 @@
-"""The loss: cross-entropy of a softmax over the vocabulary, and its gradient in the same pass."""
+"""Cross-entropy of a softmax over the vocabulary, with gradients computed in the same pass."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Logits are made for so many entries (rows × vocabulary) at once, and forgotten: those of a whole
-# chunk of a large vocabulary would be written and read from memory time and again.
-ENTRIES_AT_ONCE = 1 << 22
-TINY = 1e-37  # the least probability whose logarithm is taken
+# Logits (rows × vocabulary) are computed in chunks of this size to limit memory traffic.
+LOGITS_PER_CHUNK = 1 << 22
+MIN_PROBABILITY = 1e-37  # smaller probabilities are raised to this before the logarithm
 
 
 class Softmax(NamedTuple):
-    """The weights of a softmax that may be split, see `ModelConfig.cutoffs`.
+    """The weights of a softmax over K rows, plain or split into a head and J tails.
 
-    cutoffs:      J rows of `weight` at which the tails start
-    weight:       (K, H), or (K + 1, H), whose first row is left out: a tied embedding, in which
-                  it is that of `<START>`, which is never predicted
+    A split softmax is a variant of Grave et al. (2017), see `ModelConfig.cutoffs`. Its head has an
+    additional row for each tail. For a row of a tail, p(row) = p(tail)·p(row | tail).
+
+    cutoffs:      first row of each tail, ascending; () for a plain softmax
+    weight:       (K, H), or (K + 1, H) for a tied embedding; its first row, `<START>`, is unused
     bias:         (K,)
-    tail_weight:  (J, H), and
-    tail_bias:    (J,), a row for each tail: how it stands in the head's softmax
+    tail_weight:  (J, H), the rows of the tails in the head
+    tail_bias:    (J,)
     """
 
     cutoffs: tuple[int, ...]
@@ -33,87 +34,97 @@ class Softmax(NamedTuple):
     tail_bias: Tensor
 
     @property
-    def head(self) -> int:
-        """Rows of the head, without those of the tails."""
+    def head_rows(self) -> int:
+        """Rows of the head, without the rows of the tails."""
         return self.cutoffs[0] if self.cutoffs else len(self.bias)
 
     @property
-    def own(self) -> Tensor:
+    def rows(self) -> Tensor:
+        """`weight` without the unused row, (K, H)."""
         return self.weight[len(self.weight) - len(self.bias) :]
 
     def part(self, number: int) -> tuple[Tensor, Tensor]:
-        """W and b of the head, number 0, in which the tails come last; or, a view, of a tail."""
+        """W and b of one part: 0 is the head, its tail rows last; j ≥ 1 is tail j, a view."""
         if number == 0:
-            head = slice(0, self.head)
+            head = slice(0, self.head_rows)
             return (
-                torch.cat([self.own[head], self.tail_weight]),
+                torch.cat([self.rows[head], self.tail_weight]),
                 torch.cat([self.bias[head], self.tail_bias]),
             )
         rows = slice(self.cutoffs[number - 1], (*self.cutoffs, len(self.bias))[number])
-        return self.own[rows], self.bias[rows]
+        return self.rows[rows], self.bias[rows]
 
-    def places(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """For targets (N,) the part that each is in, and its row in the head's softmax."""
+    def locate(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Part number and row in the head of each target, both (N,); targets (N,)."""
         starts = torch.tensor(self.cutoffs, dtype=targets.dtype, device=targets.device)
         part = torch.bucketize(targets, starts, right=True)
-        return part, torch.where(part > 0, self.head - 1 + part, targets)
+        return part, torch.where(part > 0, self.head_rows - 1 + part, targets)
 
 
 def summed_cross_entropy(y: Tensor, targets: Tensor, softmax: Softmax) -> Tensor:
-    """Σ −log p(target), in nats, after y (N, H); targets (N,) in 0 … K−1.
+    """Σ −log p(target) in nats, a scalar.
 
-    Under autocast the products and the softmax are in its lower precision, all sums in that of
-    the bias.
+    y:        (N, H), the features that the softmax reads
+    targets:  (N,), rows 0 … K−1
+
+    Under autocast, products and the softmax have its lower precision. Sums always have the
+    precision of the bias.
     """
     return _SummedCrossEntropy.apply(y, targets, *softmax)  # type: ignore[no-untyped-call]
 
 
 def target_logprobs(y: Tensor, targets: Tensor, softmax: Softmax) -> Tensor:
-    """log p(target) in nats, (N,) float32, after y (N, H), without gradients."""
-    parts = [softmax.part(number) for number in range(len(softmax.cutoffs) + 1)]
-    rows = max(ENTRIES_AT_ONCE // len(softmax.bias), 1)
+    """log p(target) in nats, (N,) float32, without gradients.
 
-    def of(y: Tensor, number: int, targets: Tensor) -> Tensor:
+    y:        (N, H), the features that the softmax reads
+    targets:  (N,), rows 0 … K−1
+    """
+    parts = [softmax.part(number) for number in range(len(softmax.cutoffs) + 1)]
+    rows = max(LOGITS_PER_CHUNK // len(softmax.bias), 1)
+
+    def part_logprobs(y: Tensor, number: int, targets: Tensor) -> Tensor:
         return -F.cross_entropy(F.linear(y, *parts[number]).float(), targets, reduction="none")
 
-    found = []
-    for features, wanted in zip(torch.split(y, rows), torch.split(targets, rows), strict=True):
-        place, in_head = softmax.places(wanted)
-        logprobs = of(features, 0, in_head)
+    chunks = []
+    for y_chunk, rows_chunk in zip(torch.split(y, rows), torch.split(targets, rows), strict=True):
+        part, in_head = softmax.locate(rows_chunk)
+        logprobs = part_logprobs(y_chunk, 0, in_head)
         for number, first in enumerate(softmax.cutoffs, 1):
-            here = place == number
-            logprobs[here] += of(features[here], number, wanted[here] - first)
-        found.append(logprobs)
-    return torch.cat(found)
+            in_tail = part == number
+            logprobs[in_tail] += part_logprobs(
+                y_chunk[in_tail], number, rows_chunk[in_tail] - first
+            )
+        chunks.append(logprobs)
+    return torch.cat(chunks)
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """The gradients are made in the forward pass, part of the softmax after part."""
+    """The forward pass also computes the gradients, for the head and then for each tail."""
 
     @staticmethod
     def forward(
         ctx: Any, y: Tensor, targets: Tensor, cutoffs: tuple[int, ...], *tensors: Tensor
     ) -> Tensor:
-        low = y.dtype
+        dtype = y.dtype
         if torch.is_autocast_enabled(y.device.type):
-            low = torch.get_autocast_dtype(y.device.type)
+            dtype = torch.get_autocast_dtype(y.device.type)
         softmax = Softmax(cutoffs, *tensors)
         gradients = [torch.zeros_like(t) for t in tensors]
-        found = Softmax(cutoffs, *gradients)
+        d_softmax = Softmax(cutoffs, *gradients)
         with torch.autocast(y.device.type, enabled=False):
-            read = y.to(low)
-            place, in_head = softmax.places(targets)
-            head, rows = softmax.part(0), softmax.head
+            low = y.to(dtype)
+            part, in_head = softmax.locate(targets)
+            head, rows = softmax.part(0), softmax.head_rows
             d_W, d_b = (torch.zeros_like(t) for t in head)
-            total, d_y = _part(read, in_head, *head, d_W, d_b)
-            found.own[:rows], found.tail_weight[:] = d_W[:rows], d_W[rows:]
-            found.bias[:rows], found.tail_bias[:] = d_b[:rows], d_b[rows:]
+            total, d_y = _part_loss(low, in_head, *head, d_W, d_b)
+            d_softmax.rows[:rows], d_softmax.tail_weight[:] = d_W[:rows], d_W[rows:]
+            d_softmax.bias[:rows], d_softmax.tail_bias[:] = d_b[:rows], d_b[rows:]
             for number, first in enumerate(cutoffs, 1):
-                here = (place == number).nonzero()[:, 0]
-                part, d_part = softmax.part(number), found.part(number)
-                loss, d_here = _part(read[here], targets[here] - first, *part, *d_part)
+                k = (part == number).nonzero()[:, 0]
+                tail, d_tail = softmax.part(number), d_softmax.part(number)
+                loss, d_low = _part_loss(low[k], targets[k] - first, *tail, *d_tail)
                 total += loss
-                d_y.index_add_(0, here, d_here)
+                d_y.index_add_(0, k, d_low)
         ctx.save_for_backward(d_y.to(y.dtype), *gradients)
         return total
 
@@ -124,22 +135,22 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return d_y, None, None, *d_tensors
 
 
-def _part(
+def _part_loss(
     y: Tensor, targets: Tensor, weight: Tensor, bias: Tensor, d_weight: Tensor, d_bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """L = Σ −log softmax(y·Wᵀ + b)[target] and ∂L/∂y, in the precision of y; ∂L/∂W and ∂L/∂b are
-    added to what is given.
+    """L = Σ −log softmax(y·Wᵀ + b)[target] and ∂L/∂y, computed in the precision of y.
 
-    With p = softmax(y·Wᵀ + b) − onehot(target): ∂/∂y = p·W, ∂/∂W = pᵀ·y, ∂/∂b = Σ p.
+    Adds ∂L/∂W to `d_weight` and ∂L/∂b to `d_bias`. With p = softmax(y·Wᵀ + b) − onehot(target):
+    ∂L/∂y = p·W, ∂L/∂W = pᵀ·y, ∂L/∂b = Σ p.
     """
     w, b = weight.to(y.dtype), bias.to(y.dtype)
     total, d_y = bias.new_zeros(()), torch.empty_like(y)
-    rows = max(ENTRIES_AT_ONCE // len(bias), 1)
+    rows = max(LOGITS_PER_CHUNK // len(bias), 1)
     for start in range(0, len(y), rows):
         chunk = slice(start, start + rows)
         p = torch.softmax(torch.addmm(b, y[chunk], w.T), dim=1)
         of_target = torch.arange(len(p), device=p.device), targets[chunk]
-        total -= p[of_target].to(bias.dtype).clamp_min(TINY).log().sum()
+        total -= p[of_target].to(bias.dtype).clamp_min(MIN_PROBABILITY).log().sum()
         p[of_target] -= 1
         torch.mm(p, w, out=d_y[chunk])
         d_weight += p.T @ y[chunk]

@@ -1,8 +1,9 @@
-"""How a cell runs over a whole sequence in torch, three ways that give the same.
+"""Three ways to run a cell over a sequence in torch, with equal results.
 
-Torch's own kernels, for the cells that have one; the cell's equations with a backward pass that
-leaves the gradients of the recurrent matrices to one product at the end; and the equations with
-plain autograd, the reference.
+- `unroll`: the cell's equations with autograd. This is the reference.
+- `fast_unroll`: the cell's equations with a faster backward pass, which computes the gradient of
+  each recurrent matrix in one product over all steps.
+- `FUSED`: the torch kernels (oneDNN on a CPU, cuDNN on a GPU), for the cells that have one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LayerState = tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
 
 
-# --- torch's own kernels over a whole sequence: oneDNN's on a CPU, cuDNN's on a GPU ---
+# --- torch kernels ---
 
 
 def _lstm(p: Weights, x: Tensor, state: LayerState, train: bool) -> tuple[Tensor, LayerState]:
@@ -55,11 +56,17 @@ FUSED: dict[str, Callable[..., tuple[Tensor, LayerState]]] = {
 }
 
 
-# --- the equations, step by step ---
+# --- the equations ---
 
 
 def unroll(cell: Cell, p: Parameters, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-    """The cell's equations, one step after another: x (T, B, G·H) -> y (T, B, H), state after."""
+    """Runs the cell's step T times.
+
+    x:      (T, B, G·H), the input part of the gates
+    state:  state before the first step, arrays (B, H)
+
+    Returns the outputs (T, B, H) and the last state.
+    """
     outputs = []
     for gates in x:
         state = cell.step(p, gates, state)
@@ -67,36 +74,42 @@ def unroll(cell: Cell, p: Parameters, x: Tensor, state: LayerState) -> tuple[Ten
     return torch.stack(outputs), state
 
 
-class _LateProduct(torch.autograd.Function):
-    """U h, whose backward pass makes the gradient of h, and leaves that of U for later."""
+class _DeferredProduct(torch.autograd.Function):
+    """U h, with a deferred gradient of U.
+
+    The backward pass returns the gradient of h. It appends (gradient of the product, h) to
+    `pairs`, from which `_DeferredParameters.gradients` computes the gradient of U.
+    """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, matrix: Tensor, seen: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(ctx: Any, h: Tensor, matrix: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         low = h.to(matrix.dtype)
-        ctx.h, ctx.matrix, ctx.seen = low, matrix, seen
+        ctx.h, ctx.matrix, ctx.pairs = low, matrix, pairs
         return (low @ matrix.T).to(h.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_product: Tensor) -> tuple[Tensor, None, None]:
         low = d_product.to(ctx.matrix.dtype)
-        ctx.seen.append((low, ctx.h))
+        ctx.pairs.append((low, ctx.h))
         return (low @ ctx.matrix).to(d_product.dtype), None, None
 
 
-class _LateParameters(Parameters):
-    """Parameters with late recurrent products, in the precision `low`, and torch's own norm."""
+class _DeferredParameters(Parameters):
+    """Parameters with `_DeferredProduct` in precision `dtype` and torch's layer normalisation."""
 
-    def __init__(self, cell: Cell, weights: Weights, mask: Tensor | None, low: torch.dtype) -> None:
-        self.low = low
-        self.seen: list[list[tuple[Tensor, Tensor]]] = []
+    def __init__(
+        self, cell: Cell, weights: Weights, mask: Tensor | None, dtype: torch.dtype
+    ) -> None:
+        self.dtype = dtype
+        self.pairs: list[list[tuple[Tensor, Tensor]]] = []
         super().__init__(cell, weights, mask)
 
     def product(self, matrix: Tensor) -> Callable[[Tensor], Tensor]:
-        low = matrix.detach().to(self.low)
-        seen: list[tuple[Tensor, Tensor]] = []
-        self.seen.append(seen)
-        return lambda h: _LateProduct.apply(self._read(h), low, seen)  # type: ignore[no-untyped-call]
+        low = matrix.detach().to(self.dtype)
+        pairs: list[tuple[Tensor, Tensor]] = []
+        self.pairs.append(pairs)
+        return lambda h: _DeferredProduct.apply(self._masked(h), low, pairs)  # type: ignore[no-untyped-call]
 
     def normalised(self, a: Tensor, gates: int, gain: Tensor, bias: Tensor | None) -> Tensor:
         if gates == 1:
@@ -106,21 +119,20 @@ class _LateParameters(Parameters):
         return y * gain if bias is None else torch.addcmul(bias, y, gain)
 
     def gradients(self) -> list[Tensor]:
-        """Of each recurrent matrix: Σ over steps of (gradient of the product)ᵀ·h, one product."""
-        found = []
-        for seen in self.seen:
-            d_products, read = (torch.cat(parts) for parts in zip(*seen, strict=True))
-            found.append(d_products.T @ read)
-            seen.clear()
-        return found
+        """∂L/∂U = Σ_t (∂L/∂(U h_t))ᵀ h_t of each recurrent matrix, as one product over all t."""
+        gradients = []
+        for pairs in self.pairs:
+            d_products, states = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+            gradients.append(d_products.T @ states)
+            pairs.clear()
+        return gradients
 
 
-class _Recurrence(torch.autograd.Function):
-    """`unroll` with a faster backward pass.
+class _FastUnroll(torch.autograd.Function):
+    """`unroll` with deferred gradients of the recurrent matrices.
 
-    Autograd carries only the gradients of the state and the gates from step to step; those of the
-    recurrent matrices, which it would make and add up at every step, are one product over all
-    steps afterwards.
+    Plain autograd computes and adds a gradient of each recurrent matrix at every step. Here
+    autograd propagates only the gradients of the state, the gates and the vectors.
     """
 
     @staticmethod
@@ -129,43 +141,50 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, *rest = (t.detach().requires_grad_() for t in tensors)
         state, weights = tuple(rest[: len(cell.state)]), rest[len(cell.state) :]
-        low = x.dtype  # of the gates: lower than the state's under autocast
+        dtype = x.dtype  # under autocast lower than the dtype of the state
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            p = _LateParameters(cell, dict(zip(names, weights, strict=True)), mask, low)
-            y, after = unroll(cell, p, x, state)
-        ctx.p, ctx.outputs = p, (y, *after)
+            p = _DeferredParameters(cell, dict(zip(names, weights, strict=True)), mask, dtype)
+            y, last = unroll(cell, p, x, state)
+        ctx.p, ctx.outputs = p, (y, *last)
         matrices = [name for name, _ in cell.matrices]
         ctx.matrices = [k for k, name in enumerate(names, 1 + len(state)) if name in matrices]
         ctx.leaves = [x, *rest]
-        return y.detach(), *(s.detach() for s in after)
+        return y.detach(), *(s.detach() for s in last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        others = [k for k in range(len(ctx.leaves)) if k not in ctx.matrices]
-        wanted = [ctx.leaves[k] for k in others]
-        found: list[Tensor | None] = [None] * len(ctx.leaves)
-        direct = torch.autograd.grad(
-            ctx.outputs, wanted, d_outputs, retain_graph=True, allow_unused=True
+        direct = [k for k in range(len(ctx.leaves)) if k not in ctx.matrices]
+        gradients: list[Tensor | None] = [None] * len(ctx.leaves)
+        by_autograd = torch.autograd.grad(
+            ctx.outputs,
+            [ctx.leaves[k] for k in direct],
+            d_outputs,
+            retain_graph=True,
+            allow_unused=True,
         )
-        for k, gradient in zip(others, direct, strict=True):
-            found[k] = gradient
+        for k, gradient in zip(direct, by_autograd, strict=True):
+            gradients[k] = gradient
         for k, gradient in zip(ctx.matrices, ctx.p.gradients(), strict=True):
-            found[k] = gradient.to(ctx.leaves[k].dtype)
-        return None, None, None, *found
+            gradients[k] = gradient.to(ctx.leaves[k].dtype)
+        return None, None, None, *gradients
 
 
 def fast_unroll(
     cell: Cell, weights: Weights, gates: Tensor, state: LayerState, mask: Tensor | None
 ) -> tuple[Tensor, LayerState]:
-    """`unroll`, with the faster backward pass where gradients are asked for.
+    """`unroll` with a faster backward pass; without one if gradients are disabled.
 
-    gates:  (T, B, G·H), the input's share of them
-    mask:   (B, H), of dropout of the state that the recurrent products read
+    weights:  tensors under the names of `Cell.shapes`
+    gates:    (T, B, G·H), the input part of the gates
+    state:    state before the first step, tensors (B, H)
+    mask:     dropout mask (B, H) of the hidden state, see `Parameters`
+
+    Returns the outputs (T, B, H) and the last state.
     """
     if not torch.is_grad_enabled():
-        return unroll(cell, _LateParameters(cell, weights, mask, gates.dtype), gates, state)
+        return unroll(cell, _DeferredParameters(cell, weights, mask, gates.dtype), gates, state)
     names = tuple(name for name in weights if name != "W")
     tensors = [weights[name] for name in names]
-    y, *after = _Recurrence.apply(cell, names, mask, gates, *state, *tensors)  # type: ignore[no-untyped-call]
-    return y, tuple(after)
+    y, *last = _FastUnroll.apply(cell, names, mask, gates, *state, *tensors)  # type: ignore[no-untyped-call]
+    return y, tuple(last)
