@@ -47,7 +47,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_commands_succeed(folder: Path) -> None:
     assert len(commands()) > 15
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),  # this checkout, wherever charlm is installed from
+    }
     for command in commands():
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", shortened(command)],

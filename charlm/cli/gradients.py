@@ -105,7 +105,7 @@ def _read_text(model: LanguageModel, text: str, encoding: str) -> str:
     except OSError:  # too long for a file name
         return text
     if path.is_dir():
-        raise InputError(f"{text} is a folder; give a text or its file after the models")
+        raise InputError(f"{text} is a folder; give a text, or its file, after the models")
     from charlm.corpus.reading import Corpus
 
     return "".join(Corpus([path], model.card.unit, text_encoding(model, encoding)).blocks())
