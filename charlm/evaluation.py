@@ -129,8 +129,8 @@ def evaluate_text(
     """
     if reset_lines and options.extra:
         raise OptionError(
-            f"`{options.extra}`: needs a running text, and here every line is evaluated by "
-            "itself; leave the option out"
+            f"`{options.extra}`: needs a running text. Here every line is read by itself, for "
+            "`reset_lines` or because the model was trained with `lines`; leave the option out"
         )
     ids, chars, size = _encode(tokenizer, blocks)
     # Dynamic evaluation predicts with torch, so the state must be torch's too.

@@ -27,6 +27,15 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Text:
+    """A corpus that can be used, and how it is split."""
+
+    corpus: Corpus
+    stats: CorpusStats
+    parts: Split
+
+
+@dataclass(frozen=True)
 class CorpusInfo:
     """What is known about an encoded corpus.
 
@@ -59,7 +68,24 @@ def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
     return Corpus(paths, options.unit, RAW if raw else options.encoding)
 
 
-def advice(stats: CorpusStats, options: TrainOptions) -> Iterator[str]:
+def read_text(
+    paths: Sequence[str | Path],
+    options: TrainOptions,
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> Text:
+    """Read a corpus once, and split it. Raises InputError for a text that cannot be used.
+
+    note, warn:  called with notes and warnings about the text
+    """
+    corpus = open_corpus(paths, options)
+    stats = corpus.stats()
+    for advice in _advice(stats, options):
+        note(advice)
+    return Text(corpus, stats, _split(corpus, stats, options, warn))
+
+
+def _advice(stats: CorpusStats, options: TrainOptions) -> Iterator[str]:
     """Notes on options that do not seem to suit the text."""
     if stats.looks_hard_wrapped:
         yield (
@@ -73,7 +99,7 @@ def advice(stats: CorpusStats, options: TrainOptions) -> Iterator[str]:
         )
 
 
-def split(
+def _split(
     corpus: Corpus, stats: CorpusStats, options: TrainOptions, warn: Callable[[str], None]
 ) -> Split:
     """The training and the validation part. A text that is too small is used whole for both."""
@@ -84,14 +110,12 @@ def split(
     return Split(training, validation, held_out=True)
 
 
-def encode(
-    parts: Split, tokenizer: Tokenizer, folder: Path, corpus: Corpus, stats: CorpusStats
-) -> Data:
-    """Encode both parts into files in the folder."""
+def encode(text: Text, tokenizer: Tokenizer, folder: Path) -> Data:
+    """Encode both parts of a text into files in the folder."""
+    parts, stats, counter = text.parts, text.stats, _Counter()
     training = encode_to_file(parts.training(), tokenizer, folder / "train")
-    counter = _Counter()
     validation = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
-    info = CorpusInfo(corpus.name, stats.sha256, stats.chars, counter.chars, parts.held_out)
+    info = CorpusInfo(text.corpus.name, stats.sha256, stats.chars, counter.chars, parts.held_out)
     return Data(tokenizer, training, validation, info)
 
 

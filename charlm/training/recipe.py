@@ -80,6 +80,14 @@ USEFUL = 0.85  # of a budget in minutes; the rest is start, evaluation and finis
 STEP_SECONDS = 2.5e-3  # of a step beside its matrix products: most of a small network's step
 
 
+def _minutes(options: TrainOptions, chars: int) -> float | None:
+    """The budget in minutes, longer for a longer text; None if there is another budget."""
+    if options.minutes or options.epochs or options.steps:
+        return options.minutes
+    least, typical, most = DEFAULT_MINUTES
+    return round(min(max(typical * (chars / 1e6) ** 0.5, least), most), 1)
+
+
 def choose(
     options: TrainOptions,
     *,
@@ -99,12 +107,9 @@ def choose(
     chars:     size of the corpus in characters
     rate:      speed of training on this machine, FLOP/s
     """
-    train_tokens, split = int(counts.sum()), split_softmax(counts)
-    rows = softmax_rows(counts, split)
-    minutes = options.minutes
-    if not (minutes or options.epochs or options.steps):
-        least, typical, most = DEFAULT_MINUTES
-        minutes = round(min(max(typical * (chars / 1e6) ** 0.5, least), most), 1)
+    train_tokens, cutoffs = int(counts.sum()), split_softmax(counts)
+    rows = softmax_rows(counts, cutoffs)
+    minutes = _minutes(options, chars)
     batch, bptt = _shape(options, train_tokens)
 
     def tokens_within_budget(model: ModelConfig) -> float:
@@ -115,17 +120,12 @@ def choose(
             return options.epochs * train_tokens
         return (options.steps or 0) * batch * bptt
 
-    def of_size(hidden: int) -> ModelConfig:
-        model = network(options, len(counts), hidden, alphabet, width)
-        return dataclasses.replace(model, cutoffs=split)
-
-    if options.hidden:
-        model = of_size(options.hidden)
-    else:
-        models = [of_size(hidden) for hidden in HIDDEN_SIZES]
-        large = TOKENIZERS[options.level].large_vocabulary
-        fitting = [m for m in models if _fits(large, m, tokens_within_budget(m), train_tokens)]
-        model = fitting[-1] if fitting else models[0]
+    sizes = (options.hidden,) if options.hidden else HIDDEN_SIZES
+    networks = [network(options, len(counts), size, alphabet, width) for size in sizes]
+    models = [dataclasses.replace(model, cutoffs=cutoffs) for model in networks]
+    large = TOKENIZERS[options.level].large_vocabulary
+    fitting = [m for m in models if _fits(large, m, tokens_within_budget(m), train_tokens)]
+    model = fitting[-1] if fitting else models[0]
     tokens = int(tokens_within_budget(model))
     epochs, decay = tokens / train_tokens, options.weight_decay
     return Recipe(

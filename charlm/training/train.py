@@ -75,28 +75,24 @@ def _new(
     reporter: Reporter,
 ) -> Run:
     check_target(out, force)
-    corpus = data.open_corpus(paths, options)
-    stats = corpus.stats()
-    for note in data.advice(stats, options):
-        reporter.note(note)
-    _mention_unfinished(corpus, stats.sha256, reporter)
     device, width = choose_device(options.device), _width(options)
     check_network(options, width)
+    text = data.read_text(paths, options, reporter.note, reporter.warn)
+    _mention_unfinished(text, reporter)
     precision, rate = _choose_precision(options, device, reporter)
-    parts = data.split(corpus, stats, options, reporter.warn)
     tokenizer = train_tokenizer(
-        options.level, parts.training, options.vocab_size, options.split, options.normalize
+        options.level, text.parts.training, options.vocab_size, options.split, options.normalize
     )
-    folder = RunFolder.make(corpus.name, out, force)
+    folder = RunFolder.make(text.corpus.name, out, force)
     try:
-        encoded = data.encode(parts, tokenizer, folder.path, corpus, stats)
+        encoded = data.encode(text, tokenizer, folder.path)
         vectors = _start_vectors(options, encoded, reporter)
         recipe = choose(
             options,
             counts=encoded.training.counts(tokenizer.size),
             alphabet=Letters(tokenizer).size if options.characters else 0,
             width=width,
-            chars=stats.chars,
+            chars=text.stats.chars,
             rate=rate,
             device=str(device),
             precision=precision,
@@ -151,13 +147,13 @@ def _start_vectors(
     return vectors
 
 
-def _mention_unfinished(corpus: Corpus, sha256: str, reporter: Reporter) -> None:
-    for folder in runs_of(corpus.name):
+def _mention_unfinished(text: data.Text, reporter: Reporter) -> None:
+    for folder in runs_of(text.corpus.name):
         info = folder.info()
-        if info and not info.finished and info.corpus.sha256 == sha256:
+        if info and not info.finished and info.corpus.sha256 == text.stats.sha256:
             reporter.note(
                 f"note: {folder.path} is an unfinished run of this corpus; to continue it: "
-                f"{_command_to_resume(corpus.paths, folder)}"
+                f"{_command_to_resume(text.corpus.paths, folder)}"
             )
 
 
