@@ -150,12 +150,12 @@ def train(
     from charlm.training.reporter import Reporter
     from charlm.training.train import train_run
 
-    given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+    user_options = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task is not None:
-        given["task"] = task
+        user_options["task"] = task
     folder = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
-        given,
+        user_options,
         out=None if out is None else Path(out),
         resume=resume,
         force=force,

@@ -46,7 +46,7 @@ class EvaluateOptions:
     cache_flatness: float | None = option(
         None,
         "How similar the states must be: the cache's θ.",
-        Range(0, below=True),
+        Range(0, exclude_high=True),
         panel=EXTRA,
         metavar="θ",
         auto=f"{CACHE_FLATNESS:g}",
@@ -54,7 +54,7 @@ class EvaluateOptions:
     cache_weight: float | None = option(
         None,
         "Weight of the cache in the prediction.",
-        Range(0, 1, below=True),
+        Range(0, 1, exclude_high=True),
         panel=EXTRA,
         metavar="λ",
         auto=f"{CACHE_WEIGHT:g}",
@@ -67,7 +67,7 @@ class EvaluateOptions:
     adapt_rate: float | None = option(
         None,
         "Learning rate of dynamic evaluation.",
-        Range(0, 1, above=True, below=True),
+        Range(0, 1, exclude_low=True, exclude_high=True),
         panel=EXTRA,
         metavar="η",
         auto=f"{ADAPT_RATE:g}",

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class Range:
     """The numbers from `low` to `high`.
 
-    above, below:  whether `low`, and whether `high`, is itself excluded
+    exclude_low, exclude_high:  whether `low`, and whether `high`, is itself outside
 
-    >>> str(Range(0, 1, above=True))
+    >>> str(Range(0, 1, exclude_low=True))
     'above 0, at most 1'
     """
 
     low: float
     high: float = math.inf
-    above: bool = False
-    below: bool = False
+    exclude_low: bool = False
+    exclude_high: bool = False
 
     def check(self, name: str, value: float) -> None:
         """Raise OptionError if the value is outside."""
-        high_enough = value > self.low if self.above else value >= self.low
-        low_enough = value < self.high if self.below else value <= self.high
+        high_enough = value > self.low if self.exclude_low else value >= self.low
+        low_enough = value < self.high if self.exclude_high else value <= self.high
         if not (high_enough and low_enough):
             shown = f"{value:g}" if isinstance(value, float) else value
             raise OptionError(f"`{name}={shown}`: must be {self}")
@@ -46,12 +46,12 @@ class Range:
     def __str__(self) -> str:
         low, high = (_number(edge) for edge in (self.low, self.high))
         if self.high == math.inf:
-            return f"more than {low}" if self.above else f"{low} or more"
-        if self.above and self.below:
+            return f"more than {low}" if self.exclude_low else f"{low} or more"
+        if self.exclude_low and self.exclude_high:
             return f"between {low} and {high}"
-        if self.above:
+        if self.exclude_low:
             return f"above {low}, at most {high}"
-        return f"{low} or more, and below {high}" if self.below else f"from {low} to {high}"
+        return f"{low} or more, and below {high}" if self.exclude_high else f"from {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def check_options(options: DataclassInstance) -> None:
             about.limits.check(field.name, value)
 
 
-SEED = Range(0, 2**63, below=True)
+SEED = Range(0, 2**63, exclude_high=True)
 
 
 def _number(value: float) -> str:

@@ -43,7 +43,7 @@ class SampleOptions:
         DEFAULT_TEMPERATURE,
         "Divides the logits: below 1 safer, above 1 wilder; 0 always takes the most probable "
         "token.",
-        Range(0, below=True),
+        Range(0, exclude_high=True),
         short="-t",
         metavar="T",
     )
@@ -53,13 +53,13 @@ class SampleOptions:
     top_p: float | None = option(
         None,
         "Draw from the most probable tokens that together have probability P.",
-        Range(0, 1, above=True),
+        Range(0, 1, exclude_low=True),
         metavar="P",
     )
     min_p: float | None = option(
         None,
         "Draw from tokens at least P times as probable as the most probable one.",
-        Range(0, 1, above=True),
+        Range(0, 1, exclude_low=True),
         metavar="P",
     )
     seed: int | None = option(

@@ -76,8 +76,8 @@ def test_a_command_has_every_option_of_its_dataclass_with_its_help(command: str)
 
 def out_of_range(limits: Range) -> list[float]:
     values = [limits.low - 1, float("nan")]
-    values += [limits.low] if limits.above else []
-    values += [limits.high] if limits.below else []
+    values += [limits.low] if limits.exclude_low else []
+    values += [limits.high] if limits.exclude_high else []
     return values + ([limits.high + 1] if limits.high < 2**64 else [])
 
 
@@ -102,10 +102,10 @@ def test_every_limit_is_checked_and_the_error_names_the_argument(kind: type) -> 
     ("limits", "inside", "words"),
     [
         (Range(1), [1, 2], "1 or more"),
-        (Range(0, above=True), [0.1], "more than 0"),
-        (Range(0, 1, above=True), [0.1, 1], "above 0, at most 1"),
-        (Range(0, 1, below=True), [0, 0.9], "0 or more, and below 1"),
-        (Range(0, 1, above=True, below=True), [0.5], "between 0 and 1"),
+        (Range(0, exclude_low=True), [0.1], "more than 0"),
+        (Range(0, 1, exclude_low=True), [0.1, 1], "above 0, at most 1"),
+        (Range(0, 1, exclude_high=True), [0, 0.9], "0 or more, and below 1"),
+        (Range(0, 1, exclude_low=True, exclude_high=True), [0.5], "between 0 and 1"),
         (Range(-1, 2.5), [-1, 2.5], "from -1 to 2.5"),
     ],
 )

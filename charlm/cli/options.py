@@ -62,11 +62,11 @@ def with_options(kind: type[DataclassInstance]) -> Callable[[Callable[..., None]
 
         @functools.wraps(command)
         def run(ctx: typer.Context, **values: Any) -> None:
-            def given(name: str) -> bool:
+            def is_given(name: str) -> bool:
                 source = ctx.get_parameter_source(name)
                 return source is not None and source.name != "DEFAULT"
 
-            chosen = {n: v for n, v in values.items() if n not in fields or given(n)}
+            chosen = {n: v for n, v in values.items() if n not in fields or is_given(n)}
             command(**chosen)
 
         ctx = Parameter("ctx", Parameter.KEYWORD_ONLY, annotation=typer.Context)

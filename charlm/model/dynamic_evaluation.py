@@ -53,13 +53,13 @@ class DynamicEvaluation:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], States]:
         """A `likelihood.Predict`: predict the targets (B, T), then take a step."""
         device = self.network.device
-        x, wanted = (
+        x, target_ids = (
             torch.from_numpy(ids.T.astype(np.int64)).to(device) for ids in (inputs, targets)
         )
         y, state = self.network.encoder(x, state)
         outputs = y.detach().transpose(0, 1).cpu().numpy()
         logprobs = self.network.logprobs(outputs, targets)
-        self.network.loss(y, wanted).backward()  # type: ignore[no-untyped-call]
+        self.network.loss(y, target_ids).backward()  # type: ignore[no-untyped-call]
         self._step()
         return outputs, logprobs, [tuple(s.detach() for s in layer) for layer in state]
 

@@ -12,7 +12,7 @@ from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import TASKS
 from charlm.tokenizer import TOKENIZERS
 
-POSITIVE, PROBABILITY = Range(0, above=True), Range(0, 0.9)
+POSITIVE, PROBABILITY = Range(0, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
 BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
 LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
@@ -71,7 +71,7 @@ class TrainOptions:
     valid_fraction: float = option(
         0.1,
         "Fraction held out for validation when `valid` is absent.",
-        Range(0, 1, above=True, below=True),
+        Range(0, 1, exclude_low=True, exclude_high=True),
         panel=TEXT,
     )
 

@@ -33,7 +33,7 @@ MAY_CHANGE = (*BUDGETS, "threads")
 
 def train_run(
     paths: Sequence[str | Path],
-    given: Mapping[str, Any],
+    user_options: Mapping[str, Any],
     *,
     out: Path | None,
     resume: bool,
@@ -43,14 +43,14 @@ def train_run(
 ) -> Path:
     """Train as `charlm.train` describes, which explains the arguments. Returns the run folder.
 
-    given:  the options of `TrainOptions` that the user gave
+    user_options:  the options of `TrainOptions` that the user gave
     """
-    options = TrainOptions(**given)
+    options = TrainOptions(**user_options)
     if force and (resume or out is None):
         raise OptionError("`force`: goes with `out`, and without `resume`")
     with StopSignals() as signals, cpu_for_training(options.threads):
         if resume:
-            run = _resumed(paths, given, out)
+            run = _resumed(paths, user_options, out)
         else:
             run = _new(paths, options, out, force, reporter)
         reporter.note(f"{run.folder.name}: {run.recipe.described()}")
@@ -161,7 +161,7 @@ def _command_to_resume(paths: Sequence[str | Path], folder: RunFolder) -> str:
     return shlex.join(["charlm", "train", *map(str, paths), "--out", str(folder.path), "--resume"])
 
 
-def _resumed(paths: Sequence[str | Path], given: Mapping[str, Any], out: Path | None) -> Run:
+def _resumed(paths: Sequence[str | Path], user_options: Mapping[str, Any], out: Path | None) -> Run:
     folder = RunFolder(out) if out else _find_run(paths)
     checkpoint = folder.load_checkpoint()
     info = checkpoint.run
@@ -170,8 +170,8 @@ def _resumed(paths: Sequence[str | Path], given: Mapping[str, Any], out: Path | 
             f"{folder.path} was trained on another text than {', '.join(map(str, paths))}; "
             "name that one, or train anew without `resume`"
         )
-    _check_unchanged(given, info.options)
-    recipe = _with_budget(info, given)
+    _check_unchanged(user_options, info.options)
+    recipe = _with_budget(info, user_options)
     choose_device(recipe.device)
     return Run.resumed(folder, checkpoint, recipe)
 
@@ -179,8 +179,8 @@ def _resumed(paths: Sequence[str | Path], given: Mapping[str, Any], out: Path | 
 def _find_run(paths: Sequence[str | Path]) -> RunFolder:
     """The newest run of this corpus, an unfinished one first."""
     name = Corpus(paths).name
-    found = [(folder, info) for folder in runs_of(name) if (info := folder.info())]
-    for folder, info in sorted(found, key=lambda pair: pair[1].finished):
+    candidates = [(folder, info) for folder in runs_of(name) if (info := folder.info())]
+    for folder, info in sorted(candidates, key=lambda pair: pair[1].finished):
         if _is_of(info, paths):
             return folder
     raise ModelError(
@@ -194,9 +194,9 @@ def _is_of(info: RunInfo, paths: Sequence[str | Path]) -> bool:
     return data.open_corpus(paths, info.options).stats().sha256 == info.corpus.sha256
 
 
-def _check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
+def _check_unchanged(user_options: Mapping[str, Any], earlier: TrainOptions) -> None:
     """Raise OptionError for an option that differs from the run's own."""
-    for name, value in given.items():
+    for name, value in user_options.items():
         before = getattr(earlier, name)
         if name not in MAY_CHANGE and value != before:
             raise OptionError(
@@ -205,11 +205,11 @@ def _check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
             )
 
 
-def _with_budget(info: RunInfo, given: Mapping[str, Any]) -> Recipe:
+def _with_budget(info: RunInfo, user_options: Mapping[str, Any]) -> Recipe:
     """The run's recipe, with a larger budget if one is given."""
     recipe = info.recipe
     for name in BUDGETS:
-        budget, before = given.get(name), getattr(info.recipe, name)
+        budget, before = user_options.get(name), getattr(info.recipe, name)
         if budget is None:
             continue
         if before is None or budget < before:
