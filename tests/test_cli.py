@@ -201,6 +201,10 @@ def test_help_score_sample_and_fill_load_no_heavy_package(path: Path) -> None:
             "--cell mamba: choose lstm, gru, gru-simple or rnn",
         ),
         (["train", "fine.txt", "--minutes", "0"], "--minutes 0: must be more than 0"),
+        (
+            ["train", "fine.txt", "--bidirectional", "--task", "lm"],
+            "--bidirectional and --task lm: give only one of them",
+        ),
         (["train", "fine.txt", "--out", "here"], "here exists; add --force"),
         (["train", "fine.txt", "--resume"], "no run of fine to resume"),
         (["train", "fine.txt", "--valid", "gone.txt"], "gone.txt: no such file"),

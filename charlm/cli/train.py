@@ -12,6 +12,7 @@ import typer
 from charlm.cli.common import STARTED, note
 from charlm.cli.options import as_flags, with_options
 from charlm.cli.records import printable, write
+from charlm.errors import OptionError
 from charlm.training.options import TEXT, TrainOptions
 
 RUN = "Run folder"
@@ -61,8 +62,8 @@ def train(
     from charlm.api import train as train_model
     from charlm.training.reporter import Reporter
 
-    if bidirectional:
-        options["task"] = "fill"
+    if bidirectional and options.setdefault("task", "fill") != "fill":
+        raise OptionError(f"`bidirectional` and `task={options['task']}`: give only one of them")
     reporter = Reporter(quiet, as_flags)
     model = train_model(
         corpus, out=out, resume=resume, force=force, started=STARTED, reporter=reporter, **options
