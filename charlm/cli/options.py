@@ -1,8 +1,7 @@
 """From the options of the library to those of the command line.
 
 `with_options` gives a command the options of a dataclass, `as_flags` rewrites messages, and
-`LazyGroup` and
-`GroupedCommand` print help in groups.
+`LazyGroup` and `GroupedCommand` print help in groups.
 """
 
 from __future__ import annotations
