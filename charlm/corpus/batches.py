@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,21 @@ class Cursor:
     epoch: int = 0
     step: int = 0
     positions: list[int] | None = None
+
+
+class BatchShape(NamedTuple):
+    """How a token file is cut into batches.
+
+    batch:   columns B: streams, or lines
+    length:  tokens T of a chunk; batches of lines have about B·T tokens
+    lines:   the lines are independent, and are shuffled each epoch
+    seed:    of all random numbers
+    """
+
+    batch: int
+    length: int
+    lines: bool
+    seed: int
 
 
 class Batch(Protocol):

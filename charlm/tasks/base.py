@@ -20,7 +20,7 @@ from charlm.tokenizer.letters import Letters
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from charlm.corpus.batches import Batches
+    from charlm.corpus.batches import Batches, BatchShape
     from charlm.corpus.encoding import TokenFile
     from charlm.model.layers import States
     from charlm.model.network import Network
@@ -43,17 +43,8 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def batches(
-        self,
-        tokens: TokenFile,
-        tokenizer: Tokenizer,
-        *,
-        batch: int,
-        bptt: int,
-        lines: bool,
-        seed: int,
-    ) -> Batches:
-        """The training examples, in batches of about batch × bptt tokens."""
+    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> Batches:
+        """The training examples, in batches."""
 
     @abstractmethod
     def loss(self, network: Network, batch: Any, state: States) -> tuple[Tensor, States]:

@@ -22,6 +22,7 @@ from charlm.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from charlm.corpus.batches import BatchShape
     from charlm.corpus.encoding import TokenFile
     from charlm.corpus.lines import LineBatch, LineBatches
     from charlm.keywords import FillKeywords
@@ -85,20 +86,17 @@ class FillTask(Task):
     def network_parts(self) -> Mapping[str, Any]:
         return {"bidirectional": True, "feedforward": 1}
 
-    def batches(
-        self,
-        tokens: TokenFile,
-        tokenizer: Tokenizer,
-        *,
-        batch: int,
-        bptt: int,
-        lines: bool,
-        seed: int,
-    ) -> LineBatches:
+    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> LineBatches:
         from charlm.corpus.lines import LineBatches
 
-        unknowns = tokenizer.has_unknown
-        return LineBatches(tokens, tokenizer.size, batch, bptt, seed=seed, unknowns=unknowns)
+        return LineBatches(
+            tokens,
+            tokenizer.size,
+            shape.batch,
+            shape.length,
+            seed=shape.seed,
+            unknowns=tokenizer.has_unknown,
+        )
 
     def loss(self, network: Network, batch: LineBatch, state: States) -> tuple[Tensor, States]:
         """Every line starts from the zero state; see `Task.loss`.

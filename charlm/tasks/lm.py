@@ -32,6 +32,7 @@ from charlm.tokenizer import UNK, Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from charlm.corpus.batches import BatchShape
     from charlm.corpus.encoding import TokenFile
     from charlm.corpus.streams import StreamBatch, StreamBatches
     from charlm.keywords import EvaluateKeywords, FillKeywords, SampleKeywords, ScoreKeywords
@@ -217,21 +218,17 @@ class LanguageModelTask(Task):
     name = "lm"
     model = LanguageModel
 
-    def batches(
-        self,
-        tokens: TokenFile,
-        tokenizer: Tokenizer,
-        *,
-        batch: int,
-        bptt: int,
-        lines: bool,
-        seed: int,
-    ) -> StreamBatches:
+    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> StreamBatches:
         from charlm.corpus.streams import StreamBatches
 
-        unknowns = tokenizer.has_unknown
         return StreamBatches(
-            tokens, tokenizer.size, batch, bptt, lines=lines, seed=seed, unknowns=unknowns
+            tokens,
+            tokenizer.size,
+            shape.batch,
+            shape.length,
+            lines=shape.lines,
+            seed=shape.seed,
+            unknowns=tokenizer.has_unknown,
         )
 
     def loss(self, network: Network, batch: StreamBatch, state: States) -> tuple[Tensor, States]:

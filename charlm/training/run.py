@@ -8,6 +8,7 @@ import time
 import torch
 
 from charlm import __version__
+from charlm.corpus.batches import BatchShape
 from charlm.model.file import Card, ModelFile
 from charlm.model.network import Network
 from charlm.tasks import load_task
@@ -67,14 +68,8 @@ class Run:
         self.validation = task.validation(
             data.validation.ids, data.validation.bounds, lines=recipe.lines
         ).first(validated)
-        batches = task.batches(
-            data.training,
-            data.tokenizer,
-            batch=recipe.batch,
-            bptt=recipe.bptt,
-            lines=recipe.lines,
-            seed=recipe.seed,
-        )
+        shape = BatchShape(recipe.batch, recipe.bptt, recipe.lines, recipe.seed)
+        batches = task.batches(data.training, data.tokenizer, shape)
         frozen = torch.from_numpy(vectors.ids) if vectors and options.freeze_embeddings else None
         self.trainer = Trainer(
             task, recipe, network.move_to(self.device), batches, self.validation, frozen
