@@ -17,6 +17,7 @@ import pytest
 
 from charlm.progress import ProgressLine, clock, show_progress, sparkline
 
+ERASE = "\x1b[2K"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -58,6 +59,7 @@ def test_training_shows_one_line_that_fits_the_terminal(
     assert states[-1].lstrip().startswith("100%") and " left " in states[-1]
     if columns >= 80:
         assert re.search(r"tokens/s train \d\.\d{3} valid \d\.\d{3} [▁▂▃▄▅▆▇█]+$", states[-1])
+    assert ERASE not in output[output.rindex("100%") :]  # the last state stays
     live = output[: output.rindex("100%")]
     live = live[live.index(" 0%") if " 0%" in live else live.index("% ") :]
     assert "\n" not in live  # every state replaces the one before
@@ -94,6 +96,7 @@ def test_evaluation_shows_the_time_left_and_removes_the_line(corpus: Path, tmp_p
     run_on_terminal(80, tmp_path, "train", str(corpus), *options)
     output = run_on_terminal(80, tmp_path, "evaluate", "long.txt", "--model", "run", "--cache", "9")
     assert re.search(r"\d+% .*\d:\d\d left", CONTROL.sub("", output))
+    assert ERASE in output[output.rindex("left") :]
     assert "perplexity" in output.splitlines()[-2]
 
 
