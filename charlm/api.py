@@ -26,7 +26,11 @@ M = TypeVar("M", bound=TrainedModel)
 
 @overload
 def load(
-    model: str | Path | None = ..., *, backend: str | Backend = ..., device: str = ...
+    model: str | Path | None = ...,
+    *,
+    backend: str | Backend = ...,
+    device: str = ...,
+    threads: int | None = ...,
 ) -> TrainedModel: ...
 
 
@@ -37,6 +41,7 @@ def load(
     kind: type[M],
     backend: str | Backend = ...,
     device: str = ...,
+    threads: int | None = ...,
 ) -> M: ...
 
 
@@ -46,6 +51,7 @@ def load(
     kind: type[TrainedModel] = TrainedModel,
     backend: str | Backend = "auto",
     device: str = "auto",
+    threads: int | None = None,
 ) -> TrainedModel:
     """Load a model: a `LanguageModel` or a `FillModel`, as it was trained.
 
@@ -54,13 +60,14 @@ def load(
     kind:     the class that the model must be
     backend:  "numpy", "torch", or "auto" for the faster one; or a `charlm.model.backend.Backend`
     device:   where torch computes: "cpu", "cuda", "mps", or "auto" for the best of this machine
+    threads:  of torch on the CPU; None for torch's own choice
 
     Raises ModelError if there is no model, if the file is damaged or foreign, or if it is a model
-    of another kind, and OptionError for a device that this machine does not have.
+    of another kind, and OptionError for a device or cores that this machine does not have.
     """
     path = find_model(model)
     file = ModelFile.load(path)
-    loaded = load_task(file.task).model(file, path, backend=backend, device=device)
+    loaded = load_task(file.task).model(file, path, backend=backend, device=device, threads=threads)
     if not isinstance(loaded, kind):
         raise ModelError(
             f"{path} was trained with `task={file.task}`: it {loaded.purpose}; for the rest train "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +17,11 @@ from charlm.errors import OptionError
 from charlm.files import replacing
 from charlm.model.backend import ChooseBackend
 from charlm.model.sequences import token_states
+from charlm.scores import in_groups
 from charlm.tokenizer import Tokenizer
 
-LINES_AT_ONCE = 1024
+LINES_AT_ONCE, CHARS_AT_ONCE = 1024, 1 << 16
+Arrays = Mapping[str, NDArray[Any]]
 
 
 class LineVectors(NamedTuple):
@@ -36,8 +41,7 @@ def embed_lines(
     backends: ChooseBackend, tokenizer: Tokenizer, lines: Iterable[str]
 ) -> Iterator[LineVectors]:
     """The vectors of each line, in input order. Each line is read by itself."""
-    remaining = iter(lines)
-    while batch := list(islice(remaining, LINES_AT_ONCE)):
+    for batch in in_groups(lines, LINES_AT_ONCE, CHARS_AT_ONCE):
         encoded = [tokenizer.encode(line) for line in batch]
         backend = backends(sum(len(ids) for ids, _ in encoded))
         states = token_states(backend, [ids for ids, _ in encoded])
@@ -46,8 +50,10 @@ def embed_lines(
             yield LineVectors(vectors.reshape(-1, features), ids, spans.reshape(-1, 2))
 
 
-def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
-    """The arrays of a file of token vectors, from lines and their vectors.
+def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
+    """The arrays of a file of token vectors, a part for each line.
+
+    lines:  the lines of a text and their vectors
 
     vectors:     (n, S) float32
     ids:         (n,) int64
@@ -55,44 +61,113 @@ def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[
     start, end:  (n,) int64, the characters [start, end) of each token in the whole text; each line
                  end counts as one character
     """
-    parts: dict[str, list[NDArray[Any]]] = {n: [] for n in ("vectors", "ids", "lines", "spans")}
     position = 0
     for number, (line, embedded) in enumerate(lines):
-        parts["vectors"].append(embedded.vectors)
-        parts["ids"].append(embedded.ids)
-        parts["lines"].append(np.full(len(embedded.ids), number))
-        parts["spans"].append(embedded.spans + position)
+        start, end = (embedded.spans + position).T
+        yield {
+            "vectors": embedded.vectors,
+            "ids": embedded.ids,
+            "lines": np.full(len(embedded.ids), number, np.int64),
+            "start": start,
+            "end": end,
+        }
         position += len(line) + 1
-    arrays = {name: np.concatenate(values) for name, values in parts.items()}
-    spans = arrays.pop("spans")
-    return arrays | {"start": spans[:, 0].copy(), "end": spans[:, 1].copy()}
 
 
-def line_arrays(lines: Iterable[tuple[str, LineVectors]]) -> dict[str, NDArray[Any]]:
-    """The arrays of a file of line vectors, from lines and the vectors of their tokens.
+def line_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
+    """The arrays of a file of line vectors, a part for each line.
 
     vectors:     (lines, S) float32, the mean over the tokens of each line; 0 for an empty line
     start, end:  (lines,) int64, the characters [start, end) of each line in the whole text
     """
-    means, spans, position = [], [], 0
+    position = 0
     for line, embedded in lines:
-        means.append(embedded.vectors.sum(axis=0) / max(len(embedded.vectors), 1))
-        spans.append((position, position + len(line)))
+        count = max(len(embedded.vectors), 1)
+        yield {
+            "vectors": embedded.vectors.sum(axis=0, dtype=np.float32)[None] / np.float32(count),
+            "start": np.array([position]),
+            "end": np.array([position + len(line)]),
+        }
         position += len(line) + 1
-    start, end = np.array(spans, np.int64).reshape(-1, 2).T
-    return {"vectors": np.stack(means), "start": start.copy(), "end": end.copy()}
 
 
-def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays to a .safetensors or .npz file."""
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
+def save(path: Path, parts: Iterable[Arrays]) -> int:
+    """Write arrays, given in parts, to a .safetensors or .npz file. Returns their length.
 
-        with replacing(path) as temporary:
-            save_file(dict(arrays), temporary)
-    else:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub declares a bool keyword
+    Each part has the same names; the arrays of a name are joined along their first axis. No more
+    than a part is in memory: the arrays are collected in temporary files beside the target.
+    """
+    with replacing(path) as temporary, ExitStack() as stack:
+        columns: dict[str, _Column] = {}
+        for part in parts:
+            for name, array in part.items():
+                if name not in columns:
+                    column = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
+                    columns[name] = _Column(column, array)
+                columns[name].add(array)
+        if path.suffix == ".safetensors":
+            _write_safetensors(temporary, columns)
+        else:
+            with temporary.open("wb") as file:
+                np.savez(file, **{n: c.mapped() for n, c in columns.items()})  # type: ignore[arg-type]
+        return next((column.length for column in columns.values()), 0)
+
+
+class _Column:
+    """An array that grows in a file.
+
+    like:  has its type, and its shape from the second axis on
+    """
+
+    def __init__(self, file: IO[bytes], like: NDArray[Any]) -> None:
+        self.file, self.length, self._like = file, 0, like[:0]
+
+    def add(self, array: NDArray[Any]) -> None:
+        self.file.write(np.ascontiguousarray(array).tobytes())
+        self.length += len(array)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length, *self._like.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._like.dtype
+
+    def mapped(self) -> NDArray[Any]:
+        """The whole array, on disk."""
+        self.file.flush()
+        if not self.length:
+            return self._like
+        return np.memmap(self.file, self.dtype, "r", shape=self.shape)
+
+
+SAFETENSORS_TYPES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
+
+
+def _write_safetensors(path: Path, columns: Mapping[str, _Column]) -> None:
+    """Write a .safetensors file. The library of this name holds all arrays in memory.
+
+    The file is the length of a header (8 bytes, little-endian), the header in JSON with the type,
+    the shape and the place of each array, and the arrays.
+    """
+    header: dict[str, Any] = {}
+    position = 0
+    for name, column in columns.items():
+        end = position + column.file.tell()
+        header[name] = {
+            "dtype": SAFETENSORS_TYPES[column.dtype.name],
+            "shape": list(column.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at multiples of 8
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for column in columns.values():
+            column.file.seek(0)
+            shutil.copyfileobj(column.file, file)
 
 
 def check_name(path: Path, *suffixes: str) -> None:

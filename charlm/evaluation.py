@@ -46,7 +46,7 @@ class EvaluateOptions:
     cache_flatness: float | None = option(
         None,
         "How similar the states must be: the cache's θ.",
-        Range(0, exclude_high=True),
+        Range(0),
         panel=EXTRA,
         metavar="θ",
         auto=f"{CACHE_FLATNESS:g}",

@@ -5,6 +5,7 @@ Written by docs/generate.py from the options; do not edit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -85,7 +86,7 @@ class SampleKeywords(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     seed: int | None
-    stop: str | None
+    stop: str | Sequence[str] | None
 
 
 class FillKeywords(TypedDict, total=False):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Range:
     """The numbers from `low` to `high`.
 
-    exclude_low, exclude_high:  whether `low`, and whether `high`, is itself outside
+    exclude_low, exclude_high:  whether `low`, and whether `high`, is itself outside; infinity is
+                                never a value
 
     >>> str(Range(0, 1, exclude_low=True))
     'above 0, at most 1'
@@ -36,12 +37,14 @@ class Range:
     exclude_high: bool = False
 
     def check(self, name: str, value: float) -> None:
-        """Raise OptionError if the value is outside."""
+        """Raise OptionError if the value is outside, or not finite."""
         high_enough = value > self.low if self.exclude_low else value >= self.low
-        low_enough = value < self.high if self.exclude_high else value <= self.high
+        below = self.exclude_high or self.high == math.inf
+        low_enough = value < self.high if below else value <= self.high
         if not (high_enough and low_enough):
             shown = f"{value:g}" if isinstance(value, float) else value
-            raise OptionError(f"`{name}={shown}`: must be {self}")
+            finite = "a finite number, " if value in (math.inf, -math.inf) else ""
+            raise OptionError(f"`{name}={shown}`: must be {finite}{self}")
 
     def __str__(self) -> str:
         low, high = (_number(edge) for edge in (self.low, self.high))

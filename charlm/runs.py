@@ -26,10 +26,12 @@ def find_model(name: str | Path | None = None) -> Path:
     if name is None:
         name = os.environ.get(VARIABLE) or _last_run()
     path = Path(name)
+    restore(path)
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
             raise ModelError(
-                f"{path}: no {MODEL_FILE} in this folder; train a model, or name another"
+                f"{path}: no {MODEL_FILE} in this folder; train a model, continue its training "
+                "with `resume`, or name another"
             )
         return path / MODEL_FILE
     if not path.is_file():
@@ -44,9 +46,21 @@ def remember(folder: Path) -> None:
         write_text(LAST, f"{folder}\n")
 
 
+def replaced(folder: Path) -> Path:
+    """Where a run folder is for the moment in which another one takes its place."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def restore(folder: Path) -> None:
+    """Give a run folder its name back, if the process that replaced it was killed meanwhile."""
+    if not folder.exists() and replaced(folder).is_dir():
+        replaced(folder).rename(folder)
+
+
 def _last_run() -> Path:
     if LAST.is_file():
         folder = Path(LAST.read_text(encoding="utf-8").strip())
+        restore(folder)
         if (folder / MODEL_FILE).is_file():
             return folder
     raise ModelError(

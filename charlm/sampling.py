@@ -19,7 +19,9 @@ from charlm.tokenizer import EOS, START, UNK, Decoder, Tokenizer, as_inputs
 DEFAULT_LENGTH = 500
 DEFAULT_TEMPERATURE = 0.8
 SAMPLES_AT_ONCE = 32  # side by side
-LONGEST_LINE = 10_000  # characters of a sample of a lines model that never ends its line
+# Characters of a sample of a lines model that never ends its line: times the longest line it has
+# seen, and where that is unknown.
+LONGEST_LINES, LONGEST_LINE = 2, 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class SampleOptions:
         DEFAULT_TEMPERATURE,
         "Divides the logits: below 1 safer, above 1 wilder; 0 always takes the most probable "
         "token.",
-        Range(0, exclude_high=True),
+        Range(0),
         short="-t",
         metavar="T",
     )
@@ -65,12 +67,19 @@ class SampleOptions:
     seed: int | None = option(
         None, "The same seed gives the same text.", SEED, metavar="N", auto="drawn and printed"
     )
-    stop: str | None = option(None, "End before the first occurrence of this text.", metavar="TEXT")
+    stop: str | Sequence[str] | None = option(
+        None, "End before the first occurrence of this text; may be repeated.", metavar="TEXT"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.stop == "":
+        if "" in self.stops:
             raise OptionError("`stop`: give the text to stop at")
+
+    @property
+    def stops(self) -> Sequence[str]:
+        """The texts to stop at."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 def seeded(options: SampleOptions) -> SampleOptions:
@@ -127,14 +136,20 @@ def generate(
     prime: str,
     options: SampleOptions,
     generators: Sequence[np.random.Generator],
+    *,
+    independent_lines: bool = False,
 ) -> list[Iterator[str]]:
     """Endless streams of text pieces after the prime, one for each generator. A line end is "\\n".
 
     The samples run side by side: when any stream needs a piece, one step of the network reads the
     weights once for all open streams. `<UNK>` is masked, and the other probabilities are
     renormalised.
+
+    independent_lines:  every line starts from the zero state
     """
     primed, decoder = tokenizer.prime(prime)
+    if independent_lines:
+        primed = primed[np.append(0, np.flatnonzero(primed == EOS) + 1)[-1] :]
     read = as_inputs(np.concatenate([[START], primed]))
     y, state = network.read(read[None], network.initial_state(1))
     count = len(generators)
@@ -144,6 +159,7 @@ def generate(
         [_Sample(generator, decoder.copy()) for generator in generators],
         np.repeat(network.logits(y[:, -1]), count, axis=0),
         [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
+        independent_lines,
     )
     return [samples.pieces(sample) for sample in samples.open]
 
@@ -174,6 +190,8 @@ class _Samples:
     open:    the samples whose streams are not closed
     logits:  (samples, V−1) of the next token; None until the last tokens are read
     state:   of the network, a row for each sample
+
+    independent_lines:  every line starts from the zero state
     """
 
     def __init__(
@@ -183,10 +201,12 @@ class _Samples:
         samples: list[_Sample],
         logits: Floats,
         state: list[State],
+        independent_lines: bool,
     ) -> None:
         self.network, self.options = network, options
         self.open, self.state = samples, state
         self.logits: Floats | None = logits
+        self.independent_lines = independent_lines
 
     def pieces(self, sample: _Sample) -> Iterator[str]:
         """The stream of one sample's pieces."""
@@ -201,6 +221,9 @@ class _Samples:
     def _step(self) -> None:
         if self.logits is None:
             ids = np.array([sample.last for sample in self.open])
+            if self.independent_lines and (ids == START).any():
+                inside = (ids != START)[:, None]
+                self.state = [tuple(s * inside for s in layer) for layer in self.state]
             self.logits, self.state = self.network.step(ids, self.state)
         for sample, logits in zip(self.open, self.logits, strict=True):
             sample.draw(logits, self.options)
@@ -214,18 +237,23 @@ class _Samples:
             self.logits = self.logits[kept]
 
 
-def limited(pieces: Iterator[str], options: SampleOptions, *, lines: bool) -> Iterator[str]:
-    """The pieces up to the first limit: length, number of lines, or the stop text.
+def limited(
+    pieces: Iterator[str], options: SampleOptions, *, lines: bool, longest_line: int | None = None
+) -> Iterator[str]:
+    """The pieces up to the first limit: length, number of lines, or a stop text.
 
-    lines:  of a model of independent lines, which writes one line by default
+    lines:         of a model of independent lines, which writes one line by default
+    longest_line:  the longest line of its training text, in characters: such a model may go round
+                   in circles and never end its line
 
     The line end that stops a sample is not part of it.
     """
     length, max_lines = options.length, options.max_lines
     if lines:
+        longest = LONGEST_LINES * longest_line if longest_line else LONGEST_LINE
+        length = length or longest * (max_lines or 1)
         max_lines = max_lines or 1
-        length = length or LONGEST_LINE
-    return _until_stop(_cut(pieces, length or DEFAULT_LENGTH, max_lines), options.stop)
+    return _until_stop(_cut(pieces, length or DEFAULT_LENGTH, max_lines), options.stops)
 
 
 def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[str]:
@@ -241,19 +269,24 @@ def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[
             return
 
 
-def _until_stop(pieces: Iterator[str], stop: str | None) -> Iterator[str]:
-    """The pieces before the stop text. A piece that may begin it is held back until it is clear."""
-    if stop is None:
+def _until_stop(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces before the first stop text.
+
+    A piece that may begin one is held back until it is clear.
+    """
+    if not stops:
         yield from pieces
         return
-    held = ""
+    longest, held = max(map(len, stops)), ""
     for piece in pieces:
         held += piece
-        if stop in held:
-            yield held[: held.index(stop)]
+        if found := [held.index(stop) for stop in stops if stop in held]:
+            yield held[: min(found)]
             return
         kept = next(
-            k for k in range(min(len(stop) - 1, len(held)), -1, -1) if held.endswith(stop[:k])
+            k
+            for k in range(min(longest - 1, len(held)), -1, -1)
+            if any(stop.startswith(held[len(held) - k :]) for stop in stops)
         )
         yield held[: len(held) - kept]
         held = held[len(held) - kept :]

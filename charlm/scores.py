@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
+
+CHARS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,30 @@ class PseudoScore(SentenceScore):
         counts = ("text", "tokens", "chars", "bytes", "unknown")
         prefix = self.prefix.replace("-", "_")
         return {n if n in counts else prefix + n: v for n, v in super().to_json().items()}
+
+
+def in_groups(
+    texts: Iterable[str], most: int, most_chars: int = CHARS_AT_ONCE
+) -> Iterator[list[str]]:
+    """Groups of up to `most` texts, closed when they have `most_chars` characters.
+
+    Texts before an error are in a group before it is raised again.
+    """
+    group: list[str] = []
+    chars = 0
+    try:
+        for text in texts:
+            group.append(text)
+            chars += len(text)
+            if len(group) == most or chars >= most_chars:
+                yield group
+                group, chars = [], 0
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def encode_after(tokenizer: Tokenizer, context: str, sentence: str) -> Encoding:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.backend import ChooseBackend
+from charlm.model.backend import Backend, ChooseBackend, Floats
 from charlm.model.likelihood import sequence_logprobs
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.options import check_options, option
-from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after
+from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 
 # Sentences that are read before the first one is scored: enough for batches of similar length.
@@ -37,16 +37,24 @@ def score_sentences(
     tokenizer: Tokenizer,
     sentences: Iterable[str],
     options: ScoreOptions,
+    *,
+    independent_lines: bool = False,
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in input order.
+
+    independent_lines:  every line starts from the zero state, also one within a sentence or after
+                        the context
 
     A token that begins in the context and ends in the sentence is scored.
     """
     context, eos = options.context, options.eos
-    remaining = iter(sentences)
-    while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
+    for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
-        results = sequence_logprobs(backends(sum(map(len, encoded))), encoded)
+        backend = backends(sum(map(len, encoded)))
+        if independent_lines:
+            results = _by_line(backend, encoded)
+        else:
+            results = sequence_logprobs(backend, encoded)
         for sentence, ids, logprobs in zip(batch, encoded, results, strict=True):
             if context:
                 scored = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
@@ -58,12 +66,18 @@ def pseudo_score_sentences(
     backends: ChooseBackend, tokenizer: Tokenizer, sentences: Iterable[str]
 ) -> Iterator[PseudoScore]:
     """Score each sentence with a bidirectional network, in input order, without its line end."""
-    remaining = iter(sentences)
-    while batch := list(islice(remaining, SENTENCES_AT_ONCE)):
+    for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, "", batch, eos=False)
         results = pseudo_logprobs(backends(2 * sum(map(len, encoded))), encoded)
         for sentence, ids, logprobs in zip(batch, encoded, results, strict=True):
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
+
+
+def _by_line(backend: Backend, sequences: list[IntArray]) -> list[Floats]:
+    """`sequence_logprobs` with every line of a sequence from the zero state."""
+    lines = [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sequences]
+    results = iter(sequence_logprobs(backend, list(chain.from_iterable(lines))))
+    return [np.concatenate(list(islice(results, len(parts)))) for parts in lines]
 
 
 def _encode_lines(

@@ -34,7 +34,8 @@ def keywords() -> str:
         '"""The keywords of the Python functions, one typed dictionary for each options class.\n\n'
         "Written by docs/generate.py from the options; do not edit.\n"
         '"""\n\nfrom __future__ import annotations\n\n'
-        "from pathlib import Path\nfrom typing import TypedDict\n"
+        "from collections.abc import Sequence\nfrom pathlib import Path\n"
+        "from typing import TypedDict\n"
     ]
     for kind in KINDS:
         name = kind.__name__.replace("Options", "Keywords")

@@ -166,7 +166,7 @@ def test_a_sentence_that_names_a_file_is_scored_with_a_warning(path: Path, corpu
 
 def test_help_score_sample_and_fill_load_no_heavy_package(path: Path) -> None:
     program = (
-        "import sys\nfrom charlm.cli import main\n"
+        "import sys\nfrom charlm.__main__ import main\n"
         "sys.argv[1:] = {arguments!r}\n"
         "try:\n main()\nexcept SystemExit as e:\n assert not e.code, e.code\n"
         "loaded = {{'torch', 'sentencepiece', 'rich', 'numpy'}} & set(sys.modules)\n"
@@ -200,7 +200,7 @@ def test_help_score_sample_and_fill_load_no_heavy_package(path: Path) -> None:
             ["train", "fine.txt", "--cell", "mamba"],
             "--cell mamba: choose lstm, gru, gru-simple or rnn",
         ),
-        (["train", "fine.txt", "--minutes", "0"], "--minutes 0: must be more than 0"),
+        (["train", "fine.txt", "--minutes", "0"], "--minutes 0: must be above 0, at most 1e+09"),
         (
             ["train", "fine.txt", "--bidirectional", "--task", "lm"],
             "--bidirectional and --task lm: give only one of them",
@@ -224,6 +224,7 @@ def test_invalid_input_is_a_message_of_one_line_and_changes_no_file(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").touch()
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "fine.txt").write_bytes(b"a text\n" * 50)
     (tmp_path / "latin.txt").write_bytes(b"a\nna\xefve\n")

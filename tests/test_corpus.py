@@ -6,6 +6,9 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import threading
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +55,97 @@ def test_standard_input_can_be_read_twice(monkeypatch: pytest.MonkeyPatch) -> No
     assert corpus.name == "stdin"
     assert corpus.stats().chars == len(TEXT)
     assert "".join(corpus.blocks()) == TEXT
+
+
+def test_a_corpus_made_of_another_shares_its_copy_of_standard_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    corpus = Corpus(["-"])
+    assert corpus.stats().chars == len(TEXT)
+    assert "".join(replace(corpus, encoding=RAW).blocks()) == TEXT
+
+
+def fed(path: Path, *parts: bytes) -> threading.Thread:
+    """A thread that writes to a named pipe, which it makes."""
+    os.mkfifo(path)
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as pipe:
+            for part in parts:
+                pipe.write(part)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def test_a_named_pipe_can_be_read_twice(tmp_path: Path) -> None:
+    thread = fed(tmp_path / "fifo", TEXT.encode())
+    corpus = Corpus([tmp_path / "fifo"])
+    assert corpus.name == "pipe" and corpus.stats().chars == len(TEXT)
+    assert "".join(corpus.blocks()) == TEXT
+    thread.join()
+
+
+def test_a_pipe_that_is_read_once_gives_its_lines_as_they_arrive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    writer = os.open(tmp_path / "fifo", os.O_RDWR)
+    groups = Corpus([tmp_path / "fifo"], once=True).line_groups()
+    for text, expected in ((b"a\nb\nc", ["a", "b"]), (b"d\n", ["cd"])):
+        os.write(writer, text)
+        assert next(groups) == expected  # the writer has more to say, but later
+    os.close(writer)
+
+
+@pytest.mark.parametrize("bad", [b"a\0b", b"\xff"])
+def test_the_lines_before_an_error_are_read(tmp_path: Path, bad: bytes) -> None:
+    path = write(tmp_path, b"a line\n" * 5000 + bad + b"\nmore\n")
+    lines = Corpus([path]).lines()
+    assert [next(lines) for _ in range(5000)] == ["a line"] * 5000
+    with pytest.raises(InputError, match="line 5001"):
+        list(lines)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("utf-16", "looks like utf-16"),
+        ("utf-16-le", "try `encoding=utf-16-le`"),
+        ("utf-16-be", "try `encoding=utf-16-le` or `encoding=utf-16-be`"),
+    ],
+)
+def test_a_file_in_utf_16_is_recognised(tmp_path: Path, encoding: str, words: str) -> None:
+    path = write(tmp_path, "plain text\n".encode(encoding))
+    with pytest.raises(InputError, match=words):
+        read(path)
+    assert read(path, encoding=encoding) == "plain text\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("corpus.txt", "corpus"),
+        ("names.txt.gz", "names"),
+        ("m30k.cs.gz", "m30k.cs"),
+        ("m30k.fr.gz", "m30k.fr"),
+        ("wiki.en", "wiki.en"),
+        ("ptb.train.txt", "ptb.train"),
+        (".txt", ".txt"),
+    ],
+)
+def test_a_corpus_keeps_the_part_of_its_name_that_tells_it_apart(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    assert Corpus([write(tmp_path, b"a\n", file)]).name == name
+
+
+def test_the_longest_line_is_counted_across_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.corpus.reading.BLOCK_BYTES", 100)
+    for text in ("ab\n" * 90 + "x" * 730 + "\nab\n", "ab\n" * 90 + "x" * 730, "a\n" + "x" * 730):
+        assert Corpus([write(tmp_path, text)]).stats().longest_line == 730
 
 
 def test_windows_line_ends_and_byte_order_marks_are_removed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file
 
 import charlm
 from charlm import LanguageModel
-from charlm.embedding import check_name, embed_lines, line_arrays, save, token_arrays
+from charlm.embedding import Arrays, check_name, embed_lines, line_arrays, save, token_arrays
 from charlm.errors import OptionError
 from charlm.model.backend import Backend
 from charlm.tokenizer import EOS, START, UNK
@@ -59,8 +60,13 @@ def test_the_vectors_of_a_fill_model_have_both_directions(
     assert np.abs(line.vectors[:3, 12:] - prefix[:, 12:]).max() > 1e-3
 
 
+def joined(parts: Iterable[Arrays]) -> dict[str, np.ndarray]:
+    listed = list(parts)
+    return {name: np.concatenate([part[name] for part in listed]) for name in listed[0]}
+
+
 def test_token_arrays_are_aligned_with_the_text(model: LanguageModel) -> None:
-    arrays = token_arrays(zip(LINES, model.embed(LINES), strict=True))
+    arrays = joined(token_arrays(zip(LINES, model.embed(LINES), strict=True)))
     text = "\n".join(LINES) + "\n"
     n = sum(map(len, LINES))
     assert arrays["vectors"].shape == (n, model.config.hidden)
@@ -72,7 +78,7 @@ def test_token_arrays_are_aligned_with_the_text(model: LanguageModel) -> None:
 
 
 def test_line_arrays_have_the_means_of_the_tokens(model: LanguageModel) -> None:
-    arrays = line_arrays(zip(LINES, model.embed(LINES), strict=True))
+    arrays = joined(line_arrays(zip(LINES, model.embed(LINES), strict=True)))
     tokens = [line.vectors for line in model.embed(LINES)]
     np.testing.assert_allclose(arrays["vectors"][0], tokens[0].mean(axis=0), atol=1e-6)
     assert arrays["vectors"].shape[0] == 4 and not arrays["vectors"][1].any()
@@ -82,9 +88,10 @@ def test_line_arrays_have_the_means_of_the_tokens(model: LanguageModel) -> None:
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_files_hold_the_saved_arrays(model: LanguageModel, tmp_path: Path, suffix: str) -> None:
-    arrays = token_arrays(zip(LINES, model.embed(LINES), strict=True))
-    path = tmp_path / f"vectors{suffix}"
-    save(path, arrays)
+    parts = list(token_arrays(zip(LINES, model.embed(LINES), strict=True)))
+    path, arrays = tmp_path / f"vectors{suffix}", joined(parts)
+    assert save(path, iter(parts)) == len(arrays["ids"])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
     loaded = load_file(path) if suffix == ".safetensors" else dict(np.load(path))
     assert loaded.keys() == arrays.keys()
     for name, array in arrays.items():

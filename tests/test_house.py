@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # The floors of the house, from the ground up. A module imports only from floors below its own, or
 # from its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "progress", "keywords"),
-    ("options",),
+    ("errors", "progress", "keywords"),
+    ("files", "options"),
+    ("metrics",),
     ("tokenizer",),
     ("corpus", "model"),
     ("runs", "scores", "beam_search", "word_vectors"),
@@ -26,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ENGINES = FLOORS[5]
+ENGINES = FLOORS[6]
 
 
 def modules() -> list[Path]:

@@ -69,7 +69,7 @@ def test_training_writes_a_line_per_evaluation_where_there_is_no_terminal(
     corpus: Path, tmp_path: Path
 ) -> None:
     program = (
-        "import sys; from charlm.cli import main; sys.argv[1:] = sys.argv[1:]\n"
+        "import sys; from charlm.__main__ import main; sys.argv[1:] = sys.argv[1:]\n"
         "try:\n main()\nexcept SystemExit as stop:\n assert not stop.code\n"
         "print('rich' in sys.modules)"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ PIECES = ["ab", "c\n", "", "de\n", "fgh", "\n", "ijk"]
         ({"stop": "gh\n"}, False, "abc\nde\nf"),
         ({"stop": "never"}, False, "abc\nde\nfgh\nijk"),
         ({"stop": "e", "max_lines": 1}, False, "abc"),
+        ({"stop": ["never", "fgh", "e\nf"]}, False, "abc\nd"),
     ],
 )
 def test_limits(options: dict[str, Any], lines: bool, expected: str) -> None:
@@ -251,3 +253,22 @@ def renormalised(network: NumpyNetwork, score: SentenceScore) -> list[float]:
         logprobs.append(token.logprob - np.log(1 - p[UNK - 1]))
         previous = ids[token.token]
     return logprobs
+
+
+def test_independent_lines_are_sampled_independently(model: LanguageModel) -> None:
+    """Every line starts from the zero state, after a line of the prime as after a drawn one."""
+    assert model.independent_lines
+    line = model.sample(temperature=0)
+    assert model.sample(temperature=0, max_lines=3) == "\n".join([line] * 3)
+    for seed in range(3):
+        alone = model.sample("the d", seed=seed, temperature=1.5)
+        assert model.sample("my aunt\nthe d", seed=seed, temperature=1.5) == f"my aunt\n{alone}"
+
+
+def test_a_line_that_goes_round_in_circles_ends_where_no_line_was_longer(
+    model: LanguageModel, corpus: Path
+) -> None:
+    longest = max(map(len, corpus.read_text(encoding="utf-8").splitlines()))
+    assert model.card.longest_line == longest
+    circle = limited(cycle("ab"), SampleOptions(), lines=True, longest_line=longest)
+    assert len("".join(circle)) == 2 * longest

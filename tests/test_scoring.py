@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +16,12 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm import LanguageModel
-from charlm.errors import OptionError
+from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backend, Floats, Ids
 from charlm.model.config import ModelConfig, multiplied_weights
-from charlm.model.likelihood import text_logprob
+from charlm.model.likelihood import sequence_logprobs, text_logprob
+from charlm.model.pseudo_likelihood import pseudo_logprobs
+from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
 from charlm.scores import byte_length, scientific
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START
@@ -161,11 +166,24 @@ def test_each_sentence_of_a_batch_has_its_own_tokens(
         assert score.logprob == pytest.approx(sum(t.logprob for t in score.token_scores))
 
 
-def test_after_a_context_with_a_line_end_the_sentence_starts_a_line(model: LanguageModel) -> None:
-    both = model.evaluate("a bird\nthe cat\n", reset_lines=False)
-    first = model.score("a bird")
-    second = model.score("the cat", context="a bird\n")
+def test_after_a_context_with_a_line_end_the_sentence_starts_a_line(
+    model: LanguageModel, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a document it depends on the lines before; independent lines depend on nothing."""
+    monkeypatch.chdir(tmp_path)
+    document = charlm.train(corpus, steps=30, hidden=16, quiet=True)
+    both = document.evaluate("a bird\nthe cat\n", reset_lines=False)
+    first, alone = document.score("a bird"), document.score("the cat")
+    second = document.score("the cat", context="a bird\n")
     assert second.logprob == pytest.approx(both.logprob - first.logprob, abs=1e-4)
+    assert abs(second.logprob - alone.logprob) > 1e-3
+    expected = model.score("the cat").logprob
+    for context in ("a bird\n", "\n", "a\nbird\n"):
+        assert model.score("the cat", context=context).logprob == pytest.approx(expected, abs=1e-5)
+    within = model.score("t", context="a bird\nthe ca").logprob
+    assert within == pytest.approx(model.score("t", context="the ca").logprob, abs=1e-5)
+    two = model.score("a bird\nthe cat")
+    assert two.logprob == pytest.approx(expected + model.score("a bird").logprob, abs=1e-4)
 
 
 def test_evaluate_with_reset_lines_is_the_sum_of_the_scores(model: LanguageModel) -> None:
@@ -263,3 +281,65 @@ def test_scoring_a_stream_of_sentences_keeps_their_order(model: LanguageModel) -
     scores = list(model.iter_scores(iter(sentences)))
     assert [s.text for s in scores] == sentences
     assert scores[4999].logprob == pytest.approx(model.score(sentences[4999]).logprob, abs=1e-3)
+
+
+def test_a_long_line_among_short_ones_is_not_padded_with_them() -> None:
+    """A batch never holds much more than its tokens: memory and time follow the text."""
+    read: list[tuple[int, int]] = []
+
+    def function(batch: Sequence[Ids]) -> Floats:
+        longest = max(map(len, batch))
+        read.append((len(batch), longest))
+        return np.stack([np.pad(ids, (0, longest - len(ids))) for ids in batch]).astype(np.float32)
+
+    rng = np.random.default_rng(0)
+    lengths = [*rng.integers(20, 60, 500).tolist(), 20_000, 0, 1_000_000]
+    sequences = [rng.integers(1, 90, length) for length in lengths]
+    results = by_length(function, sequences, lambda longest: 128)
+    for sequence, result in zip(sequences, results, strict=True):
+        np.testing.assert_array_equal(result, sequence)
+    assert max(batch * longest for batch, longest in read) <= 128 * LONGEST_SINGLE
+    assert sum(batch * longest for batch, longest in read) < 1.5 * sum(lengths)
+    assert len(read) < 20  # short lines share their batches
+
+
+@pytest.mark.parametrize("task", ["lm", "fill"])
+def test_a_line_that_is_read_in_pieces_has_the_numbers_of_a_whole_one(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    backend = charlm.train(corpus, task=task, steps=60, hidden=16, quiet=True).backends.torch
+    line = np.random.default_rng(1).integers(3, backend.config.vocab, 3 * LONGEST_SINGLE)
+    functions = [token_states, sequence_logprobs if task == "lm" else pseudo_logprobs]
+    in_pieces = [function(backend, [line])[0] for function in functions]
+    monkeypatch.setattr("charlm.model.sequences.LONGEST_SINGLE", 10**9)
+    for function, pieces in zip(functions, in_pieces, strict=True):
+        np.testing.assert_allclose(pieces, function(backend, [line])[0], atol=1e-4)
+
+
+def test_models_and_scores_can_be_pickled(model: LanguageModel) -> None:
+    model.score("the"), model.fill("the ___ sat"), model.sample("th", length=2, seed=1)
+    copy = pickle.loads(pickle.dumps(model))
+    scores = model.score(SENTENCES)
+    assert copy.score(SENTENCES) == scores
+    assert copy.sample(length=5, seed=1) == model.sample(length=5, seed=1)
+    sent = pickle.loads(pickle.dumps(scores))
+    assert [s.token_scores for s in sent] == [s.token_scores for s in scores]
+    assert len(pickle.dumps(scores[0])) < 20_000  # the vocabulary, and not its tables
+
+
+def test_sentences_before_an_error_are_scored(model: LanguageModel) -> None:
+    def broken() -> Iterator[str]:
+        yield from SENTENCES
+        raise InputError("line 7: not text")
+
+    scores = model.iter_scores(broken())
+    assert [next(scores).text for _ in SENTENCES] == SENTENCES
+    with pytest.raises(InputError, match="line 7"):
+        next(scores)
+
+
+@pytest.mark.parametrize("texts", [None, 3, ["the", None], b"the"])
+def test_what_is_no_text_is_refused(model: LanguageModel, texts: object) -> None:
+    with pytest.raises(InputError, match="is no text; give a string, or several"):
+        model.score(texts)  # type: ignore[call-overload]

@@ -326,6 +326,19 @@ def test_token_shows_unprintable_characters_as_bytes() -> None:
         ({"level": "word", "vocab_size": 5}, "`vocab_size=5`: must be 6 or more"),
         ({"level": "word", "split": "spaces"}, "`split=spaces`: choose lossless or whitespace"),
         ({"level": "subword", "vocab_size": 259}, "`vocab_size=259`: must be 300 or more"),
+        (
+            {"level": "byte", "vocab_size": 100},
+            "`vocab_size=100`: is not for `level=byte`, but for `level=char` or `level=word` or "
+            "`level=subword`",
+        ),
+        (
+            {"level": "subword", "split": "whitespace"},
+            "`split=whitespace`: is not for `level=subword`, but for `level=word`",
+        ),
+        (
+            {"level": "byte", "normalize": "none"},
+            "`normalize=none`: is not for `level=byte`, but for `level=char` or `level=word`",
+        ),
     ],
 )
 def test_an_error_names_the_invalid_option_and_its_value(

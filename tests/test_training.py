@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ import charlm
 from charlm import LanguageModel
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.devices import autocast
 from charlm.model.layers import Stack
 from charlm.model.network import Network
 from charlm.tasks.lm import TextValidation
@@ -37,7 +40,7 @@ from charlm.training.recipe import (
     softmax_rows,
     split_softmax,
 )
-from charlm.training.run_folder import RunFolder
+from charlm.training.run_folder import RunFolder, Start
 from charlm.training.trainer import Trainer, schedule
 from conftest import stopped_after
 
@@ -191,7 +194,7 @@ def test_recipes_survive_json() -> None:
     [
         ({"cell": "transformer"}, "`cell=transformer`.*lstm"),
         ({"level": "letter"}, "`level=letter`.*char"),
-        ({"minutes": 0}, "`minutes=0`: must be more than 0"),
+        ({"minutes": 0}, "`minutes=0`: must be above 0"),
         ({"epochs": -1}, "`epochs=-1`"),
         ({"steps": 0}, "`steps=0`"),
         ({"minutes": 1, "steps": 5}, "`minutes` and `steps`"),
@@ -201,11 +204,100 @@ def test_recipes_survive_json() -> None:
         ({"valid_fraction": 0.0}, "`valid_fraction=0`"),
         ({"precision": "fp8"}, "`precision=fp8`"),
         ({"lines": True, "unit": "paragraph"}, "`lines` and `unit=paragraph`"),
+        ({"minutes": math.inf}, "`minutes=inf`: must be a finite number"),
+        ({"minutes": math.nan}, "`minutes=nan`"),
+        ({"epochs": 1e300}, "`epochs=1e.300`"),
+        ({"lr": math.inf}, "`lr=inf`"),
+        ({"threads": 9999}, "`threads=9999`: must be from 1 to .* cores"),
+        ({"level": "byte", "vocab_size": 100}, "`vocab_size=100`: is not for `level=byte`"),
+        ({"level": "subword", "split": "whitespace"}, "`split=whitespace`: is not for"),
+        ({"level": "byte", "encoding": "latin-1"}, "`encoding=latin-1`: `level=byte` reads bytes"),
+        ({"valid": "a.txt", "valid_fraction": 0.2}, "`valid` and `valid_fraction`"),
     ],
 )
 def test_options_without_sense_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         TrainOptions(**options)
+
+
+@pytest.mark.parametrize("option", ["hidden", "batch", "bptt"])
+def test_what_does_not_fit_into_memory_is_refused(
+    corpus: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.training.machine.free_memory", lambda device: 2 * 10**9)
+    with pytest.raises(OptionError, match=r"would take about [\d,.]+ GB .* 2\.0 GB are free"):
+        sizes: dict[str, Any] = {"hidden": 64, "layers": 2, option: 10**6}
+        charlm.train(corpus, steps=2, quiet=True, **sizes)
+    assert not list(Path("runs").iterdir())
+
+
+@pytest.mark.parametrize(("hidden", "batch", "bptt"), [(64, 512, 64), (1500, 2, 4)])
+def test_the_estimate_of_memory_is_not_far_from_what_training_takes(
+    corpus: Path, hidden: int, batch: int, bptt: int
+) -> None:
+    """Measured in a process of its own, against its memory before the network is made."""
+    program = (
+        "import resource, sys, charlm, charlm.training.run as run, torch\n"
+        "from charlm.training.machine import training_bytes\n"
+        "def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "class Measured(run.Run):\n"
+        "    def __init__(self, *arguments, **more):\n"
+        "        self.before = peak()\n"
+        "        super().__init__(*arguments, **more)\n"
+        "    def _finish(self, clock):\n"
+        "        print(training_bytes(self.recipe) / (peak() - self.before))\n"
+        "        super()._finish(clock)\n"
+        "import charlm.training.train as train\n"
+        "train.Run = Measured\n"
+        f"charlm.train({str(corpus)!r}, steps=4, hidden={hidden}, batch={batch}, bptt={bptt}, "
+        "precision='fp32', quiet=True)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert 0.5 < float(ran.stdout) < 2.5, ran.stderr
+
+
+def test_a_precision_that_the_machine_cannot_compute_is_refused(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_bf16(precision: str, device: torch.device) -> torch.autocast:
+        if precision == "bf16":
+            raise RuntimeError("could not create a primitive")
+        return autocast(precision, device)
+
+    monkeypatch.setattr("charlm.training.machine.autocast", without_bf16)
+    with pytest.raises(OptionError, match="`precision=bf16`: this machine cannot train in it"):
+        charlm.train(corpus, steps=2, hidden=8, precision="bf16", quiet=True)
+    assert "fp32 on cpu" in charlm.train(corpus, steps=2, hidden=8, quiet=True).card.trained
+
+
+def test_a_resumed_run_has_the_threads_of_before(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charlm.train(corpus, steps=2, threads=1, **SMALL)
+    counts: list[int] = []
+    update = Trainer._update
+
+    def counting(self: Trainer, *arguments: Any) -> None:
+        counts.append(torch.get_num_threads())
+        update(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_update", counting)
+    before = torch.get_num_threads()
+    charlm.train(corpus, steps=4, resume=True, quiet=True)
+    assert counts == [1, 1] and torch.get_num_threads() == before
+
+
+def test_a_long_budget_is_evaluated_every_few_minutes(corpus: Path) -> None:
+    recipe = recipe_for(10**5, minutes=600.0, hidden=16)
+    network = Network(recipe.model)
+    validation = TextValidation(np.ones(9, np.int64), np.array([0, 9]), lines=False)
+    task: Any = None
+    batches: Any = None
+    assert Trainer(task, recipe, network, batches, validation).planned == 120
+    short = dataclasses.replace(recipe, minutes=3.0)
+    assert Trainer(task, short, network, batches, validation).planned == 12
 
 
 def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
@@ -618,10 +710,9 @@ def test_a_folder_that_another_training_has_just_made_is_left_alone(
     with pytest.raises(InputError, match="made exists; add `force`"):
         charlm.train(corpus, out=other, **SMALL)
     assert [file.name for file in other.iterdir()] == ["train.tokens"]
-    assert [RunFolder.make("made", None, force=False).path.name for _ in range(2)] == [
-        "made",
-        "made-2",
-    ]
+    start = Start({}, "")
+    folders = [RunFolder.make("made", None, False, start) for _ in range(2)]
+    assert [folder.path.name for folder in folders] == ["made", "made-2"]
 
 
 def test_force_goes_with_a_folder_only(corpus: Path) -> None:

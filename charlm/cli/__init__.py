@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from typing import Annotated, ClassVar
@@ -12,6 +11,7 @@ import typer
 from charlm import __version__
 from charlm.cli.options import LazyGroup, as_flags
 from charlm.errors import CharlmError
+from charlm.files import file_error
 
 
 class Commands(LazyGroup):
@@ -62,22 +62,23 @@ def options(
     """Small recurrent language models of your own text: train, score, sample."""
 
 
-def main() -> None:
-    """Run the command line. An error of the user is one line on stderr and an exit code."""
+def run() -> int:
+    """Run the command line, and return the exit code. An error is one line on stderr."""
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except CharlmError as error:
-        _fail(error, as_flags(str(error)), error.exit_code, debug)
+        return _failed(error, as_flags(str(error)), error.exit_code, debug)
+    except OSError as error:
+        return _failed(error, str(file_error(error)), 1, debug)
     except Exception as error:
-        _fail(error, f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+        return _failed(error, f"{type(error).__name__}: {error} (--debug shows where)", 1, debug)
+    return 0
 
 
-def _fail(error: Exception, message: str, code: int, debug: bool) -> None:
+def _failed(error: Exception, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     typer.echo(f"charlm: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+    return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -39,14 +40,20 @@ DeviceOption = Annotated[
         "--device", metavar="auto|cpu|cuda|mps", help="Where to compute large amounts of text."
     ),
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Threads of the CPU. [default: all cores]"),
+]
 MOST_UNKNOWN_NAMED = 10
 
 
-def load_model(name: str | None, kind: type[M], device: str = "auto") -> M:
+def load_model(
+    name: str | None, kind: type[M], device: str = "auto", threads: int | None = None
+) -> M:
     """Load a model that must be of this kind, and name it on stderr."""
     from charlm.api import load
 
-    loaded = load(name, kind=kind, device=device)
+    loaded = load(name, kind=kind, device=device, threads=threads)
     note(f"model: {loaded.path}")
     return loaded
 
@@ -58,13 +65,18 @@ def text_encoding(model: TrainedModel, encoding: str) -> str:
     return RAW if model.tokenizer.reads_bytes else encoding
 
 
-def read_lines(path: str, encoding: str) -> Iterator[str]:
-    """The lines of a file; "-" is standard input."""
+def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
+    """The lines of a file in groups; of standard input, "-", those that have arrived together."""
     from charlm.corpus.reading import Corpus
 
     if path == "-" and sys.stdin.isatty():
         note("reading sentences, one a line, until Ctrl-D")
-    return Corpus([path], encoding=encoding).lines()
+    return Corpus([path], encoding=encoding, once=True).line_groups()
+
+
+def read_lines(path: str, encoding: str) -> Iterator[str]:
+    """The lines of a file; "-" is standard input."""
+    return chain.from_iterable(read_groups(path, encoding))
 
 
 def note(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
     ModelOption,
+    ThreadsOption,
     load_model,
     note,
     read_lines,
@@ -22,9 +24,6 @@ from charlm.cli.records import write
 from charlm.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from charlm.embedding import LineVectors
     from charlm.tasks.base import TrainedModel
 
@@ -61,6 +60,7 @@ def embed(
     ] = False,
     encoding: EncodingOption = "utf-8",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Write the vectors of tokens, lines or words to a file."""
     from charlm.corpus.reading import Corpus
@@ -75,26 +75,36 @@ def embed(
     check_name(target, *BINARY_SUFFIXES, *(TEXT_SUFFIXES if words else ()))
     if target.exists():
         raise InputError(f"{target} exists; remove it, or use another `out`")
-    loaded = load_model(model, TrainedModel, device)
-    lines = list(read_lines(file, text_encoding(loaded, encoding))) if file else None
-    if lines is not None and not any(lines):
-        raise InputError(f"{file}: the file is empty; there is nothing to embed")
+    loaded = load_model(model, TrainedModel, device, threads)
+    lines = read_lines(file, text_encoding(loaded, encoding)) if file else None
+    if lines is not None:
+        lines = _not_empty(lines, str(file))
     if words:
-        _write_words(loaded, lines and [word for word in lines if word], target)
+        _write_words(loaded, None if lines is None else [word for word in lines if word], target)
     else:
-        vectors = _embed_lines(loaded, lines or [])
-        arrays = line_arrays(vectors) if mean else token_arrays(vectors)
-        save(target, arrays)
-        _note_size(arrays["vectors"])
+        vectors = _embed_lines(loaded, lines or iter(()))
+        count = save(target, line_arrays(vectors) if mean else token_arrays(vectors))
+        _note_size(count, loaded.config.states)
     write(str(target))
 
 
-def _embed_lines(model: TrainedModel, lines: list[str]) -> Iterator[tuple[str, LineVectors]]:
+def _not_empty(lines: Iterator[str], name: str) -> Iterator[str]:
+    """The lines. Raises InputError if there is no character in them."""
+    blank: list[str] = []
+    for line in lines:
+        blank.append(line)
+        if line:
+            return chain(blank, lines)
+    raise InputError(f"{name}: the file is empty; there is nothing to embed")
+
+
+def _embed_lines(model: TrainedModel, lines: Iterator[str]) -> Iterator[tuple[str, LineVectors]]:
     """Each line with its vectors; then a warning about the unknown pieces, if there are any."""
     from charlm.tokenizer import UNK
 
     unknown: dict[str, None] = {}
-    for line, embedded in zip(lines, model.embed(lines), strict=True):
+    read, embedded_lines = tee(lines)
+    for line, embedded in zip(read, model.embed(embedded_lines), strict=True):
         spans = embedded.spans[embedded.ids == UNK].tolist()
         unknown.update(dict.fromkeys(line[start:end] for start, end in spans))
         yield line, embedded
@@ -119,9 +129,9 @@ def _write_words(model: TrainedModel, words: list[str] | None, target: Path) -> 
         word_vectors.write(target, names, vectors)
     else:
         words_utf8 = np.frombuffer("\n".join(names).encode(errors="surrogateescape"), np.uint8)
-        save(target, {"vectors": vectors, "words": words_utf8})
-    _note_size(vectors)
+        save(target, [{"vectors": vectors, "words": words_utf8}])
+    _note_size(*vectors.shape)
 
 
-def _note_size(vectors: NDArray[np.float32]) -> None:
-    note(f"{len(vectors):,} vectors of {vectors.shape[1]} features")
+def _note_size(count: int, features: int) -> None:
+    note(f"{count:,} vectors of {features} features")

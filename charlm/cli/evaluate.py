@@ -11,6 +11,7 @@ from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
     ModelOption,
+    ThreadsOption,
     load_model,
     note,
     text_encoding,
@@ -31,6 +32,7 @@ def evaluate(
     format: Annotated[str | None, format_option()] = None,
     encoding: EncodingOption = "utf-8",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     **options: Any,
 ) -> None:
     """Measure the perplexity and the bits per character of whole texts."""
@@ -39,10 +41,11 @@ def evaluate(
     from charlm.tasks.lm import LanguageModel
 
     EvaluateOptions(**options)
-    loaded = load_model(model, LanguageModel, device)
+    loaded = load_model(model, LanguageModel, device, threads)
     records = []
     for file in files:
-        text = Corpus([file], loaded.card.unit, text_encoding(loaded, encoding)).blocks()
+        unit, chosen_encoding = loaded.card.unit, text_encoding(loaded, encoding)
+        text = Corpus([file], unit, chosen_encoding, once=True).blocks()
         with show_progress() as progress:
             score = loaded.evaluate(text, progress=progress, **options)
         if not score.tokens:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.common import ModelOption, load_model, note, read_lines, text_encoding, warn_unknown
+from charlm.cli.common import (
+    ModelOption,
+    ThreadsOption,
+    load_model,
+    note,
+    read_lines,
+    text_encoding,
+    warn_unknown,
+)
 from charlm.cli.options import with_options
 from charlm.cli.records import (
     choose_format,
@@ -35,6 +44,7 @@ def fill(
         ),
     ] = None,
     model: ModelOption = None,
+    threads: ThreadsOption = None,
     format: Annotated[str | None, format_option()] = None,
     **options: Any,
 ) -> None:
@@ -45,7 +55,7 @@ def fill(
     from charlm.tasks.lm import LanguageModel
 
     settings = FillOptions(**options)
-    loaded = load_model(model, TrainedModel)
+    loaded = load_model(model, TrainedModel, threads=threads)
     if not isinstance(loaded, LanguageModel | FillModel):
         raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
 
@@ -54,6 +64,7 @@ def fill(
             fillers = loaded.fill(text, **options)
             _warn(text, fillers, settings.blank, loaded)
             yield text, fillers
+            sys.stdout.flush()
 
     {"table": _table, "tsv": _tsv, "json": _json}[chosen](filled())
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from charlm.cli.common import EncodingOption, load_model, note, text_encoding, warn_unknown
+from charlm.cli.common import (
+    EncodingOption,
+    ThreadsOption,
+    load_model,
+    note,
+    text_encoding,
+    warn_unknown,
+)
 from charlm.cli.records import (
     choose_format,
     format_option,
@@ -59,6 +66,7 @@ def gradients(
         typer.Option(metavar="FILE.png|FILE.svg", help="Also draw a plot with matplotlib."),
     ] = None,
     encoding: EncodingOption = "utf-8",
+    threads: ThreadsOption = None,
 ) -> None:
     """Show how far back gradients reach.
 
@@ -72,17 +80,19 @@ def gradients(
         _check_plot(Path(plot))
     *models, text = arguments
     names: list[str | None] = [*models] or [None]
-    results = [_measure(model, text, steps, encoding) for model in names]
+    results = [_measure(model, text, steps, encoding, threads) for model in names]
     {"table": _print_table, "tsv": _print_tsv, "json": _print_json}[output_format](results)
     if plot is not None:
         _write_plot(Path(plot), results)
         note(f"plot: {plot}")
 
 
-def _measure(model: str | None, text: str, steps: int, encoding: str) -> ModelNorms:
+def _measure(
+    model: str | None, text: str, steps: int, encoding: str, threads: int | None
+) -> ModelNorms:
     from charlm.tasks.lm import LanguageModel
 
-    loaded = load_model(model, LanguageModel)
+    loaded = load_model(model, LanguageModel, threads=threads)
     text = _read_text(loaded, text, encoding)
     from charlm.model.gradients import gradient_norms
 

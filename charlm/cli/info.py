@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlm import metrics
 from charlm.cli.records import write, write_json
 from charlm.progress import sparkline
+
+if TYPE_CHECKING:
+    from charlm.model.file import Card
 
 
 def info(
@@ -33,7 +35,8 @@ def info(
     shapes = config.shapes()
     shapes.pop("char_features", None)  # computed from the other weights
     weights = sum(map(math.prod, shapes.values()))
-    curve = _curve(loaded.path.parent / "metrics.jsonl")
+    lines = metrics.read(loaded.path.parent / metrics.METRICS)
+    curve = [line["valid_nats_per_token"] for line in lines]
     if as_json:
         record = {
             "path": str(loaded.path),
@@ -47,10 +50,6 @@ def info(
         write_json(record)
         return
     kind = "independent lines" if loaded.independent_lines else "one document"
-    if card.lines:
-        other_validation, nats = "state carried", card.valid_carried
-    else:
-        other_validation, nats = "each line alone", card.valid_lines
     note = f"{loaded.validation_note}, " if loaded.validation_note else ""
     rows = {
         "model": str(loaded.path),
@@ -60,7 +59,7 @@ def info(
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
         "validation": note
         + _validation(card.valid_nats, card.valid_bits_per_char, card.valid_is_held_out),
-        other_validation: "" if nats is None else f"{nats:.4f} nats/token",
+        "by line": _both_ways(card),
         "trained": f"{card.trained}; {card.seconds:.0f} s",
         "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
         if curve
@@ -72,6 +71,17 @@ def info(
             write(f"{name:<16}{value}")
 
 
+def _both_ways(card: Card) -> str:
+    """The loss of the same text with the state carried, and with each line alone."""
+    if card.valid_carried is None or card.valid_lines is None:
+        return ""
+    part = f"the first {card.valid_both_tokens:,} tokens" if card.valid_both_tokens else "a part"
+    return (
+        f"{card.valid_lines:.4f} nats/token with each line alone, {card.valid_carried:.4f} with "
+        f"the state carried: of {part} of the validation text"
+    )
+
+
 def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
     where = (
         "" if held_out else " (on the training text: the corpus was too small to hold a part out)"
@@ -80,11 +90,3 @@ def _validation(nats: float, bits_per_char: float, held_out: bool) -> str:
         f"{nats:.4f} nats/token, perplexity {math.exp(min(nats, 700)):.2f}, "
         f"{bits_per_char:.4f} bits/char{where}"
     )
-
-
-def _curve(path: Path) -> list[float]:
-    """The validation losses during training, in nats per token; [] if there is no such file."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["valid_nats_per_token"] for line in lines if line.strip()]

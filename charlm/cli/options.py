@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import Field
 from importlib import import_module
 from inspect import Parameter
@@ -91,6 +91,8 @@ def _parameter(field: Field[Any], about: Option, kind: Any) -> Parameter:
         help = f"{help} [default: {as_flags(about.auto)}]"
     if isinstance(about.limits, Choices):
         choices = list(about.limits.names)
+    if Sequence[str] in get_args(kind):
+        kind = list[str] | None
     metavars = [METAVARS[t] for t in (kind, *get_args(kind)) if t in METAVARS]
     metavar = "|".join(choices) if choices else about.metavar or next(iter(metavars), None)
     declared = typer.Option(
@@ -122,7 +124,22 @@ def help_panels(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists its options by panel, in the order of their first option."""
+    """A command whose help lists its options by panel, in the order of their first option.
+
+    It refuses an option that is given twice, unless it takes several values.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            *_, given = self.make_parser(ctx).parse_args(args=list(args))
+        except Exception as error:
+            if type(error).__name__ == "NoSuchOption" and hasattr(error, "message"):
+                error.message += ". Before a text that begins with -, write --"
+            raise
+        single = [p for p in given if p.param_type_name == "option" and not p.multiple]
+        if twice := next((p for p in single if single.count(p) > 1), None):
+            ctx.fail(f"{'/'.join(twice.opts)} is given more than once")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_panels(formatter, help_panels(self, ctx))

@@ -58,16 +58,24 @@ def write_tsv(records: Iterable[Mapping[str, object]], columns: Sequence[str] = 
         write(_tsv_row(record.values()))
 
 
-def write_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table. Columns are (heading, "left" or "right")."""
+def write_table(
+    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], headed: bool = True
+) -> None:
+    """Write a table. Columns are (heading, "left" or "right").
+
+    headed:  False for further rows of the table before: without headings
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=headed)
     for heading, justify in columns:
         table.add_column(
-            heading, justify="right" if justify == "right" else "left", overflow="fold"
+            heading,
+            justify="right" if justify == "right" else "left",
+            overflow="fold",
+            min_width=len(heading),
         )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))

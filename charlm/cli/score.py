@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,10 @@ from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
     ModelOption,
+    ThreadsOption,
     load_model,
     note,
-    read_lines,
+    read_groups,
     text_encoding,
     warn_unknown,
 )
@@ -64,6 +65,7 @@ def score(
     ] = False,
     encoding: EncodingOption = "utf-8",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     **options: Any,
 ) -> None:
     """Give the probability of sentences, or the surprisal of every token."""
@@ -75,20 +77,29 @@ def score(
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
 
-    def sentences(loaded: TrainedModel) -> Iterable[str]:
-        return texts or read_lines(file or "-", text_encoding(loaded, encoding))
-
-    scores: Iterator[SentenceScore]
+    loaded: TrainedModel
+    score_group: Callable[..., Iterator[SentenceScore]]
     if pseudo:
-        fill_model = load_model(model, FillModel, device)
-        scores = fill_model.iter_pseudo_scores(sentences(fill_model))
+        loaded = fill_model = load_model(model, FillModel, device, threads)
+        score_group = fill_model.iter_pseudo_scores
     else:
-        language_model = load_model(model, LanguageModel, device)
-        scores = language_model.iter_scores(sentences(language_model), **options)
+        loaded = language_model = load_model(model, LanguageModel, device, threads)
+        score_group = language_model.iter_scores
     unknown: dict[str, None] = {}
+
+    def groups() -> Iterator[Iterator[SentenceScore]]:
+        """The scores of what is there to be scored, so that each is written before the next."""
+        sentences = [texts] if texts else read_groups(file or "-", text_encoding(loaded, encoding))
+        for group in sentences:
+            scores = score_group(group, **options)
+            yield _collect_unknown(scores, unknown)
+            sys.stdout.flush()
+
     writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]
-    writer(_collect_unknown(scores, unknown), tokens)
-    sys.stdout.flush()
+    try:
+        writer(groups(), tokens)
+    finally:
+        sys.stdout.flush()
     warn_unknown(unknown)
     for text in texts or ():
         if text == "-" or os.path.isfile(text):  # noqa: PTH113  # a long name is no error here
@@ -107,23 +118,28 @@ def _collect_unknown(
         yield score
 
 
-def _table(scores: Iterable[SentenceScore], tokens: bool) -> None:
-    if tokens:
-        for score in scores:
-            _token_table(score)
-        return
-    scores = iter(scores)
-    first = list(islice(scores, 1))
-    prefix = first[0].prefix if first else ""
-    columns = [
-        (f"{prefix}probability", "right"),
-        ("bits", "right"),
-        ("bits/char", "right"),
-        ("perplexity", "right"),
-        ("unknown", "right"),
-        ("text", "left"),
-    ]
-    write_table(columns, map(_table_row, chain(first, scores)))
+Groups = Iterable[Iterable["SentenceScore"]]
+
+
+def _table(groups: Groups, tokens: bool) -> None:
+    headed = False
+    for scores in groups:
+        if tokens:
+            for score in scores:
+                _token_table(score)
+            continue
+        scores = iter(scores)
+        for first in islice(scores, 1):
+            columns = [
+                (f"{first.prefix}probability", "right"),
+                ("bits", "right"),
+                ("bits/char", "right"),
+                ("perplexity", "right"),
+                ("unknown", "right"),
+                ("text", "left"),
+            ]
+            write_table(columns, map(_table_row, chain([first], scores)), not headed)
+            headed = True
 
 
 def _table_row(s: SentenceScore) -> tuple[str, ...]:
@@ -147,7 +163,8 @@ def _token_table(score: SentenceScore) -> None:
     write_table([("token", "left"), ("bits", "right"), ("p", "right"), ("", "left")], rows)
 
 
-def _tsv(scores: Iterable[SentenceScore], tokens: bool) -> None:
+def _tsv(groups: Groups, tokens: bool) -> None:
+    scores = chain.from_iterable(groups)
     if tokens:
         records = (
             {"sentence": number, **_token_record(token)}
@@ -166,8 +183,8 @@ def _text_last(score: SentenceScore) -> dict[str, Any]:
     return {**record, "text": text}
 
 
-def _json(scores: Iterable[SentenceScore], tokens: bool) -> None:
-    for score in scores:
+def _json(groups: Groups, tokens: bool) -> None:
+    for score in chain.from_iterable(groups):
         record = score.to_json()
         if tokens:
             record["token_scores"] = [_token_record(token) for token in score.token_scores]
@@ -187,11 +204,11 @@ def _token_record(t: TokenScore) -> dict[str, Any]:
     }
 
 
-def _kenlm(scores: Iterable[SentenceScore], tokens: bool) -> None:
+def _kenlm(groups: Groups, tokens: bool) -> None:
     """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
     total = known = 0.0
     count = oov = 0
-    for score in scores:
+    for score in chain.from_iterable(groups):
         parts = []
         for length, t in enumerate(score.token_scores, start=2):
             log10 = t.logprob / math.log(10)

@@ -7,11 +7,11 @@ import codecs
 import gzip
 import hashlib
 import lzma
-import shutil
 import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from mmap import ACCESS_READ, mmap
@@ -23,11 +23,14 @@ import numpy as np
 from charlm.errors import InputError, OptionError
 
 BLOCK_BYTES = 1 << 20
+TEXT_SUFFIXES = (".txt", ".text")
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 UNITS = ("line", "paragraph")
 # The encoding that accepts every file. A byte that is not UTF-8 becomes a lone surrogate.
 RAW = "utf-8-raw"
 BYTE_ORDER_MARK = "\ufeff"
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+PROBED = 1000  # characters that tell what kind of file it is
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class CorpusStats:
 
     chars:               number of characters, line ends included
     lines:               number of line ends
+    longest_line:        in characters, without its line end
     sha256:              hash of the text as UTF-8
     looks_hard_wrapped:  see the function of this name; applied to the first block
     """
 
     chars: int
     lines: int
+    longest_line: int
     sha256: str
     looks_hard_wrapped: bool
 
@@ -58,15 +63,18 @@ class Corpus:
     paths:     the files in their order; "-" is standard input
     unit:      "line", or "paragraph" to join the lines up to each blank line
     encoding:  encoding of the files, or `RAW`
+    once:      it is read once only
 
-    A corpus can be read more than once: standard input is copied to a temporary file. Raises
-    OptionError for an unknown unit or encoding, InputError if a path is not a file.
+    Unless it is read once, standard input and pipes are copied to temporary files, which are shared
+    with every corpus that is made of this one by `dataclasses.replace`. Raises OptionError for an
+    unknown unit or encoding, InputError if a path is not a file.
     """
 
     paths: Sequence[str | Path]
     unit: str = "line"
     encoding: str = "utf-8"
-    _stdin: list[mmap | bytes] = field(default_factory=list, repr=False)
+    once: bool = False
+    _copies: dict[str | Path, mmap | bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -81,12 +89,18 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """The name of the first file without suffixes. The run folder is named after it."""
+        """The name of the first file without suffixes that tell its format only.
+
+        The run folder is named after it.
+        """
+        first = Path(self.paths[0])
         if self.paths[0] == "-":
             return "stdin"
-        first = Path(self.paths[0])
-        stem = first.stem if first.suffix in OPENERS else first.name
-        return Path(stem).stem or "corpus"
+        if is_stream(first):
+            return "pipe"
+        if first.suffix in OPENERS:
+            first = first.with_suffix("")
+        return (first.stem if first.suffix in TEXT_SUFFIXES else first.name) or "corpus"
 
     def blocks(self) -> Iterator[str]:
         """The text in blocks of about a megabyte that end with "\\n".
@@ -99,49 +113,60 @@ class Corpus:
 
     def lines(self) -> Iterator[str]:
         """The lines of the text without "\\n", each line whole."""
+        return chain.from_iterable(self.line_groups())
+
+    def line_groups(self) -> Iterator[list[str]]:
+        """The lines in groups of about a megabyte; of a stream, those that have arrived together.
+
+        The lines before an error are in groups before it is raised.
+        """
         parts: list[str] = []
         for block in self.blocks():
             rest, *lines = block.split("\n")
             parts.append(rest)
-            for line in lines:
-                yield "".join(parts)
-                parts = [line]
+            if lines:
+                yield ["".join(parts), *lines[:-1]]
+                parts = [lines[-1]]
 
     def stats(self) -> CorpusStats:
         """Read the whole corpus once. Raises InputError if it cannot be read or is empty."""
         digest, chars, lines, wrapped = hashlib.sha256(), 0, 0, False
+        longest = unfinished = 0
         for block in self.blocks():
             if not chars:
                 wrapped = self.unit == "line" and looks_hard_wrapped(block)
             chars += len(block)
-            lines += block.count("\n")
+            first, *others = map(len, block.split("\n"))
+            lines += len(others)
+            unfinished += first
+            longest = max(longest, unfinished, *others)
+            unfinished = others[-1] if others else unfinished
             digest.update(block.encode("utf-8", "surrogatepass"))
         if chars == lines:  # every character is a line end
             raise InputError(
                 f"{self._description()}: the corpus is empty; there is nothing to learn"
             )
-        return CorpusStats(chars, lines, digest.hexdigest(), wrapped)
+        return CorpusStats(chars, lines, longest, digest.hexdigest(), wrapped)
 
     def _description(self) -> str:
         return ", ".join("standard input" if p == "-" else str(p) for p in self.paths)
 
     def _line_blocks(self) -> Iterator[str]:
         for path in self.paths:
-            if path == "-":
-                yield from decoded_blocks(self._standard_input(), "standard input", self.encoding)
-            else:
-                yield from decoded_blocks(raw_chunks(Path(path)), str(path), self.encoding)
+            name = "standard input" if path == "-" else str(path)
+            yield from decoded_blocks(self._chunks(path), name, self.encoding)
 
-    def _standard_input(self) -> Iterator[bytes]:
-        if not self._stdin:
-            with tempfile.TemporaryFile() as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-                file.flush()
-                size = file.tell()
-                self._stdin.append(mmap(file.fileno(), size, access=ACCESS_READ) if size else b"")
-        data = self._stdin[0]
-        for start in range(0, len(data), BLOCK_BYTES):
-            yield data[start : start + BLOCK_BYTES]
+    def _chunks(self, path: str | Path) -> Iterator[bytes]:
+        if path != "-" and not is_stream(Path(path)):
+            yield from raw_chunks(Path(path))
+        elif self.once:
+            yield from arriving_chunks(path)
+        else:
+            if path not in self._copies:
+                self._copies[path] = _copy(arriving_chunks(path))
+            copy = self._copies[path]
+            for start in range(0, len(copy), BLOCK_BYTES):
+                yield copy[start : start + BLOCK_BYTES]
 
 
 def _check_encoding(encoding: str) -> None:
@@ -159,6 +184,30 @@ def check_is_file(path: Path) -> None:
         raise InputError(f"{path} is a folder; name the text files in it, such as {path}/*.txt")
     if not path.exists():
         raise InputError(f"{path}: no such file; check the name and the folder you are in")
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is a pipe or a terminal, which can be read once only."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def arriving_chunks(path: str | Path) -> Iterator[bytes]:
+    """The bytes of a pipe, or of standard input ("-"), as they arrive.
+
+    A chunk is whatever is there, up to a megabyte.
+    """
+    with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
+        while chunk := file.read1(BLOCK_BYTES):  # type: ignore[union-attr]
+            yield chunk
+
+
+def _copy(chunks: Iterator[bytes]) -> mmap | bytes:
+    """The bytes in a temporary file, which disappears with the last reference to it."""
+    with tempfile.TemporaryFile() as file:
+        file.writelines(chunks)
+        file.flush()
+        size = file.tell()
+        return mmap(file.fileno(), size, access=ACCESS_READ) if size else b""
 
 
 def raw_chunks(path: Path) -> Iterator[bytes]:
@@ -204,24 +253,27 @@ def _decode(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
     decoder = _make_decoder(encoding)
     lines, mark = 0, BYTE_ORDER_MARK
     for chunk in chain(chunks, [b""]):
+        problem = None
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            line = lines + error.object[: error.start].count(b"\n") + 1
-            raise InputError(
-                f"{name}, line {line}: not {encoding} text; name its `encoding` (such as latin-1 "
-                "or cp1252), or use `level=byte`"
-            ) from None
+            text = error.object[: error.start].decode(encoding)
+            hint = "`encoding` (such as latin-1 or cp1252)"
+            if encoding.startswith("utf") and error.object.startswith(UTF_16_MARKS):
+                hint = "`encoding`: it looks like utf-16"
+            problem = f"not {encoding} text; name its {hint}, or use `level=byte`"
         if encoding != RAW and "\0" in text:
-            line = lines + text[: text.index("\0")].count("\n") + 1
-            raise InputError(
-                f"{name}, line {line}: holds a NUL, so it is not text; is it a binary file? "
-                "(`level=byte` models any file)"
-            )
+            hint = "is it a binary file? (`level=byte` models any file)"
+            if text.count("\0", 0, PROBED) > 0.4 * len(text[:PROBED]):
+                hint = "it may be utf-16: try `encoding=utf-16-le` or `encoding=utf-16-be`"
+            text = text[: text.index("\0")]
+            problem = f"holds a NUL, so it is not text; {hint}"
         lines += text.count("\n")
         if text:
             yield text.removeprefix(mark)
             mark = ""
+        if problem:
+            raise InputError(f"{name}, line {lines + 1}: {problem}")
 
 
 def _make_decoder(encoding: str) -> codecs.IncrementalDecoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.errors import OptionError
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.options import Choices
@@ -60,6 +62,19 @@ class Backend(Protocol):
         ...
 
 
+def cores() -> int:
+    """The number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise OptionError for fewer threads than one, or more than cores."""
+    if threads is not None and not 1 <= threads <= cores():
+        raise OptionError(f"`threads={threads}`: must be from 1 to {cores()}, the cores of the CPU")
+
+
 # The backend for the next n tokens. Called before every batch.
 ChooseBackend = Callable[[int], Backend]
 
@@ -71,8 +86,10 @@ class Backends:
     backend:          "numpy", "torch" or a `Backend` to use for all work; "auto" starts with NumPy
                       and changes to torch once the work so far would have paid for loading it
     device:           where torch computes: "cpu", "cuda" or "mps"; "auto" for the best there is
+    threads:          of torch on the CPU; None for torch's own choice
 
-    Raises OptionError for an unknown name, and for a device that this machine does not have.
+    Raises OptionError for an unknown name, for a device that this machine does not have, and for
+    more threads than it has cores.
     """
 
     def __init__(
@@ -81,11 +98,14 @@ class Backends:
         weights: Mapping[str, Floats],
         backend: str | Backend = "auto",
         device: str = "auto",
+        threads: int | None = None,
     ) -> None:
         if isinstance(backend, str):
             BACKENDS.check("backend", backend)
         DEVICES.check("device", device)
+        check_threads(threads)
         self.config, self.backend, self.device = config, backend, device
+        self.threads = threads
         self._weights = weights
         self._flop = 0.0  # of all work so far
         self._flop_per_token = 2 * multiplied_weights(config)
@@ -101,6 +121,10 @@ class Backends:
             return self.numpy
         return self.torch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the networks, which are made again."""
+        return {name: v for name, v in vars(self).items() if name not in ("numpy", "torch")}
+
     @cached_property
     def numpy(self) -> NumpyNetwork:
         """The network in NumPy."""
@@ -109,7 +133,11 @@ class Backends:
     @cached_property
     def torch(self) -> Network:
         """The network in torch, which this imports."""
+        import torch
+
         from charlm.model.devices import choose_device
         from charlm.model.network import Network
 
+        if self.threads:
+            torch.set_num_threads(self.threads)
         return Network(self.config).load_weights(self._weights).to(choose_device(self.device))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 from charlm.errors import OptionError
 from charlm.model.equations import CELLS, Cell, lstm
@@ -96,6 +97,10 @@ class ModelConfig:
                 "`feedforward=0`: a network that reads from both sides needs one such layer or more"
             )
         _ = self.recurrence  # refuses unknown cells and variants
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the cell's functions, which are found again by its name."""
+        return {name: value for name, value in vars(self).items() if name != "recurrence"}
 
     @cached_property
     def recurrence(self) -> Cell:

@@ -40,12 +40,13 @@ class Card:
     valid_nats:       validation loss, nats per token: with the state carried from line to line, or
                       with each line from the zero state where lines are independent
     valid_carried, valid_lines:  the loss measured in these two ways on the same first part of the
-                      validation text; None if unknown
+                      validation text, of `valid_both_tokens`; None if unknown
     valid_bits_per_char:  the same as valid_nats, in bits per character
     valid_is_held_out:    False if the corpus was too small to hold a part out
     trained:          the recipe, in one line
     seconds:          time that training took
     charlm_version:   version of the program
+    longest_line:     characters of the longest line of the corpus; None if unknown
     """
 
     corpus: str
@@ -62,6 +63,8 @@ class Card:
     trained: str
     seconds: float
     charlm_version: str
+    valid_both_tokens: int | None = None
+    longest_line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class ModelFile:
         for name, shape in config.shapes().items():
             if weights[name].shape != shape or tokenizer.size != config.vocab:
                 raise _damaged(path, name)
+            if not np.isfinite(weights[name]).all():
+                raise _damaged(path, f"{name} holds values that are not numbers")
         return cls(config, weights, tokenizer, card, task)
 
 

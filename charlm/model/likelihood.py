@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 
 from charlm.model.backend import Backend, Floats, Ids
 from charlm.model.cache import Cache
-from charlm.model.sequences import STEPS_AT_ONCE, by_length, pad
+from charlm.model.sequences import (
+    LONGEST_SINGLE,
+    STEP_PER_SEQUENCE,
+    STEPS_AT_ONCE,
+    WARM_UP,
+    by_length,
+    pad,
+)
 from charlm.tokenizer import EOS, START, as_inputs
 
-# A long text is cut into streams that run side by side. Each stream first reads this many tokens
+# A long text is cut into streams that run side by side. Each stream first reads `WARM_UP` tokens
 # before its part, and further back to the start of their line, where a model starts from the zero
 # state. Its state is then the same as after a single run.
-WARM_UP = 512
-LONGEST_SINGLE = 8 * WARM_UP
 MOST_STREAMS = 64
-STEP_PER_STREAM = 50  # a step costs as much as 50 more streams in it
 SEQUENCES_AT_ONCE = 128
 
 # inputs (B, T), targets (B, T), state -> y (B, T, H), log-probabilities (B, T), state after
@@ -29,12 +33,12 @@ Predict = Callable[[Ids, Ids, Any], tuple[Floats, Floats, Any]]
 def text_streams(tokens: int) -> tuple[int, int]:
     """The number of streams for a text of `tokens` tokens, and about how many each reads.
 
-    With s streams the time is about (tokens / s + WARM_UP)·(STEP_PER_STREAM + s). The number is
+    With s streams the time is about (tokens / s + WARM_UP)·(STEP_PER_SEQUENCE + s). The number is
     where that is least.
     """
     if tokens < LONGEST_SINGLE:
         return 1, tokens
-    streams = min(round((STEP_PER_STREAM * tokens / WARM_UP) ** 0.5), MOST_STREAMS)
+    streams = min(round((STEP_PER_SEQUENCE * tokens / WARM_UP) ** 0.5), MOST_STREAMS)
     return streams, -(-tokens // streams) + WARM_UP
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,19 @@ STEPS_AT_ONCE = 128
 # Sequences are padded to multiples of this length. A fused kernel is built for each new shape.
 LENGTH_MULTIPLE = 8
 TOKENS_AT_ONCE = 1 << 15  # of sequences whose outputs are all kept
+STEP_PER_SEQUENCE = 50  # a step costs as much as 50 more sequences in it
+# Long sequences are cut into pieces that run side by side. Each reads this many tokens before its
+# part and after it, so that the outputs are the same as those of a single run.
+WARM_UP = 512
+LONGEST_SINGLE = 8 * WARM_UP
+
+
+class _Piece(NamedTuple):
+    """The tokens [start, end) of a sequence."""
+
+    sequence: int
+    start: int
+    end: int
 
 
 def by_length(
@@ -27,17 +41,46 @@ def by_length(
     function:  a batch of B sequences -> an array (B, T, …); rows are cut to each sequence's length
     at_once:   length of the longest sequence -> sequences in a batch; None for `TOKENS_AT_ONCE`
     """
-    results: list[Floats] = [np.zeros(0, np.float32)] * len(sequences)
-    order = [k for k in np.argsort([len(s) for s in sequences], kind="stable") if len(sequences[k])]
+    pieces = [piece for k, s in enumerate(sequences) for piece in _pieces(k, len(s))]
+    read = [
+        sequences[piece.sequence][max(piece.start - WARM_UP, 0) : piece.end + WARM_UP]
+        for piece in pieces
+    ]
+    order = np.argsort([-len(ids) for ids in read], kind="stable").tolist()
+    rows: list[list[Floats]] = [[] for _ in sequences]
+    found: dict[int, Floats] = {}
     while order:
-        longest = len(sequences[order[-1]])
-        count = at_once(longest) if at_once else max(TOKENS_AT_ONCE // longest, 1)
-        batch = order[-count:]
-        del order[-len(batch) :]
-        rows = function([sequences[k] for k in batch])
-        for k, row in zip(batch, rows, strict=True):
-            results[k] = row[: len(sequences[k])]
-    return results
+        longest = len(read[order[0]])
+        most = at_once(longest) if at_once else max(TOKENS_AT_ONCE // longest, 1)
+        batch = order[: _batch_size([len(read[k]) for k in order[: 2 * most]], most)]
+        del order[: len(batch)]
+        for k, row in zip(batch, function([read[k] for k in batch]), strict=True):
+            first = min(pieces[k].start, WARM_UP)
+            found[k] = row[first : first + pieces[k].end - pieces[k].start]
+    for k, piece in enumerate(pieces):
+        rows[piece.sequence].append(found[k])
+    nothing: Floats = np.zeros(0, np.float32)
+    return [np.concatenate(r) if len(r) > 1 else (r or [nothing])[0] for r in rows]
+
+
+def _pieces(sequence: int, length: int) -> Iterator[_Piece]:
+    """The pieces of a sequence: one of at most `LONGEST_SINGLE` tokens, several of a longer one."""
+    size = length if length <= LONGEST_SINGLE else LONGEST_SINGLE - 2 * WARM_UP
+    for start in range(0, length, size or 1):
+        yield _Piece(sequence, start, min(start + size, length))
+
+
+def _batch_size(lengths: Sequence[int], most: int) -> int:
+    """How many sequences, longest first, make the next batch.
+
+    Every sequence is filled up to the longest. The batch ends where that would cost more than the
+    steps of another batch.
+    """
+    for k in range(1, min(len(lengths), most)):
+        sequences = min(len(lengths) - k, most)  # of another batch
+        if sequences * (lengths[0] - lengths[k]) > STEP_PER_SEQUENCE * lengths[k]:
+            return k
+    return min(len(lengths), most)
 
 
 def pad(sequences: Sequence[Ids]) -> NDArray[np.int64]:

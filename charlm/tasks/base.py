@@ -98,7 +98,7 @@ class Validation(ABC):
     def loss(self, backend: Backend) -> float:
         """Nats per predicted token."""
 
-    def figures(self, backend: Backend) -> dict[str, float | None]:
+    def figures(self, backend: Backend) -> dict[str, Any]:
         """Further figures for the card, by the names of its fields."""
         return {}
 
@@ -134,12 +134,17 @@ class TrainedModel:
         *,
         backend: str | Backend = "auto",
         device: str = "auto",
+        threads: int | None = None,
     ) -> None:
-        """See `charlm.model.backend.Backends` for backend and device."""
+        """See `charlm.model.backend.Backends` for backend, device and threads."""
         self.path = path
         self.config, self.tokenizer, self.card = file.config, file.tokenizer, file.card
-        self.backends = Backends(file.config, file.weights, backend, device)
+        self.backends = Backends(file.config, file.weights, backend, device, threads)
         self._weights = file.weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without what is computed when it is first used."""
+        return {name: v for name, v in vars(self).items() if name != "_filling"}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -160,7 +165,7 @@ class TrainedModel:
         >>> line.vectors.shape == (7, model.config.hidden)
         True
         """
-        return embed_lines(self.backends, self.tokenizer, map(one_line, lines))
+        return embed_lines(self.backends, self.tokenizer, map(one_line, several(lines)))
 
     def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors of words or other tokens, as the network reads them, (n, inputs).
@@ -201,13 +206,22 @@ class TrainedModel:
         return list(dict.fromkeys(unknown))
 
 
+def several(texts: object) -> Iterable[str]:
+    """The texts. Raises InputError for what is not an iterable."""
+    if not isinstance(texts, Iterable):
+        raise InputError(f"{texts!r}: is no text; give a string, or several")
+    return texts
+
+
 def one_line_end(text: str) -> str:
-    """The text with "\\n" for "\\r\\n", as in training texts."""
+    """The text with "\\n" for "\\r\\n", as in training texts. Raises InputError for no text."""
+    if not isinstance(text, str):
+        raise InputError(f"{text!r}: is no text; give a string, or several")
     return text.replace("\r\n", "\n")
 
 
 def one_line(text: str) -> str:
     """The text, if it is a single line. Raises InputError otherwise."""
-    if "\n" in text:
+    if "\n" in one_line_end(text):
         raise InputError("a line end in the text; give one line at a time")
     return text

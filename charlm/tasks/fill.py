@@ -16,7 +16,7 @@ from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.scores import PseudoScore
 from charlm.scoring import pseudo_score_sentences
-from charlm.tasks.base import Task, TrainedModel, Validation, one_line
+from charlm.tasks.base import Task, TrainedModel, Validation, one_line, several
 from charlm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class FillModel(TrainedModel):
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """`pseudo_score` for any number of sentences, in input order and in bounded memory."""
-        return pseudo_score_sentences(self.backends, self.tokenizer, map(one_line, texts))
+        return pseudo_score_sentences(self.backends, self.tokenizer, map(one_line, several(texts)))
 
 
 class FillTask(Task):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from charlm.sampling import (
 )
 from charlm.scores import SentenceScore, TextScore
 from charlm.scoring import ScoreOptions, score_sentences
-from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end
+from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
 from charlm.tokenizer import UNK, Tokenizer
 
 if TYPE_CHECKING:
@@ -84,7 +84,11 @@ class LanguageModel(TrainedModel):
         """`score` for any number of sentences, in input order and in bounded memory."""
         options["context"] = one_line_end(options.get("context", ""))
         return score_sentences(
-            self.backends, self.tokenizer, map(one_line_end, texts), ScoreOptions(**options)
+            self.backends,
+            self.tokenizer,
+            map(one_line_end, several(texts)),
+            ScoreOptions(**options),
+            independent_lines=self.independent_lines,
         )
 
     def evaluate(
@@ -181,8 +185,11 @@ class LanguageModel(TrainedModel):
     ) -> list[Iterator[str]]:
         generators = [random_stream(options.seed or 0, sample) for sample in samples]
         network, prime = self.backends.numpy, one_line_end(prime)
-        streams = generate(network, self.tokenizer, prime, options, generators)
-        return [limited(pieces, options, lines=self.independent_lines) for pieces in streams]
+        lines, longest = self.independent_lines, self.card.longest_line
+        streams = generate(
+            network, self.tokenizer, prime, options, generators, independent_lines=lines
+        )
+        return [limited(p, options, lines=lines, longest_line=longest) for p in streams]
 
     def example(self) -> str:
         return self.sample(length=200, temperature=0.8, seed=1)
@@ -288,10 +295,11 @@ class TextValidation(Validation):
         total = sum(float(row.sum(dtype=np.float64)) for row in sequence_logprobs(backend, lines))
         return -total / sum(map(len, lines))
 
-    def figures(self, backend: Backend) -> dict[str, float | None]:
+    def figures(self, backend: Backend) -> dict[str, Any]:
         """The loss in both ways, on the same first part of the text."""
         first = self.first(BOTH_WAYS)
         return {
+            "valid_both_tokens": len(first.ids),
             "valid_carried": first.loss_carried(backend),
             "valid_lines": first.loss_by_line(backend),
         }

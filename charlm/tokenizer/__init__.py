@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from charlm.errors import OptionError
 from charlm.tokenizer.base import (
     EOS,
     JSON,
@@ -55,6 +58,7 @@ __all__ = [
     "VocabularyOptions",
     "Words",
     "as_inputs",
+    "check_vocabulary_options",
     "load_tokenizer",
     "train_tokenizer",
 ]
@@ -81,7 +85,21 @@ def train_tokenizer(
     option, InputError for a text without content.
     """
     options = VocabularyOptions(vocab_size, split, normalize)
-    return TOKENIZERS[check_choice("level", level, TOKENIZERS)].train(blocks, options)
+    tokenizer = TOKENIZERS[check_choice("level", level, TOKENIZERS)]
+    check_vocabulary_options(tokenizer, options)
+    return tokenizer.train(blocks, options)
+
+
+def check_vocabulary_options(tokenizer: type[Tokenizer], options: VocabularyOptions) -> None:
+    """Raise OptionError for an option that the level does not know."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value != field.default and field.name not in tokenizer.options:
+            levels = [level for level, other in TOKENIZERS.items() if field.name in other.options]
+            raise OptionError(
+                f"`{field.name}={value}`: is not for `level={tokenizer.level}`, but for "
+                + " or ".join(f"`level={level}`" for level in levels)
+            )
 
 
 def load_tokenizer(settings: Settings, arrays: Arrays) -> Tokenizer:

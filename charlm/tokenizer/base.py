@@ -10,7 +10,6 @@ import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -30,11 +29,12 @@ START, EOS, UNK = 0, 1, 2
 SPECIALS = ("<START>", "<EOS>", "<UNK>")
 SPECIAL_TEXTS = ("", "\n", "\ufffd")
 SMALLEST_VOCABULARY = 6
+MASKS_KEPT = 32
 
 
 @dataclass(frozen=True)
 class VocabularyOptions:
-    """Options for training a vocabulary. Each level reads, and checks, the options it knows.
+    """Options for training a vocabulary. Each level knows some of them, see `Tokenizer.options`.
 
     vocab_size:  maximum number of ids, the specials included. None for the default of the level:
                  all characters, 20,000 words, or up to 4,000 subwords
@@ -75,6 +75,7 @@ class Tokenizer(ABC):
     Each level is a subclass. Class attributes hold the differences that other code needs:
 
     level:              name of the level, such as "char"
+    options:            the fields of `VocabularyOptions` that it knows
     reads_bytes:        a text is read as raw bytes, whatever its encoding
     has_unknown:        some text is encoded as UNK, so training has to teach UNK
     large_vocabulary:   the vocabulary has thousands of tokens
@@ -83,6 +84,7 @@ class Tokenizer(ABC):
     """
 
     level: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     reads_bytes: ClassVar[bool] = False
     has_unknown: ClassVar[bool] = True
     large_vocabulary: ClassVar[bool] = False
@@ -93,7 +95,11 @@ class Tokenizer(ABC):
         """pieces: UTF-8 text of each token, from id 3 on."""
         self._pieces = [*(text.encode() for text in SPECIAL_TEXTS), *pieces]
         # Samples of the same prime ask for the same masks.
-        self.continuations = lru_cache(maxsize=32)(self._continuations)
+        self._masks: dict[tuple[bytes, int], BoolArray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its state, which is smaller than its tables."""
+        return type(self).from_state, self.state()
 
     @classmethod
     @abstractmethod
@@ -165,12 +171,17 @@ class Tokenizer(ABC):
         ids = encoding.ids[:count]
         return Primed(ids, Decoder(self, int(ids[-1]) if count else START, required))
 
-    def _continuations(self, required: bytes, previous: int) -> BoolArray:
+    def continuations(self, required: bytes, previous: int) -> BoolArray:
         """Mask (size,) of the tokens that may follow `previous` to spell `required`."""
+        if (mask := self._masks.get((required, previous))) is not None:
+            return mask
         allowed = (self._spells(self.appended(id, previous), required) for id in range(self.size))
         mask = np.fromiter(allowed, np.bool_, self.size)
         mask[: len(SPECIALS)] = False
         mask.flags.writeable = False
+        if len(self._masks) == MASKS_KEPT:
+            del self._masks[next(iter(self._masks))]
+        self._masks[required, previous] = mask
         return mask
 
     def _spells(self, piece: bytes, required: bytes) -> bool:

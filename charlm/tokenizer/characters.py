@@ -44,6 +44,7 @@ class Characters(Tokenizer):
     """Code points, NFC unless `normalize` is "none". A table maps every code point to its id."""
 
     level = "char"
+    options = ("vocab_size", "normalize")
 
     def __init__(self, vocabulary: Sequence[str], normalize: str = "nfc") -> None:
         """vocabulary: the characters from id 3 on, without newline and surrogates."""

@@ -68,6 +68,7 @@ class Subwords(Tokenizer):
     """Ids 3 to 258 are bytes, then come pieces. Only training and encoding import sentencepiece."""
 
     level = "subword"
+    options = ("vocab_size",)
     has_unknown = False
     large_vocabulary = True
     space_starts_word = True

@@ -68,6 +68,7 @@ class Words(Tokenizer):
     """Words, NFC unless `normalize` is "none". A word outside the vocabulary is UNK."""
 
     level = "word"
+    options = ("vocab_size", "split", "normalize")
     large_vocabulary = True
     tokens_are_words = True
 

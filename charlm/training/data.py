@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class CorpusInfo:
     chars:         characters of both parts
     valid_chars:   characters of the validation part
     held_out:      False if the validation part is the training part itself
+    longest_line:  in characters; None if unknown
     """
 
     name: str
@@ -50,6 +51,7 @@ class CorpusInfo:
     chars: int
     valid_chars: int
     held_out: bool
+    longest_line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ class Data:
     corpus: CorpusInfo
 
 
-def open_corpus(paths: Sequence[str | Path], options: TrainOptions) -> Corpus:
-    """The corpus, to be read as the options say."""
+def as_options_say(corpus: Corpus, options: TrainOptions) -> Corpus:
+    """The same corpus, read as the options say."""
     raw = TOKENIZERS[options.level].reads_bytes
-    return Corpus(paths, options.unit, RAW if raw else options.encoding)
+    return replace(corpus, unit=options.unit, encoding=RAW if raw else options.encoding)
 
 
 def read_text(
-    paths: Sequence[str | Path],
+    corpus: Corpus,
     options: TrainOptions,
     note: Callable[[str], None],
     warn: Callable[[str], None],
@@ -78,7 +80,7 @@ def read_text(
 
     note, warn:  called with notes and warnings about the text
     """
-    corpus = open_corpus(paths, options)
+    corpus = as_options_say(corpus, options)
     stats = corpus.stats()
     for advice in _advice(stats, options):
         note(advice)
@@ -115,7 +117,14 @@ def encode(text: Text, tokenizer: Tokenizer, folder: Path) -> Data:
     parts, stats, counter = text.parts, text.stats, _Counter()
     training = encode_to_file(parts.training(), tokenizer, folder / "train")
     validation = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
-    info = CorpusInfo(text.corpus.name, stats.sha256, stats.chars, counter.chars, parts.held_out)
+    info = CorpusInfo(
+        text.corpus.name,
+        stats.sha256,
+        stats.chars,
+        counter.chars,
+        parts.held_out,
+        stats.longest_line,
+    )
     return Data(tokenizer, training, validation, info)
 
 
@@ -128,7 +137,7 @@ def reopen(folder: Path, tokenizer: Tokenizer, corpus: CorpusInfo) -> Data:
 
 def _parts(corpus: Corpus, stats: CorpusStats, options: TrainOptions) -> tuple[Blocks, Blocks]:
     if options.valid is not None:
-        validation = open_corpus([options.valid], options)
+        validation = as_options_say(Corpus([options.valid]), options)
         validation.stats()  # raises for a text that cannot be used
         return corpus.blocks, validation.blocks
     if stats.chars < SMALLEST_SPLIT:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.devices import autocast
 from charlm.model.network import Network
 from charlm.tasks.base import Task
+from charlm.training.recipe import Recipe
 
 WORTH_IT = 1.2  # bf16 is less exact, so it must be this much faster than fp32
 PROBE_SHAPE = (24, 32)  # T, B
@@ -52,6 +54,12 @@ def choose_precision(
     every = torch.get_num_threads()
     counts = {1, every} if fewer_threads and device.type == "cpu" else {every}
     rates = training_rates(list(product(precisions, counts)), device, task, probe)
+    if not any(rates.values()):
+        raise OptionError(
+            f"`precision={precision}`: this machine cannot train in it; use `precision=fp32`"
+            if precision != "fp32"
+            else f"`device={device}`: torch cannot train this network there; try another"
+        )
     fastest = max(counts, key=lambda n: max(rates[p, n] for p in precisions))
     best = precisions[0]
     if precision == "auto" and rates["bf16", fastest] > WORTH_IT * rates["fp32", fastest]:
@@ -87,3 +95,55 @@ def training_rates(
     flop = 6 * multiplied_weights(probe) * math.prod(PROBE_SHAPE)
     fastest = (flop / min(times) for times in zip(*rounds, strict=True))
     return dict(zip(settings, fastest, strict=True))
+
+
+FLOATS_PER_WEIGHT = 6  # its gradient, two moments, their average and the best so far
+FREE = "MemAvailable"
+
+
+def check_memory(recipe: Recipe, device: torch.device) -> None:
+    """Raise OptionError if training would take more memory than the device has left."""
+    needed, free = training_bytes(recipe), free_memory(device)
+    if free is not None and needed > free:
+        raise OptionError(
+            f"training would take about {_gigabytes(needed)} of memory, and {_gigabytes(free)} are "
+            f"free: use a smaller `hidden` than {recipe.model.hidden:,}, a smaller `batch` than "
+            f"{recipe.batch:,} or a smaller `bptt` than {recipe.bptt:,}"
+        )
+
+
+def training_bytes(recipe: Recipe) -> int:
+    """About the memory of a training step, in bytes; never much less than it takes.
+
+    Weights have their optimizer's state; each token of a batch keeps its vector, and every layer's
+    gates, state and output, for the backward pass.
+    """
+    model = recipe.model
+    weights = sum(math.prod(shape) for shape in model.shapes().values())
+    gates = len(model.recurrence.gates) + len(model.recurrence.state) + 2
+    layer = gates * model.hidden * len(model.directions)
+    token = 2 * model.inputs + model.layers * layer + (model.feedforward + 4) * model.hidden
+    return 4 * (FLOATS_PER_WEIGHT * weights + recipe.batch * recipe.bptt * token)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The bytes of memory that are free; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        line = next(line for line in lines if line.startswith(FREE))
+        free.append(1024 * int(line.split()[1]))
+    with suppress(OSError, ValueError):  # the limit of a container
+        group = Path("/sys/fs/cgroup")
+        limit, used = (
+            int((group / name).read_text(encoding="ascii"))
+            for name in ("memory.max", "memory.current")
+        )
+        free.append(max(limit - used, 0))
+    return min(free, default=None)
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

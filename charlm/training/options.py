@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from charlm.errors import OptionError
-from charlm.model.backend import DEVICES
+from charlm.model.backend import DEVICES, check_threads
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
 from charlm.model.equations import CELLS
 from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import TASKS
-from charlm.tokenizer import TOKENIZERS
+from charlm.tokenizer import TOKENIZERS, VocabularyOptions, check_vocabulary_options
 
-POSITIVE, PROBABILITY = Range(0, exclude_low=True), Range(0, 0.9)
+POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
 BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
 LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
@@ -220,7 +220,22 @@ class TrainOptions:
             raise OptionError("`lines` and `unit=paragraph`: give only one of them")
         if self.freeze_embeddings and not self.embeddings:
             raise OptionError("`freeze_embeddings`: give the vectors to keep with `embeddings`")
+        if self.valid and self.valid_fraction != TrainOptions.valid_fraction:
+            raise OptionError("`valid` and `valid_fraction`: give only one of them")
+        tokenizer = TOKENIZERS[self.level]
+        if tokenizer.reads_bytes and self.encoding != TrainOptions.encoding:
+            raise OptionError(
+                f"`encoding={self.encoding}`: `level={self.level}` reads bytes as they are; leave "
+                "the option out"
+            )
+        check_vocabulary_options(tokenizer, self.vocabulary)
+        check_threads(self.threads)
         for name in ("characters", "embeddings"):
             value = getattr(self, name)
-            if value and not TOKENIZERS[self.level].tokens_are_words:
+            if value and not tokenizer.tokens_are_words:
                 raise OptionError(f"`{name}={value}`: is for words; add `level=word`")
+
+    @property
+    def vocabulary(self) -> VocabularyOptions:
+        """The options of the vocabulary."""
+        return VocabularyOptions(self.vocab_size, self.split, self.normalize)

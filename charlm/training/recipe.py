@@ -21,7 +21,8 @@ from charlm.training.options import TrainOptions
 class Recipe:
     """Every decision that training needs, see `TrainOptions` for the meanings.
 
-    tokens:  number of tokens that the budget is expected to train on
+    tokens:   number of tokens that the budget is expected to train on
+    threads:  of the CPU; None in a recipe of an older version
 
     Exactly one of minutes, epochs and steps is not None.
     """
@@ -42,6 +43,7 @@ class Recipe:
     device: str
     precision: str
     tokens: int
+    threads: int | None = None
 
     @property
     def budget(self) -> str:
@@ -98,6 +100,7 @@ def choose(
     rate: float,
     device: str,
     precision: str,
+    threads: int | None = None,
 ) -> Recipe:
     """Choose everything that the options leave open.
 
@@ -106,6 +109,8 @@ def choose(
     width:     features of the word vectors to start from
     chars:     size of the corpus in characters
     rate:      speed of training on this machine, FLOP/s
+
+    See `Recipe` for device, precision and threads.
     """
     train_tokens, cutoffs = int(counts.sum()), split_softmax(counts)
     rows = softmax_rows(counts, cutoffs)
@@ -145,6 +150,7 @@ def choose(
         device=device,
         precision=precision,
         tokens=tokens,
+        threads=threads,
     )
 
 

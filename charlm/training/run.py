@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from charlm.training.trainer import EVALUATION_SHARE, Trainer
 from charlm.word_vectors import WordVectors
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+MOST_CHECKPOINTING = 0.02  # of the time; checkpoints that take long are rarer
 FEWEST_VALIDATED = 100_000  # tokens, however short the training is
 SECONDS_TO_WRITE = 0.3
 FEW_STEPS = 200  # no network learns much with fewer
@@ -74,7 +76,8 @@ class Run:
         self.trainer = Trainer(
             task, recipe, network.move_to(self.device), batches, self.validation, frozen
         )
-        self._written = -math.inf
+        self._checkpoint_due = -math.inf  # the first step is followed by one
+        self._saved_loss: float | None = None  # of the model that was written last
 
     @classmethod
     def resumed(cls, folder: RunFolder, checkpoint: Checkpoint, recipe: Recipe) -> Run:
@@ -100,30 +103,43 @@ class Run:
             earlier=trainer.seconds,
             reserve=self._seconds_to_finish() if self.recipe.minutes else 0.0,
         )
+        measured = len(trainer.validation.ids)
+        if measured < len(self.validation.ids) or self.recipe.precision != "fp32":
+            reporter.note(
+                f"note: while it trains, valid is the loss of the first {measured:,} tokens of the "
+                f"validation text in {self.recipe.precision}; in the end of "
+                f"{len(self.validation.ids):,} in fp32"
+            )
         signals.defer()
         for progress in trainer.run(clock):
             reporter.progress(progress)
             if progress.valid_loss is not None:
                 self.folder.add_metrics(progress)
             if signals.received:
-                self._save_unfinished()
+                self._save_checkpoint(finished=False)
+                if not trainer.best:
+                    trainer.evaluate()
+                self._save_best_so_far()
                 return signals.received
-            if progress.valid_loss is not None and self._checkpoint_is_due():
+            if time.monotonic() >= self._checkpoint_due:
                 self._save_unfinished()
         self._finish(clock)
         self._judge(reporter)
         return None
 
-    def _checkpoint_is_due(self) -> bool:
-        return time.monotonic() > self._written + SECONDS_BETWEEN_CHECKPOINTS
-
     def _save_unfinished(self) -> None:
-        """Write the checkpoint, and a model with the best weights so far."""
-        if not self.trainer.best:
-            self.trainer.evaluate()
+        """Write the checkpoint, and a model if there are better weights than before."""
+        before = time.monotonic()
         self._save_checkpoint(finished=False)
+        if self.trainer.best and self.trainer.best_loss != self._saved_loss:
+            self._save_best_so_far()
+        seconds = time.monotonic() - before
+        between = max(SECONDS_BETWEEN_CHECKPOINTS, seconds / MOST_CHECKPOINTING)
+        self._checkpoint_due = time.monotonic() + between
+
+    def _save_best_so_far(self) -> None:
         self._save_model(self._best(), self.trainer.best_loss, {}, self.trainer.seconds)
-        self._written = time.monotonic()
+        self._saved_loss = self.trainer.best_loss
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write everything."""
@@ -164,7 +180,7 @@ class Run:
         self.folder.save_checkpoint(Checkpoint(info, self.data.tokenizer, self.trainer.state()))
 
     def _save_model(
-        self, network: Network, loss: float, figures: dict[str, float | None], seconds: float
+        self, network: Network, loss: float, figures: dict[str, Any], seconds: float
     ) -> None:
         corpus, tokens = self.data.corpus, self.validation.predicted
         share = len(self.validation.ids) / len(self.data.validation.ids)
@@ -185,6 +201,8 @@ class Run:
             trained=self.recipe.described(),
             seconds=round(seconds, 1),
             charlm_version=__version__,
+            valid_both_tokens=figures.get("valid_both_tokens"),
+            longest_line=corpus.longest_line,
         )
         model, tokenizer = self.recipe.model, self.data.tokenizer
         self.folder.save_model(

@@ -4,54 +4,130 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
-from charlm import runs
-from charlm.errors import CharlmError, InputError
-from charlm.files import write_text
+from charlm import metrics, runs
+from charlm.errors import InputError, ModelError
+from charlm.files import PART, file_error, write_text
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.training.checkpoint import Checkpoint, RunInfo
 from charlm.training.trainer import Progress
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: a folder that is in use is not noticed there
+    fcntl = None  # type: ignore[assignment]
+
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
-METRICS = "metrics.jsonl"
+START = "run.json"
+LEFT_BEHIND = re.compile(rf"\..*\{PART}|\.tmp\w+")  # by a process that was killed while it wrote
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run was started with. It is written before anything else.
+
+    options:   of `TrainOptions`, as the user gave them
+    sha256:    of the corpus
+    replaces:  name of the folder beside it that the run replaces when it is complete
+    """
+
+    options: dict[str, Any]
+    sha256: str
+    replaces: str | None = None
 
 
 class RunFolder:
     """The files of one run.
 
     path:    where they are written
+    start:   what the run was started with; None for a folder of an older version
     target:  the folder of the run that this one replaces when it is complete; None for no other
     """
 
-    def __init__(self, path: Path, target: Path | None = None) -> None:
-        self.path, self.target = path, target
+    def __init__(self, path: Path) -> None:
+        self.path, self.start, self._lock = path, _read_start(path), -1
+        self.target: Path | None = None
+        # Once the folder is in its place, it has the name that it replaces.
+        if self.start and self.start.replaces not in (None, path.name):
+            self.target = path.with_name(str(self.start.replaces))
 
     @classmethod
-    def make(cls, name: str, out: Path | None, force: bool) -> RunFolder:
-        """Make the folder of a new run.
+    def make(
+        cls, name: str, out: Path | None, force: bool, start: Start, target: Path | None = None
+    ) -> RunFolder:
+        """Make the folder of a new run, or clear what a killed run has left of one.
 
-        name:   of the corpus
-        out:    the folder; None for runs/NAME or the next free runs/NAME-2 …
-        force:  if `out` exists, write beside it and replace it in the end
+        name:    of the corpus
+        out:     the folder; None for runs/NAME or the next free runs/NAME-2 …
+        force:   if `out` holds a run, write beside it and replace it in the end
+        target:  the run that is replaced in the end, if `out` is itself beside it
 
-        Raises InputError if `out` exists, or if it exists and is not the folder of a run.
+        Raises InputError if `out` cannot be used.
         """
-        if out is None:
-            return cls(_make_free(runs.RUNS / name))
         check_target(out, force)
+        if out is None:
+            candidates: Iterable[Path] = _numbered(runs.RUNS / name)
+        elif force and out.exists() and not is_left_behind(out):
+            target, candidates = out, _numbered(out.with_name(f"{out.name}.new"))
+        else:
+            candidates = [out]
+        for path in candidates:
+            folder = cls(path)
+            if folder._take():
+                start = dataclasses.replace(start, replaces=target.name if target else None)
+                write_text(path / START, json.dumps(dataclasses.asdict(start)))
+                folder.start, folder.target = start, target
+                return folder
+        raise _exists(path)  # another training has made it just now
+
+    def _take(self) -> bool:
+        """Make the folder, or empty what was left behind. False if it cannot be had."""
         try:
-            out.mkdir(parents=True)
+            self.path.mkdir(parents=True)
         except FileExistsError:
-            if not force:
-                raise _exists(out) from None  # another training has made it just now
-            return cls(_make_free(out.with_name(f"{out.name}.new")), target=out)
-        return cls(out)
+            pass
+        except OSError as error:
+            raise file_error(error, self.path) from error
+        if not is_left_behind(self.path) or not self._try_lock():
+            return False
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+
+    def lock(self) -> None:
+        """Keep other processes out, until `release`. Raises InputError if one writes to it."""
+        if not self._try_lock():
+            raise _in_use(self.path)
+        for path in (*self.path.glob(".*"), *(self.path / CHECKPOINT).parent.glob(".*")):
+            if LEFT_BEHIND.fullmatch(path.name):
+                path.unlink()
+
+    def release(self) -> None:
+        """Let other processes write to the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _try_lock(self) -> bool:
+        if fcntl is None:
+            return True
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            return False
+        except OSError:  # this file system has no locks
+            pass
+        return True
 
     @property
     def name(self) -> Path:
@@ -62,8 +138,13 @@ class RunFolder:
         """What the run is; None if there is no readable checkpoint."""
         try:
             return RunInfo.load(self.path / CHECKPOINT)
-        except CharlmError:
+        except ModelError:
             return None
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a saved state."""
+        return (self.path / CHECKPOINT).is_file()
 
     def load_checkpoint(self) -> Checkpoint:
         """The saved state; see `Checkpoint.load` for errors."""
@@ -87,40 +168,72 @@ class RunFolder:
             "learning_rate": p.learning_rate,
             "tokens_per_second": p.tokens_per_second,
         }
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        metrics.add(self.path / metrics.METRICS, line)
 
     def drop_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that were done after the checkpoint: they will be repeated."""
-        path, kept = self.path / METRICS, []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                kept += [line] if json.loads(line)["step"] <= step else []
-            except ValueError:  # the last line was cut off
-                break
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        path = self.path / metrics.METRICS
+        metrics.write(path, (line for line in metrics.read(path) if line["step"] <= step))
 
     def complete(self) -> Path:
-        """Put the complete run in its final place, and remember it as the last run."""
+        """Put the complete run in its final place, and remember it as the last run.
+
+        There is no moment at which neither the old run nor the new one is complete on disk; see
+        `runs.restore` for the moment at which neither has the name.
+        """
         if self.target:
-            shutil.rmtree(self.target)
+            for other in attempts(self.target):
+                if other.path != self.path and other._try_lock():
+                    other.remove()
+            replaced = runs.replaced(self.target)
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.target.rename(replaced)
             self.path.rename(self.target)
+            shutil.rmtree(replaced)
         runs.remember(self.name)
         return self.name
 
     def remove(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self.release()
 
 
 def check_target(out: Path | None, force: bool) -> None:
     """Raise InputError if a new run cannot be written to `out`."""
-    if out is None or not out.exists():
+    if out is None:
         return
-    if not force:
-        raise _exists(out)
-    if not (out / MODEL_FILE).is_file() and not (out / CHECKPOINT).is_file():
-        raise InputError(f"{out} is not a run folder and is not replaced; use another `out`")
+    runs.restore(out)
+    if not out.exists():
+        return
+    if not is_left_behind(out):
+        if not force:
+            raise _exists(out)
+        if not _is_run(out):
+            raise InputError(f"{out} is not a run folder and is not replaced; use another `out`")
+    folder = RunFolder(out)
+    if not folder._try_lock():
+        raise _in_use(out)
+    folder.release()
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether the folder is empty, or holds what a run left that ended before its first checkpoint.
+
+    A run that is just beginning looks the same, but has locked its folder.
+    """
+    if not path.is_dir() or _is_run(path):
+        return False
+    names = [child.name for child in path.iterdir()]
+    return START in names or all(LEFT_BEHIND.fullmatch(name) for name in names)
+
+
+def attempts(target: Path) -> Iterator[RunFolder]:
+    """The runs that replace this one when they are complete."""
+    for path in sorted(target.parent.glob("*")):
+        folder = RunFolder(path)
+        if folder.target == target:
+            yield folder
 
 
 def runs_of(name: str) -> Iterator[RunFolder]:
@@ -132,17 +245,27 @@ def runs_of(name: str) -> Iterator[RunFolder]:
         yield RunFolder(path)
 
 
-def _make_free(path: Path) -> Path:
-    """Make the folder, or the first of PATH-2, PATH-3, … that does not exist."""
-    candidates = chain([path], (path.with_name(f"{path.name}-{k}") for k in count(2)))
-    while True:
-        candidate = next(candidates)
-        with suppress(FileExistsError):
-            candidate.mkdir(parents=True)
-            return candidate
+def _is_run(path: Path) -> bool:
+    return (path / MODEL_FILE).is_file() or (path / CHECKPOINT).is_file()
+
+
+def _read_start(path: Path) -> Start | None:
+    try:
+        return Start(**json.loads((path / START).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """The path, PATH-2, PATH-3, …"""
+    return chain([path], (path.with_name(f"{path.name}-{k}") for k in count(2)))
 
 
 def _exists(out: Path) -> InputError:
     return InputError(
         f"{out} exists; add `force` to replace it, `resume` to continue it, or use another `out`"
     )
+
+
+def _in_use(out: Path) -> InputError:
+    return InputError(f"{out}: another training writes to it; wait for it, or use another `out`")

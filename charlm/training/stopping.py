@@ -12,10 +12,14 @@ from charlm.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class _Signal(BaseException):
+    """Raised by the handler. No `except Exception` between it and `StopSignals` catches it."""
+
+
 class StopSignals:
     """Within this context the two signals raise `Stopped`; after `defer` they are remembered.
 
-    A second signal always raises. Outside the main thread, where Python delivers no signals, the
+    A second signal always stops. Outside the main thread, where Python delivers no signals, the
     context does nothing.
 
     received:  the number of the remembered signal
@@ -43,10 +47,12 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if isinstance(error, _Signal):
+            saved = "the last checkpoint remains" if self._deferred else "nothing was saved"
+            raise Stopped(f"stopped at once; {saved}", error.args[0]) from None
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._deferred and self.received is None:
             self.received = number
-            return
-        saved = "the last checkpoint remains" if self._deferred else "nothing was saved"
-        raise Stopped(f"stopped at once; {saved}", number)
+        else:
+            raise _Signal(number)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ import torch
 from charlm import runs, word_vectors
 from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.model.backend import cores
 from charlm.model.devices import choose_device
 from charlm.tasks import load_task
 from charlm.tokenizer import train_tokenizer
 from charlm.tokenizer.letters import Letters
 from charlm.training import data
 from charlm.training.checkpoint import RunInfo
-from charlm.training.machine import choose_precision, cpu_for_training
+from charlm.training.machine import check_memory, choose_precision, cpu_for_training
 from charlm.training.options import BUDGETS, TrainOptions
 from charlm.training.recipe import Recipe, check_network, choose, probe
 from charlm.training.reporter import Reporter
 from charlm.training.run import Run
-from charlm.training.run_folder import RunFolder, check_target, runs_of
+from charlm.training.run_folder import RunFolder, Start, attempts, check_target, runs_of
 from charlm.training.stopping import StopSignals
 
 # Options that may differ when a run is resumed: the budget, and what does not change the result.
@@ -48,42 +50,47 @@ def train_run(
     options = TrainOptions(**user_options)
     if force and (resume or out is None):
         raise OptionError("`force`: goes with `out`, and without `resume`")
+    corpus = Corpus(paths)
     with StopSignals() as signals, cpu_for_training(options.threads):
         if resume:
-            run = _resumed(paths, user_options, out)
+            run = _resumed(corpus, user_options, out, reporter)
         else:
-            run = _new(paths, options, out, force, reporter)
+            run = _new(corpus, options, out, force, reporter)
         reporter.note(f"{run.folder.name}: {run.recipe.described()}")
         try:
             stopped_by = run.train(started, reporter, signals)
+            if not stopped_by:
+                return run.folder.complete()
         finally:
             reporter.close()
-        if stopped_by:
-            raise Stopped(
-                f"stopped; what was learnt is in {run.folder.path}, and to continue: "
-                f"{_command_to_resume(paths, run.folder)}",
-                stopped_by,
-            )
-    return run.folder.complete()
+            run.folder.release()
+        raise Stopped(
+            f"stopped; what was learnt is in {run.folder.path}, and to continue: "
+            f"{_command_to_resume(corpus, run.folder)}",
+            stopped_by,
+        )
 
 
 def _new(
-    paths: Sequence[str | Path],
+    corpus: Corpus,
     options: TrainOptions,
     out: Path | None,
     force: bool,
     reporter: Reporter,
+    target: Path | None = None,
 ) -> Run:
+    """A run from the start; see `RunFolder.make` for out, force and target."""
     check_target(out, force)
     device, width = choose_device(options.device), _width(options)
     check_network(options, width)
-    text = data.read_text(paths, options, reporter.note, reporter.warn)
-    _mention_unfinished(text, reporter)
+    text = data.read_text(corpus, options, reporter.note, reporter.warn)
+    _mention_unfinished(text, out, reporter)
     precision, rate = _choose_precision(options, device, reporter)
     tokenizer = train_tokenizer(
         options.level, text.parts.training, options.vocab_size, options.split, options.normalize
     )
-    folder = RunFolder.make(text.corpus.name, out, force)
+    start = Start(asdict(options), text.stats.sha256)
+    folder = RunFolder.make(text.corpus.name, out, force, start, target)
     try:
         encoded = data.encode(text, tokenizer, folder.path)
         vectors = _start_vectors(options, encoded, reporter)
@@ -96,7 +103,9 @@ def _new(
             rate=rate,
             device=str(device),
             precision=precision,
+            threads=torch.get_num_threads(),
         )
+        check_memory(recipe, device)
         return Run(folder, options, recipe, encoded, vectors)
     except BaseException:
         folder.remove()
@@ -147,51 +156,92 @@ def _start_vectors(
     return vectors
 
 
-def _mention_unfinished(text: data.Text, reporter: Reporter) -> None:
-    for folder in runs_of(text.corpus.name):
+def _mention_unfinished(text: data.Text, out: Path | None, reporter: Reporter) -> None:
+    """Say how to continue the unfinished runs of this corpus."""
+    for folder in chain(runs_of(text.corpus.name), attempts(out) if out else ()):
         info = folder.info()
         if info and not info.finished and info.corpus.sha256 == text.stats.sha256:
             reporter.note(
                 f"note: {folder.path} is an unfinished run of this corpus; to continue it: "
-                f"{_command_to_resume(text.corpus.paths, folder)}"
+                f"{_command_to_resume(text.corpus, folder)}"
             )
 
 
-def _command_to_resume(paths: Sequence[str | Path], folder: RunFolder) -> str:
-    return shlex.join(["charlm", "train", *map(str, paths), "--out", str(folder.path), "--resume"])
+def _command_to_resume(corpus: Corpus, folder: RunFolder) -> str:
+    paths = map(str, corpus.paths)
+    return shlex.join(["charlm", "train", *paths, "--out", str(folder.path), "--resume"])
 
 
-def _resumed(paths: Sequence[str | Path], user_options: Mapping[str, Any], out: Path | None) -> Run:
-    folder = RunFolder(out) if out else _find_run(paths)
+def _resumed(
+    corpus: Corpus, user_options: Mapping[str, Any], out: Path | None, reporter: Reporter
+) -> Run:
+    if out:
+        runs.restore(out)
+    folder = RunFolder(out) if out else _find_run(corpus)
+    if folder.start and not folder.has_checkpoint:
+        return _restarted(corpus, folder, folder.start, user_options, reporter)
     checkpoint = folder.load_checkpoint()
     info = checkpoint.run
-    if not _is_of(info, paths):
-        raise InputError(
-            f"{folder.path} was trained on another text than {', '.join(map(str, paths))}; "
-            "name that one, or train anew without `resume`"
-        )
+    _check_corpus(corpus, folder, info.options, info.corpus.sha256)
     _check_unchanged(user_options, info.options)
     recipe = _with_budget(info, user_options)
-    choose_device(recipe.device)
+    device = choose_device(recipe.device)
+    if not user_options.get("threads"):
+        torch.set_num_threads(min(recipe.threads or torch.get_num_threads(), cores()))
+    check_memory(recipe, device)
+    folder.lock()
     return Run.resumed(folder, checkpoint, recipe)
 
 
-def _find_run(paths: Sequence[str | Path]) -> RunFolder:
+def _restarted(
+    corpus: Corpus,
+    folder: RunFolder,
+    start: Start,
+    user_options: Mapping[str, Any],
+    reporter: Reporter,
+) -> Run:
+    """The run of a folder that has no checkpoint yet, from the start."""
+    options = TrainOptions(**start.options)
+    _check_corpus(corpus, folder, options, start.sha256)
+    _check_unchanged(user_options, options)
+    if any(user_options.get(name) for name in BUDGETS):
+        options = replace(options, minutes=None, epochs=None, steps=None)
+    reporter.note(f"note: {folder.path} was stopped before its first checkpoint: it starts anew")
+    options = replace(options, **user_options)
+    return _new(corpus, options, folder.path, False, reporter, folder.target)
+
+
+def _find_run(corpus: Corpus) -> RunFolder:
     """The newest run of this corpus, an unfinished one first."""
-    name = Corpus(paths).name
-    candidates = [(folder, info) for folder in runs_of(name) if (info := folder.info())]
-    for folder, info in sorted(candidates, key=lambda pair: pair[1].finished):
-        if _is_of(info, paths):
-            return folder
+    finished: list[RunFolder] = []
+    for folder in runs_of(corpus.name):
+        info = folder.info()
+        if info and _is_of(corpus, info.options, info.corpus.sha256):
+            if not info.finished:
+                return folder
+            finished.append(folder)
+        elif folder.start and not folder.has_checkpoint:
+            if _is_of(corpus, TrainOptions(**folder.start.options), folder.start.sha256):
+                return folder
+    if finished:
+        return finished[0]
     raise ModelError(
-        f"no run of {name} to resume in {runs.RUNS.resolve()}; name it with `out`, or train "
+        f"no run of {corpus.name} to resume in {runs.RUNS.resolve()}; name it with `out`, or train "
         "without `resume`"
     )
 
 
-def _is_of(info: RunInfo, paths: Sequence[str | Path]) -> bool:
-    """Whether the run is of this text, read as the run's own options say."""
-    return data.open_corpus(paths, info.options).stats().sha256 == info.corpus.sha256
+def _is_of(corpus: Corpus, options: TrainOptions, sha256: str) -> bool:
+    """Whether the text has this hash, read as the options say."""
+    return data.as_options_say(corpus, options).stats().sha256 == sha256
+
+
+def _check_corpus(corpus: Corpus, folder: RunFolder, options: TrainOptions, sha256: str) -> None:
+    if not _is_of(corpus, options, sha256):
+        raise InputError(
+            f"{folder.path} was trained on another text than {', '.join(map(str, corpus.paths))}; "
+            "name that one, or train anew without `resume`"
+        )
 
 
 def _check_unchanged(user_options: Mapping[str, Any], earlier: TrainOptions) -> None:

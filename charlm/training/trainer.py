@@ -29,7 +29,8 @@ FP16_SCALE = 2.0**12
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
 AVERAGE_DECAY = 0.98  # per step
-EVALUATIONS = 12  # evaluations during training
+EVALUATIONS = 12  # evaluations during training, at the least
+MINUTES_BETWEEN_EVALUATIONS = 5.0  # at the most
 EVALUATION_SHARE = 0.05  # of the training time, for all evaluations together
 MOST_SHARE = 0.1  # of a budget in minutes: the upper limit for evaluations
 FEWEST_EVALUATED = 4096  # tokens
@@ -106,8 +107,10 @@ class Trainer:
         frozen: Tensor | None = None,
     ) -> None:
         self.task, self.recipe, self.network, self.batches = task, recipe, network, batches
+        long_budget = math.ceil((recipe.minutes or 0) / MINUTES_BETWEEN_EVALUATIONS)
+        self.planned = max(EVALUATIONS, long_budget)
         # A token takes a third of the time in evaluation; half of those that are read are warm-up.
-        affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / EVALUATIONS)
+        affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / self.planned)
         self.validation = validation.first(max(affordable, FEWEST_EVALUATED))
         self.frozen = torch.zeros(0, dtype=torch.int64) if frozen is None else frozen
         self.frozen = self.frozen.to(network.device)
@@ -126,7 +129,7 @@ class Trainer:
         self.network.train()
         self.start_up = clock.start(self.start_up if self.step else None)
         fraction = clock.fraction(self.step)
-        self.evaluations = int(fraction * EVALUATIONS)
+        self.evaluations = int(fraction * self.planned)
         if fraction < AVERAGE_FROM:  # a run that continues with a larger budget
             self.average = {}
         for batch in self.batches.iterate(self.cursor):
@@ -167,7 +170,7 @@ class Trainer:
         return loss
 
     def _evaluation_is_due(self, fraction: float, clock: Clock) -> bool:
-        due, self.evaluations = self.evaluations, int(fraction * EVALUATIONS)
+        due, self.evaluations = self.evaluations, int(fraction * self.planned)
         if fraction >= 1:
             return True
         if self.recipe.minutes:
