@@ -97,7 +97,8 @@ def training_rates(
     return dict(zip(settings, fastest, strict=True))
 
 
-FLOATS_PER_WEIGHT = 6  # its gradient, two moments, their average and the best so far
+FLOATS_PER_WEIGHT = 9  # gradient, two moments, average, best so far, and what steps need meanwhile
+BACKWARD = 1.3  # times what is kept for it: what the backward pass itself needs
 FREE = "MemAvailable"
 
 
@@ -123,7 +124,7 @@ def training_bytes(recipe: Recipe) -> int:
     gates = len(model.recurrence.gates) + len(model.recurrence.state) + 2
     layer = gates * model.hidden * len(model.directions)
     token = 2 * model.inputs + model.layers * layer + (model.feedforward + 4) * model.hidden
-    return 4 * (FLOATS_PER_WEIGHT * weights + recipe.batch * recipe.bptt * token)
+    return int(4 * (FLOATS_PER_WEIGHT * weights + BACKWARD * recipe.batch * recipe.bptt * token))
 
 
 def free_memory(device: torch.device) -> int | None:
