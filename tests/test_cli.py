@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from charlm import LanguageModel
+from charlm.__main__ import SHARING
 
 
 def charlm(
@@ -412,3 +414,186 @@ def test_invalid_combinations_are_refused_before_training(
     (tmp_path / "wide.txt").write_text("the 1 2\ncat 1 2\n", encoding="utf-8")
     ran = charlm("train", corpus, "--steps", 5, *options, cwd=tmp_path)
     assert message in error_message(ran) and not list(tmp_path.glob("runs/*"))
+
+
+# --- what broke when strangers tried it
+
+
+def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a command whose standard streams are pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "charlm", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+
+
+def test_a_text_from_standard_input_is_trained_on_and_resumed(corpus: Path, tmp_path: Path) -> None:
+    text = corpus.read_text(encoding="utf-8")
+    options = ["--hidden", 8, "--quiet"]
+    first = charlm("train", "-", "--steps", 3, *options, cwd=tmp_path, stdin=text)
+    assert first.stdout == "runs/stdin/model.safetensors\n", first.stderr
+    more = charlm("train", "-", "--resume", "--steps", 6, "--quiet", cwd=tmp_path, stdin=text)
+    assert more.stdout == first.stdout, more.stderr
+    other = charlm("train", "-", "--resume", "--steps", 9, cwd=tmp_path, stdin="else\n" * 99)
+    assert "no run of stdin to resume" in error_message(other)
+
+
+def test_a_pipe_with_a_name_is_a_text_like_any_other(
+    corpus: Path, path: Path, tmp_path: Path
+) -> None:
+    def bash(command: str) -> subprocess.CompletedProcess[str]:
+        program = f'charlm() {{ {sys.executable} -m charlm "$@"; }}; {command}'
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        return subprocess.run(
+            ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    trained = bash(f"charlm train <(cat {corpus}) --valid <(tail {corpus}) --steps 3 --hidden 8 -q")
+    assert trained.stdout == "runs/pipe/model.safetensors\n", trained.stderr
+    for command in ("score --file", "evaluate"):
+        piped = bash(f"charlm {command} <(cat {corpus}) -m {path} --format json | cut -d, -f2-9")
+        plain = bash(f"charlm {command} {corpus} -m {path} --format json | cut -d, -f2-9")
+        assert piped.stdout == plain.stdout != "", piped.stderr
+    embedded = bash(f"charlm embed <(cat {corpus}) -m {path}")
+    assert embedded.stdout == "pipe.safetensors\n", embedded.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "answer"),
+    [
+        (["score", "--format", "json"], "the cat", '"text": "the cat"'),
+        (["score", "--format", "table"], "the cat", "the cat"),
+        (["fill", "--format", "json"], "the ___ sat", '"text": "the ___ sat"'),
+    ],
+)
+def test_a_line_is_answered_before_the_next_one_is_there(
+    path: Path, command: list[str], line: str, answer: str
+) -> None:
+    process = start(*command, "-m", path)
+    assert process.stdin and process.stdout
+    for _ in range(2):
+        process.stdin.write(f"{line}\n".encode())
+        process.stdin.flush()
+        while answer not in (row := process.stdout.readline().decode()):
+            assert row, "the command ended"
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+
+
+def test_the_rows_before_a_line_that_is_not_text_are_written(path: Path) -> None:
+    ran = charlm("score", "-m", path, stdin="the cat\n" * 5000 + "a\0b\nthe cat\n")
+    assert "line 5001: holds a NUL" in error_message(ran)
+    assert len(ran.stdout.splitlines()) == 5001  # with the heading
+
+
+def test_a_metrics_file_that_was_cut_off_is_no_obstacle(corpus: Path, tmp_path: Path) -> None:
+    charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
+    before = charlm("info", "run", "--json", cwd=tmp_path).stdout
+    with (tmp_path / "run/metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 6, "valid_na')
+    ran = charlm("info", "run", "--json", cwd=tmp_path)
+    assert ran.returncode == 0 and ran.stdout == before
+    assert len(json.loads(before)["curve"]) == 5
+
+
+def test_info_compares_only_what_was_measured_on_the_same_text(
+    corpus: Path, tmp_path: Path
+) -> None:
+    trained = charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
+    tokens = json.loads(charlm("info", "run", "--json", cwd=tmp_path).stdout)["card"]
+    rows = charlm("info", "run", cwd=tmp_path).stdout.splitlines()
+    (by_line,) = [row for row in rows if row.startswith("by line")]
+    assert f"{tokens['valid_lines']:.4f} nats/token with each line alone" in by_line
+    assert f"{tokens['valid_carried']:.4f} with the state carried" in by_line
+    assert f"the first {tokens['valid_both_tokens']:,} tokens" in by_line
+    measured = tokens["valid_tokens"]
+    assert "while it trains, valid is the loss of the first" not in trained.stderr or (
+        f"in the end of {measured:,} in fp32" in trained.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "a", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
+        (["train", "a", "--steps", "2", "--steps", "3"], "--steps is given more than once"),
+        (["score", "-ein"], "No such option: -e. Before a text that begins with -, write --"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(arguments: list[str], message: str) -> None:
+    ran = charlm(*arguments)
+    shown = " ".join(ran.stderr.replace("│", " ").split())
+    assert ran.returncode == 2 and message in shown, ran.stderr
+
+
+def test_several_stop_texts_are_taken(path: Path) -> None:
+    options = ["-m", path, "--seed", 1, "--length", 60, "-n", 8, "--stop", "a", "--stop", "e"]
+    texts = charlm("sample", *options, "--max-lines", 1).stdout
+    assert texts.strip() and not {"a", "e"} & set(texts)
+
+
+def test_weights_that_are_not_numbers_are_refused(path: Path, tmp_path: Path) -> None:
+    weights, broken = load_file(path), tmp_path / "broken.safetensors"
+    weights["norm.gain"][0] = np.nan
+    with safe_open(path, framework="np") as file:
+        save_file(weights, broken, file.metadata())
+    message = error_message(charlm("score", "the cat", "-m", broken))
+    assert "norm.gain holds values that are not numbers" in message
+
+
+def test_a_file_that_cannot_be_written_is_one_line(corpus: Path, path: Path) -> None:
+    ran = charlm("train", corpus, "--steps", 2, "--hidden", 8, "--out", "/proc/run")
+    assert error_message(ran).startswith("/proc/run: ")
+    ran = charlm("embed", corpus, "-m", path, "--out", "/proc/out.npz")
+    assert error_message(ran).startswith("/proc/out.npz: ")
+
+
+def test_a_signal_while_modules_are_loaded_ends_with_its_code(tmp_path: Path) -> None:
+    """An exception that a handler raises within a compiled module's start aborts the process."""
+    (tmp_path / "compiled.py").write_text(
+        "import ctypes, os, signal\n"
+        "@ctypes.CFUNCTYPE(None)\n"
+        "def code():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        for _ in range(10): pass\n"
+        "    except BaseException:\n"
+        "        os.abort()\n"
+        "code()\n",
+        encoding="utf-8",
+    )
+    program = "import charlm.cli, charlm.__main__\ncharlm.cli.run = {}\ncharlm.__main__.main()\n"
+    late = "lambda: 0\nimport atexit, os\natexit.register(lambda: os.kill(os.getpid(), 2))"
+    for run, code in (("lambda: __import__('compiled')", 130), (late, 0)):
+        ran = subprocess.run(
+            [sys.executable, "-c", program.format(run)], cwd=tmp_path, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())}, capture_output=True,
+        )  # fmt: skip
+        assert ran.returncode == code and not ran.stderr, ran.stderr
+
+
+def test_commands_share_the_cores(path: Path) -> None:
+    """What makes two commands at once as fast as they can be; `benchmarks.strain` measures it."""
+    program = (
+        "import os, sys, charlm.cli, charlm.__main__\n"
+        "charlm.cli.run = lambda: print(os.environ['GOMP_SPINCOUNT'], "
+        "os.environ['OPENBLAS_NUM_THREADS'])\n"
+        "charlm.__main__.main()\n"
+    )
+    for own, expected in (({}, "2000 1\n"), ({"GOMP_SPINCOUNT": "7"}, "7 1\n")):
+        environment = {k: v for k, v in os.environ.items() if k not in SHARING}
+        ran = subprocess.run(
+            [sys.executable, "-c", program], env={**environment, **own}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert ran.stdout == expected
+    too_many = charlm("score", "the cat", "-m", path, "--threads", 9999)
+    assert "--threads 9999: must be from 1 to" in error_message(too_many)
+    one = charlm("score", "the cat", "-m", path, "--threads", 1)
+    assert one.stdout == charlm("score", "the cat", "-m", path).stdout != ""
