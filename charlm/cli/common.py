@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from charlm.cli.options import as_flags
+from charlm.errors import OptionError
 
 if TYPE_CHECKING:
     from charlm.tasks.base import TrainedModel
@@ -62,7 +63,11 @@ def text_encoding(model: TrainedModel, encoding: str) -> str:
     """The encoding of a text for this model: a byte model takes every byte as it is."""
     from charlm.corpus.reading import RAW
 
-    return RAW if model.tokenizer.reads_bytes else encoding
+    if not model.tokenizer.reads_bytes:
+        return encoding
+    if encoding != "utf-8":
+        raise OptionError(f"`encoding={encoding}`: the model reads bytes; leave the option out")
+    return RAW
 
 
 def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
