@@ -42,9 +42,9 @@ class _Reader:
     first_line:  the number of the first of these lines, from 1
     """
 
-    def __init__(self, path: str | Path) -> None:
-        # Invalid UTF-8 is allowed. A word that contains it cannot be in the vocabulary.
-        self.path, lines = path, Corpus([path], encoding=RAW).lines()
+    def __init__(self, file: str | Path | Corpus) -> None:
+        corpus = file if isinstance(file, Corpus) else opened(file)
+        self.path, lines = corpus.paths[0], corpus.lines()
         first = next(lines, "")
         columns = first.split()
         has_header = len(columns) == 2 and all(column.isdecimal() for column in columns)
@@ -54,7 +54,8 @@ class _Reader:
         self.features = int(columns[1]) if has_header else len(columns) - 1
         if self.features < 1:
             raise InputError(
-                f"{path}: not a file of word vectors; each line should be a word and its numbers"
+                f"{self.path}: not a file of word vectors; each line should be a word and its "
+                "numbers"
             )
 
     def vectors(self, words: set[str]) -> dict[str, NDArray[np.float32]]:
@@ -91,12 +92,18 @@ class _Reader:
         )
 
 
-def width(path: str | Path) -> int:
+def opened(path: str | Path) -> Corpus:
+    """A file of word vectors, which can be read more than once even if it is a pipe."""
+    # Invalid UTF-8 is allowed. A word that contains it cannot be in the vocabulary.
+    return Corpus([path], encoding=RAW)
+
+
+def width(file: str | Path | Corpus) -> int:
     """The number of features of a file's vectors. Raises InputError for a file without vectors."""
-    return _Reader(path).features
+    return _Reader(file).features
 
 
-def read(path: str | Path, tokenizer: Tokenizer) -> WordVectors:
+def read(file: str | Path | Corpus, tokenizer: Tokenizer) -> WordVectors:
     """The vectors of the tokens in a vocabulary.
 
     A token without a vector of its own takes the vector of its lower-case form. Raises InputError
@@ -104,11 +111,12 @@ def read(path: str | Path, tokenizer: Tokenizer) -> WordVectors:
     file, and for a file without any token of the vocabulary.
     """
     tokens = [tokenizer.token(id) for id in range(tokenizer.size)]
-    vectors = _Reader(path).vectors({*tokens, *(token.lower() for token in tokens)})
+    reader = _Reader(file)
+    vectors = reader.vectors({*tokens, *(token.lower() for token in tokens)})
     if not vectors:
         raise InputError(
-            f"{path}: has no vector for any of the {len(tokens):,} tokens of the vocabulary; use a "
-            "file in the language of the text"
+            f"{reader.path}: has no vector for any of the {len(tokens):,} tokens of the "
+            "vocabulary; use a file in the language of the text"
         )
     words = [token if token in vectors else token.lower() for token in tokens]
     ids = [id for id, word in enumerate(words) if word in vectors]

@@ -459,6 +459,10 @@ def test_a_pipe_with_a_name_is_a_text_like_any_other(
         piped = bash(f"charlm {command} <(cat {corpus}) -m {path} --format json | cut -d, -f2-9")
         plain = bash(f"charlm {command} {corpus} -m {path} --format json | cut -d, -f2-9")
         assert piped.stdout == plain.stdout != "", piped.stderr
+    vectors = "the 1 2\\ncat 3 4\\n"
+    words = "--level word --steps 2 --hidden 8 --out words"
+    with_vectors = bash(f"charlm train {corpus} {words} --embeddings <(printf '{vectors}')")
+    assert "embeddings: 2 of " in with_vectors.stderr, with_vectors.stderr
     embedded = bash(f"charlm embed <(cat {corpus}) -m {path}")
     assert embedded.stdout == "pipe.safetensors\n", embedded.stderr
 

@@ -81,7 +81,9 @@ def _new(
 ) -> Run:
     """A run from the start; see `RunFolder.make` for out, force and target."""
     check_target(out, force)
-    device, width = choose_device(options.device), _width(options)
+    device = choose_device(options.device)
+    vectors_file = word_vectors.opened(options.embeddings) if options.embeddings else None
+    width = _width(options, vectors_file)
     check_network(options, width)
     text = data.read_text(corpus, options, reporter.note, reporter.warn)
     _mention_unfinished(text, out, reporter)
@@ -93,7 +95,7 @@ def _new(
     folder = RunFolder.make(text.corpus.name, out, force, start, target)
     try:
         encoded = data.encode(text, tokenizer, folder.path)
-        vectors = _start_vectors(options, encoded, reporter)
+        vectors = _start_vectors(vectors_file, encoded, reporter)
         recipe = choose(
             options,
             counts=encoded.training.counts(tokenizer.size),
@@ -127,11 +129,11 @@ def _choose_precision(
     return precision, rate
 
 
-def _width(options: TrainOptions) -> int | None:
+def _width(options: TrainOptions, vectors: Corpus | None) -> int | None:
     """Features of the word vectors to start from, if there are any."""
-    if options.embeddings is None:
+    if vectors is None:
         return None
-    width = word_vectors.width(options.embeddings)
+    width = word_vectors.width(vectors)
     if options.embedding not in (None, width):
         raise OptionError(
             f"`embedding={options.embedding}`: the vectors of {options.embeddings} have {width} "
@@ -141,17 +143,17 @@ def _width(options: TrainOptions) -> int | None:
 
 
 def _start_vectors(
-    options: TrainOptions, encoded: data.Data, reporter: Reporter
+    file: Corpus | None, encoded: data.Data, reporter: Reporter
 ) -> word_vectors.WordVectors | None:
-    if options.embeddings is None:
+    if file is None:
         return None
     size = encoded.tokenizer.size
-    vectors = word_vectors.read(options.embeddings, encoded.tokenizer)
+    vectors = word_vectors.read(file, encoded.tokenizer)
     counts = encoded.training.counts(size)
     share = counts[vectors.ids].sum() / counts.sum()
     reporter.note(
         f"embeddings: {len(vectors.ids):,} of {size:,} tokens have a vector in "
-        f"{options.embeddings}: {share:.1%} of the text"
+        f"{file.paths[0]}: {share:.1%} of the text"
     )
     return vectors
 
