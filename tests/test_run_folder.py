@@ -79,13 +79,16 @@ def test_a_run_that_starts_anew_is_still_the_same_run(corpus: Path, tmp_path: Pa
 
 
 def test_a_folder_with_files_of_the_user_is_never_cleared(corpus: Path) -> None:
-    Path("mine").mkdir()
+    leave_behind(corpus, Path("mine"), steps=2)
     Path("mine/poem.txt").touch()
+    before = names(Path("mine"))
     with pytest.raises(InputError, match="mine exists"):
         charlm.train(corpus, out="mine", steps=2, **SMALL)
-    with pytest.raises(ModelError, match="no run to resume"):
+    with pytest.raises(InputError, match="mine is not a run folder and is not replaced"):
+        charlm.train(corpus, out="mine", force=True, steps=2, **SMALL)
+    with pytest.raises(InputError, match="mine exists"):
         charlm.train(corpus, out="mine", resume=True, quiet=True)
-    assert names(Path("mine")) == {"poem.txt"}
+    assert names(Path("mine")) == before
 
 
 def test_two_trainings_do_not_write_to_one_folder(corpus: Path) -> None:

@@ -27,6 +27,11 @@ except ImportError:  # not on Windows: a folder that is in use is not noticed th
 
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 START = "run.json"
+# What a run writes before its first checkpoint.
+WRITTEN_FIRST = {START, "train.tokens", "train.lines", "valid.tokens", "valid.lines"} | {
+    metrics.METRICS,
+    CHECKPOINT.parent.name,
+}
 LEFT_BEHIND = re.compile(rf"\..*\{PART}|\.tmp\w+")  # by a process that was killed while it wrote
 
 
@@ -185,11 +190,7 @@ class RunFolder:
             for other in attempts(self.target):
                 if other.path != self.path and other._try_lock():
                     other.remove()
-            replaced = runs.replaced(self.target)
-            shutil.rmtree(replaced, ignore_errors=True)
-            self.target.rename(replaced)
-            self.path.rename(self.target)
-            shutil.rmtree(replaced)
+            _replace(self.target, self.path)
         runs.remember(self.name)
         return self.name
 
@@ -197,6 +198,22 @@ class RunFolder:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.release()
+
+
+def _replace(target: Path, path: Path) -> None:
+    """Give a folder the name of another, which is removed."""
+    replaced = runs.replaced(target)
+    while True:
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            target.rename(replaced)
+        try:
+            path.rename(target)
+            break
+        except OSError:
+            if not target.exists():  # otherwise another process has just restored it
+                raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def check_target(out: Path | None, force: bool) -> None:
@@ -218,14 +235,15 @@ def check_target(out: Path | None, force: bool) -> None:
 
 
 def is_left_behind(path: Path) -> bool:
-    """Whether the folder is empty, or holds what a run left that ended before its first checkpoint.
+    """Whether the folder is empty, or holds only what a run writes before its first checkpoint.
 
     A run that is just beginning looks the same, but has locked its folder.
     """
     if not path.is_dir() or _is_run(path):
         return False
-    names = [child.name for child in path.iterdir()]
-    return START in names or all(LEFT_BEHIND.fullmatch(name) for name in names)
+    return all(
+        child.name in WRITTEN_FIRST or LEFT_BEHIND.fullmatch(child.name) for child in path.iterdir()
+    )
 
 
 def attempts(target: Path) -> Iterator[RunFolder]:
