@@ -7,6 +7,7 @@
 Importing this package costs nothing: a name's module is imported when the name is first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from charlm.api import load, train
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
+
+# Threads of torch that wait spin for a moment only. Where several programs compute, threads that
+# spin for long stop each other: two commands at once took 20 times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.2.0.dev0"
 __all__ = ["FillModel", "LanguageModel", "__version__", "load", "train"]

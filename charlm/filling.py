@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.beam_search import FromLeft, FromRight, Mask, Reader, has_no_space, is_word, search
-from charlm.errors import InputError
+from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backends, Floats
 from charlm.model.likelihood import sequence_logprobs
 from charlm.model.numpy_network import log_softmax
@@ -38,6 +38,8 @@ class FillOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not self.blank:
+            raise OptionError("`blank`: give the text that marks a blank")
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Filling(ABC):
         line without a blank.
         """
         blank = options.blank
-        if not blank or blank not in line:
-            raise InputError(f"no blank in {line!r}; mark the place to fill with {blank or BLANK}")
+        if blank not in line:
+            raise InputError(f"no blank in {line!r}; mark the place to fill with {blank}")
         parts = line.split(blank)
         best = [UNFILLED] * (len(parts) - 1)
         fillers: list[list[Filler]] = [[] for _ in best]

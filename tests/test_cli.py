@@ -17,7 +17,6 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from charlm import LanguageModel
-from charlm.__main__ import SHARING
 
 
 def charlm(
@@ -314,8 +313,13 @@ def test_fill_formats(fill_run: Path, path: Path) -> None:
     record = json.loads(as_json)
     assert record["text"] == line and [len(blank) for blank in record["blanks"]] == [2, 2]
     assert record["blanks"][1][0]["filler"] == "the"
-    no_blank = charlm("fill", "--model", fill_run, stdin="the [] sat")
+    no_blank = charlm("fill", "the [] sat", "--model", fill_run)
     assert "no blank in 'the [] sat'" in error_message(no_blank)
+    some = charlm("fill", "-k", 1, "--model", fill_run, stdin="the ___ sat\nnone\nthe ___ sat\n")
+    assert [row[0] for row in some.stdout.splitlines()] == ["s", "1", "3"]
+    assert "warning: line 2: no blank in 'none'" in some.stderr and not some.returncode
+    empty = charlm("fill", "the ___ sat", "--blank", "", "--model", fill_run)
+    assert "--blank: give the text that marks a blank" in error_message(empty)
     options = ["--blank", "[]", "--format", "table", "--model", path]
     table = charlm("fill", *options, stdin="the [] slept at home\n").stdout
     assert table.splitlines()[0] == "the [] slept at home" and "cat" in table
@@ -527,7 +531,7 @@ def test_info_compares_only_what_was_measured_on_the_same_text(
     [
         (["score", "a", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
         (["train", "a", "--steps", "2", "--steps", "3"], "--steps is given more than once"),
-        (["score", "-ein"], "No such option: -e. Before a text that begins with -, write --"),
+        (["score", "-ein"], "No such option: -e. Texts that begin with - come last, after --"),
     ],
 )
 def test_wrong_usage_says_what_to_do(arguments: list[str], message: str) -> None:
@@ -573,8 +577,9 @@ def test_a_signal_while_modules_are_loaded_ends_with_its_code(tmp_path: Path) ->
         encoding="utf-8",
     )
     program = "import charlm.cli, charlm.__main__\ncharlm.cli.run = {}\ncharlm.__main__.main()\n"
+    loading = "lambda: (__import__('compiled'), __import__('time').sleep(9))"
     late = "lambda: 0\nimport atexit, os\natexit.register(lambda: os.kill(os.getpid(), 2))"
-    for run, code in (("lambda: __import__('compiled')", 130), (late, 0)):
+    for run, code in ((loading, 130), (late, 0)):
         ran = subprocess.run(
             [sys.executable, "-c", program.format(run)], cwd=tmp_path, check=False,
             env={**os.environ, "PYTHONPATH": str(Path.cwd())}, capture_output=True,
@@ -591,7 +596,11 @@ def test_commands_share_the_cores(path: Path) -> None:
         "charlm.__main__.main()\n"
     )
     for own, expected in (({}, "2000 1\n"), ({"GOMP_SPINCOUNT": "7"}, "7 1\n")):
-        environment = {k: v for k, v in os.environ.items() if k not in SHARING}
+        environment = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS")
+        }
         ran = subprocess.run(
             [sys.executable, "-c", program], env={**environment, **own}, capture_output=True,
             text=True, check=False,

@@ -181,7 +181,10 @@ def test_paragraphs_are_joined_up_to_a_blank_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"fine\nna\xefve\n", "line 2: not utf-8 text; name its `encoding` .* or use `level=byte`"),
+        (
+            b"fine\nna\xefve\n",
+            "line 2: not utf-8 text; name its `encoding` .* or train with `level=byte`",
+        ),
         (b"fine\n\nbi\0nary\n", "line 3: holds a NUL"),
         (b"", "the corpus is empty"),
         (b"\n\n", "the corpus is empty"),

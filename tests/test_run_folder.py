@@ -21,6 +21,7 @@ from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.training.checkpoint import RunInfo
 from charlm.training.options import TrainOptions
+from charlm.training.run import Run
 from charlm.training.run_folder import RunFolder, Start
 from charlm.training.trainer import Trainer
 from conftest import stopped_after
@@ -123,6 +124,7 @@ def test_a_checkpoint_is_written_long_before_the_first_evaluation(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", failing)
         patch.setattr("charlm.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patch.setattr("charlm.training.run.CHECKPOINTING", 1e9)
         patch.setattr("charlm.training.run.MOST_CHECKPOINTING", 1e9)
         with pytest.raises(RuntimeError):
             charlm.train(corpus, out="parts", **options)
@@ -135,25 +137,29 @@ def test_a_checkpoint_is_written_long_before_the_first_evaluation(
         np.testing.assert_array_equal(value, found[name])
 
 
-def test_checkpoints_that_take_long_are_rare(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "between"), [(0.001, 2), (0.1, 10), (0.5, 30), (3, 150)])
+def test_checkpoints_are_as_frequent_as_they_are_cheap(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, between: float
+) -> None:
     now = [0.0]
     monkeypatch.setattr("charlm.training.run.time.monotonic", lambda: now[0])
     saved: list[float] = []
 
     def save(self: RunFolder, checkpoint: Any) -> None:
         saved.append(now[0])
-        now[0] += 3  # seconds
+        now[0] += seconds
 
     update = Trainer._update
 
     def slow(self: Trainer, *arguments: Any) -> None:
         update(self, *arguments)
-        now[0] += 20
+        now[0] += between / 4
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", save)
     monkeypatch.setattr(Trainer, "_update", slow)
-    charlm.train(corpus, steps=20, **SMALL)
-    assert saved[:2] == [20, 183]  # 3 seconds are 2 % of the 150 between
+    monkeypatch.setattr(Run, "_save_best_so_far", lambda self: None)
+    charlm.train(corpus, steps=11, **SMALL)
+    assert saved[0] == between / 4 and 1 <= (saved[1] - saved[0] - seconds) / between < 1.3
 
 
 def test_the_run_that_is_replaced_is_there_until_the_new_one_is(
@@ -190,7 +196,12 @@ def test_an_unfinished_replacement_is_continued_or_replaced(
             with pytest.raises(Stopped, match=r"--out out\.new"):
                 charlm.train(corpus, out="out", force=True, steps=steps, **SMALL)
     assert charlm.load("out").card.trained.endswith("2 steps")
+    charlm.train(corpus, out="out.new", resume=True)
+    assert charlm.load("out").card.trained.endswith("40 steps")
+    assert names(Path()) == {"out", "out.new-2", "runs"}  # which was begun later
+    capsys.readouterr()
     charlm.train(corpus, out="out.new-2", resume=True)
+    assert "note: it goes on after step 20" in capsys.readouterr().err
     assert charlm.load("out").card.trained.endswith("50 steps")
     assert names(Path()) == {"out", "runs"}
     with monkeypatch.context() as patch:
@@ -198,7 +209,8 @@ def test_an_unfinished_replacement_is_continued_or_replaced(
         with pytest.raises(Stopped):
             charlm.train(corpus, out="out", force=True, steps=40, **SMALL)
     charlm.train(corpus, out="out", force=True, steps=3, **{**SMALL, "quiet": False})
-    assert "out.new is an unfinished run of this corpus" in capsys.readouterr().err
+    notes = capsys.readouterr().err
+    assert "out.new is an unfinished run of this corpus, which this one replaces, too" in notes
     assert charlm.load("out").card.trained.endswith("3 steps")
     assert names(Path()) == {"out", "runs"}
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -343,3 +346,23 @@ def test_sentences_before_an_error_are_scored(model: LanguageModel) -> None:
 def test_what_is_no_text_is_refused(model: LanguageModel, texts: object) -> None:
     with pytest.raises(InputError, match="is no text; give a string, or several"):
         model.score(texts)  # type: ignore[call-overload]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_model_that_has_computed_with_torch_can_be_used_in_forked_processes(
+    model: LanguageModel,
+) -> None:
+    """The threads of torch end with the fork; a child that waited for them would never end."""
+    program = (
+        "import multiprocessing, sys, charlm\n"
+        f"model = charlm.load({str(model.path)!r}, backend='torch')\n"
+        "lines = ['the cat sat', 'a bird sang'] * 200\n"
+        "scores = model.score(lines)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    found = pool.map_async(model.score, lines).get(timeout=60)\n"
+        "assert all(abs(a.logprob - b.logprob) < 1e-4 for a, b in zip(scores, found))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr

@@ -60,9 +60,14 @@ def fill(
         raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
 
     def filled() -> Iterator[tuple[str, Fillers]]:
-        for text in texts or read_lines("-", text_encoding(loaded, "utf-8")):
-            fillers = loaded.fill(text, **options)
-            _warn(text, fillers, settings.blank, loaded)
+        lines = texts or read_lines("-", text_encoding(loaded, "utf-8"))
+        for number, text in enumerate(lines, start=1):
+            fillers: Fillers = []
+            if texts or settings.blank in text:
+                fillers = loaded.fill(text, **options)
+                _warn(text, fillers, settings.blank, loaded)
+            else:
+                note(f"warning: line {number}: no blank in {text!r}; nothing to fill")
             yield text, fillers
             sys.stdout.flush()
 

@@ -134,7 +134,7 @@ class GroupedCommand(TyperCommand):
             *_, given = self.make_parser(ctx).parse_args(args=list(args))
         except Exception as error:
             if type(error).__name__ == "NoSuchOption" and hasattr(error, "message"):
-                error.message += ". Before a text that begins with -, write --"
+                error.message += ". Texts that begin with - come last, after --"
             raise
         single = [p for p in given if p.param_type_name == "option" and not p.multiple]
         if twice := next((p for p in single if single.count(p) > 1), None):

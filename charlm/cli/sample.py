@@ -33,7 +33,7 @@ def sample(
     seed = options.setdefault("seed", secrets.randbits(32))
     loaded = load_model(model, LanguageModel)
     streams = loaded.streams(prime, n=n, **options)
-    if drawn:
+    if drawn and options.get("temperature") != 0:
         note(f"seed: {seed}")
     warn_unknown(loaded.unknown_in_prime(prime))
     for k, pieces in enumerate(streams):

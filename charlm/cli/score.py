@@ -85,7 +85,7 @@ def score(
     else:
         loaded = language_model = load_model(model, LanguageModel, device, threads)
         score_group = language_model.iter_scores
-    unknown: dict[str, None] = {}
+    unknown = dict.fromkeys(loaded.unknown_in(options.get("context", "")))
 
     def groups() -> Iterator[Iterator[SentenceScore]]:
         """The scores of what is there to be scored, so that each is written before the next."""
@@ -102,7 +102,7 @@ def score(
         sys.stdout.flush()
     warn_unknown(unknown)
     for text in texts or ():
-        if text == "-" or os.path.isfile(text):  # noqa: PTH113  # a long name is no error here
+        if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)
             note(f"warning: {text!r} was scored as a sentence; for the lines: --file {name}")
 

@@ -174,7 +174,7 @@ def _check_encoding(encoding: str) -> None:
         codecs.lookup(encoding)
     except LookupError:
         raise OptionError(
-            f"`encoding={encoding}`: no such encoding; try utf-8, latin-1 or cp1252"
+            f"`encoding={encoding}`: no such encoding; try utf-8, latin-1, iso-8859-2 or cp1252"
         ) from None
 
 
@@ -258,12 +258,12 @@ def _decode(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             text = error.object[: error.start].decode(encoding)
-            hint = "`encoding` (such as latin-1 or cp1252)"
+            hint = "`encoding` (such as latin-1, iso-8859-2 or cp1252)"
             if encoding.startswith("utf") and error.object.startswith(UTF_16_MARKS):
                 hint = "`encoding`: it looks like utf-16"
-            problem = f"not {encoding} text; name its {hint}, or use `level=byte`"
+            problem = f"not {encoding} text; name its {hint}, or train with `level=byte`"
         if encoding != RAW and "\0" in text:
-            hint = "is it a binary file? (`level=byte` models any file)"
+            hint = "is it a binary file? (train with `level=byte` to model any file)"
             if text.count("\0", 0, PROBED) > 0.4 * len(text[:PROBED]):
                 hint = "it may be utf-16: try `encoding=utf-16-le` or `encoding=utf-16-be`"
             text = text[: text.index("\0")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,6 +24,15 @@ BACKENDS = Choices(("auto", "numpy", "torch"))
 DEVICES = Choices(("auto", "cpu", "cuda", "mps"))
 # Importing torch takes as long as NumPy needs for about 10 GFLOP. Beyond that torch is faster.
 TORCH_PAYS_FROM = 1e10
+
+
+@cache
+def _survive_forks() -> None:
+    """Let forked processes use one thread of torch: for the others they would wait for ever."""
+    import torch
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class Backend(Protocol):
@@ -140,4 +149,5 @@ class Backends:
 
         if self.threads:
             torch.set_num_threads(self.threads)
+        _survive_forks()
         return Network(self.config).load_weights(self._weights).to(choose_device(self.device))

@@ -25,8 +25,10 @@ from charlm.training.stopping import StopSignals
 from charlm.training.trainer import EVALUATION_SHARE, Trainer
 from charlm.word_vectors import WordVectors
 
-SECONDS_BETWEEN_CHECKPOINTS = 30.0
-MOST_CHECKPOINTING = 0.02  # of the time; checkpoints that take long are rarer
+# Checkpoints take a hundredth of the time. They are at least this far apart, and at most half a
+# minute, as long as that is no more than a fiftieth of the time.
+SECONDS_BETWEEN_CHECKPOINTS, MOST_SECONDS_BETWEEN = 2.0, 30.0
+CHECKPOINTING, MOST_CHECKPOINTING = 0.01, 0.02
 FEWEST_VALIDATED = 100_000  # tokens, however short the training is
 SECONDS_TO_WRITE = 0.3
 FEW_STEPS = 200  # no network learns much with fewer
@@ -134,7 +136,8 @@ class Run:
         if self.trainer.best and self.trainer.best_loss != self._saved_loss:
             self._save_best_so_far()
         seconds = time.monotonic() - before
-        between = max(SECONDS_BETWEEN_CHECKPOINTS, seconds / MOST_CHECKPOINTING)
+        between = min(seconds / CHECKPOINTING, MOST_SECONDS_BETWEEN)
+        between = max(between, seconds / MOST_CHECKPOINTING, SECONDS_BETWEEN_CHECKPOINTS)
         self._checkpoint_due = time.monotonic() + between
 
     def _save_best_so_far(self) -> None:

@@ -183,12 +183,15 @@ class RunFolder:
     def complete(self) -> Path:
         """Put the complete run in its final place, and remember it as the last run.
 
-        There is no moment at which neither the old run nor the new one is complete on disk; see
-        `runs.restore` for the moment at which neither has the name.
+        Earlier attempts to replace the same run are removed. There is no moment at which neither
+        the old run nor the new one is complete on disk; see `runs.restore` for the moment at which
+        neither has the name.
         """
         if self.target:
+            own = (self.path / START).stat().st_mtime
             for other in attempts(self.target):
-                if other.path != self.path and other._try_lock():
+                is_earlier = (other.path / START).stat().st_mtime < own
+                if is_earlier and other._try_lock():
                     other.remove()
             _replace(self.target, self.path)
         runs.remember(self.name)

@@ -56,7 +56,10 @@ def train_run(
             run = _resumed(corpus, user_options, out, reporter)
         else:
             run = _new(corpus, options, out, force, reporter)
-        reporter.note(f"{run.folder.name}: {run.recipe.described()}")
+        place = f"{run.folder.path}"
+        if run.folder.target:
+            place += f", to replace {run.folder.target}"
+        reporter.note(f"{place}: {run.recipe.described()}")
         try:
             stopped_by = run.train(started, reporter, signals)
             if not stopped_by:
@@ -163,8 +166,9 @@ def _mention_unfinished(text: data.Text, out: Path | None, reporter: Reporter) -
     for folder in chain(runs_of(text.corpus.name), attempts(out) if out else ()):
         info = folder.info()
         if info and not info.finished and info.corpus.sha256 == text.stats.sha256:
+            too = ", which this one replaces, too" if out and folder.target == out else ""
             reporter.note(
-                f"note: {folder.path} is an unfinished run of this corpus; to continue it: "
+                f"note: {folder.path} is an unfinished run of this corpus{too}; to continue it: "
                 f"{_command_to_resume(text.corpus, folder)}"
             )
 
@@ -192,6 +196,7 @@ def _resumed(
         torch.set_num_threads(min(recipe.threads or torch.get_num_threads(), cores()))
     check_memory(recipe, device)
     folder.lock()
+    reporter.note(f"note: it goes on after step {checkpoint.trainer.step:,}")
     return Run.resumed(folder, checkpoint, recipe)
 
 
@@ -251,8 +256,9 @@ def _check_unchanged(user_options: Mapping[str, Any], earlier: TrainOptions) -> 
     for name, value in user_options.items():
         before = getattr(earlier, name)
         if name not in MAY_CHANGE and value != before:
+            with_it = "without it" if before in (None, False) else f"with {before}"
             raise OptionError(
-                f"`{name}={value}`: the run was started with {before}; leave the option out, or "
+                f"`{name}={value}`: the run was started {with_it}; leave the option out, or "
                 "train anew without `resume`"
             )
 
