@@ -231,15 +231,19 @@ def test_what_does_not_fit_into_memory_is_refused(
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 @pytest.mark.parametrize(("hidden", "batch", "bptt"), [(64, 512, 64), (1500, 2, 4)])
 def test_the_estimate_of_memory_is_not_far_from_what_training_takes(
     corpus: Path, hidden: int, batch: int, bptt: int
 ) -> None:
     """Measured in a process of its own, against its memory before the network is made."""
     program = (
-        "import resource, sys, charlm, charlm.training.run as run, torch\n"
+        "import re, charlm, charlm.training.run as run\n"
+        "from pathlib import Path\n"
         "from charlm.training.machine import training_bytes\n"
-        "def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "def peak():\n"
+        "    status = Path('/proc/self/status').read_text(encoding='ascii')\n"
+        "    return 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', status)[1])\n"
         "class Measured(run.Run):\n"
         "    def __init__(self, *arguments, **more):\n"
         "        self.before = peak()\n"
@@ -704,13 +708,11 @@ def test_a_folder_that_another_training_has_just_made_is_left_alone(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charlm.training.run_folder.check_target", lambda out, force: None)
-    other = Path("made")
-    other.mkdir()
-    (other / "train.tokens").touch()
-    with pytest.raises(InputError, match="made exists; add `force`"):
-        charlm.train(corpus, out=other, **SMALL)
-    assert [file.name for file in other.iterdir()] == ["train.tokens"]
     start = Start({}, "")
+    other = RunFolder.make("made", Path("made"), False, start)
+    with pytest.raises(InputError, match="made exists; add `force`"):
+        charlm.train(corpus, out="made", **SMALL)
+    assert [file.name for file in other.path.iterdir()] == ["run.json"]
     folders = [RunFolder.make("made", None, False, start) for _ in range(2)]
     assert [folder.path.name for folder in folders] == ["made", "made-2"]
 
