@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import charlm
+from benchmarks import strain
 from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
@@ -101,3 +102,11 @@ def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
     page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
     assert page.endswith(speed_page.tables(results))
     assert set(results) <= {"machine", NANOGPT, *PARTS}
+
+
+def test_the_figures_of_strain_are_those_of_the_benchmark() -> None:
+    results = load_results(strain.RESULTS)
+    page = strain.PAGE.read_text(encoding="utf-8")
+    assert set(results) == set(strain.PARTS)
+    for name, block in strain.page(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
