@@ -522,7 +522,7 @@ def test_info_compares_only_what_was_measured_on_the_same_text(
     assert f"the first {tokens['valid_both_tokens']:,} tokens" in by_line
     measured = tokens["valid_tokens"]
     assert "while it trains, valid is the loss of the first" not in trained.stderr or (
-        f"in the end of {measured:,} in fp32" in trained.stderr
+        f"the final figure is of {measured:,} tokens in fp32" in trained.stderr
     )
 
 

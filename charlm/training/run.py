@@ -109,8 +109,8 @@ class Run:
         if measured < len(self.validation.ids) or self.recipe.precision != "fp32":
             reporter.note(
                 f"note: while it trains, valid is the loss of the first {measured:,} tokens of the "
-                f"validation text in {self.recipe.precision}; in the end of "
-                f"{len(self.validation.ids):,} in fp32"
+                f"validation text in {self.recipe.precision}; the final figure is of "
+                f"{len(self.validation.ids):,} tokens in fp32"
             )
         signals.defer()
         for progress in trainer.run(clock):
