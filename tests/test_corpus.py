@@ -122,6 +122,12 @@ def test_a_file_in_utf_16_is_recognised(tmp_path: Path, encoding: str, words: st
     assert read(path, encoding=encoding) == "plain text\n"
 
 
+def test_a_binary_file_with_many_nuls_is_not_taken_for_utf_16(tmp_path: Path) -> None:
+    header = b"\x7fELF\x02\x01\x01" + 9 * b"\0" + b"\x03\0>\0\x01" + 60 * b"\0\0\0@"
+    with pytest.raises(InputError, match="is it a binary file"):
+        read(write(tmp_path, header))
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [

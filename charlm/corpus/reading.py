@@ -264,7 +264,7 @@ def _decode(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
             problem = f"not {encoding} text; name its {hint}, or train with `level=byte`"
         if encoding != RAW and "\0" in text:
             hint = "is it a binary file? (train with `level=byte` to model any file)"
-            if text.count("\0", 0, PROBED) > 0.4 * len(text[:PROBED]):
+            if _every_second_is_nul(text[:PROBED]):
                 hint = "it may be utf-16: try `encoding=utf-16-le` or `encoding=utf-16-be`"
             text = text[: text.index("\0")]
             problem = f"holds a NUL, so it is not text; {hint}"
@@ -274,6 +274,12 @@ def _decode(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
             mark = ""
         if problem:
             raise InputError(f"{name}, line {lines + 1}: {problem}")
+
+
+def _every_second_is_nul(text: str) -> bool:
+    """Whether NULs alternate with other characters, as in UTF-16 that is read as UTF-8."""
+    fewer, more = sorted(text[k::2].count("\0") / len(text[k::2] or " ") for k in (0, 1))
+    return fewer < 0.1 and more > 0.6
 
 
 def _make_decoder(encoding: str) -> codecs.IncrementalDecoder:

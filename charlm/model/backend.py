@@ -27,7 +27,7 @@ TORCH_PAYS_FROM = 1e10
 
 
 @cache
-def _survive_forks() -> None:
+def survive_forks() -> None:
     """Let forked processes use one thread of torch: for the others they would wait for ever."""
     import torch
 
@@ -149,5 +149,5 @@ class Backends:
 
         if self.threads:
             torch.set_num_threads(self.threads)
-        _survive_forks()
+        survive_forks()
         return Network(self.config).load_weights(self._weights).to(choose_device(self.device))

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from charlm.errors import OptionError
+from charlm.model.backend import survive_forks
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.devices import autocast
 from charlm.model.network import Network
@@ -26,6 +27,7 @@ PROBED_STEPS = 6
 @contextmanager
 def cpu_for_training(threads: int | None) -> Iterator[None]:
     """Within this context torch has `threads` threads, and denormal floats are 0: they are slow."""
+    survive_forks()
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     torch.set_flush_denormal(True)
