@@ -255,9 +255,24 @@ def renormalised(network: NumpyNetwork, score: SentenceScore) -> list[float]:
     return logprobs
 
 
-def test_independent_lines_are_sampled_independently(model: LanguageModel) -> None:
+def test_independent_lines_are_sampled_independently(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every line starts from the zero state, after a line of the prime as after a drawn one."""
     assert model.independent_lines
+    step, starts = NumpyNetwork.step, []
+
+    def watched(
+        self: NumpyNetwork, ids: NDArray[np.integer], state: list[State]
+    ) -> tuple[Floats, list[State]]:
+        starts.extend(np.abs(s[ids == START]).max(initial=0) for layer in state for s in layer)
+        assert all(np.abs(s[ids != START]).max(initial=1) > 0 for layer in state for s in layer)
+        return step(self, ids, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NumpyNetwork, "step", watched)
+        model.sample(n=3, max_lines=3, seed=1)
+    assert not any(starts)
     line = model.sample(temperature=0)
     assert model.sample(temperature=0, max_lines=3) == "\n".join([line] * 3)
     for seed in range(3):
