@@ -260,7 +260,8 @@ def test_independent_lines_are_sampled_independently(
 ) -> None:
     """Every line starts from the zero state, after a line of the prime as after a drawn one."""
     assert model.independent_lines
-    step, starts = NumpyNetwork.step, []
+    step = NumpyNetwork.step
+    starts: list[float] = []
 
     def watched(
         self: NumpyNetwork, ids: NDArray[np.integer], state: list[State]
