@@ -26,6 +26,7 @@ from unittest import mock
 from benchmarks.markdown import replace_blocks, table
 from benchmarks.project import ROOT, load_results, save_results
 from charlm import train
+from charlm.training.clock import Clock
 from charlm.training.run import Run
 from charlm.training.run_folder import CHECKPOINT, START, RunFolder
 
@@ -104,9 +105,9 @@ def checkpoints(folder: Path, text: Path) -> dict[str, Any]:
     spent: list[float] = []
     save = Run._save_unfinished
 
-    def timed(run: Run) -> None:
+    def timed(run: Run, clock: Clock) -> None:
         start = time.perf_counter()
-        save(run)
+        save(run, clock)
         spent.append(time.perf_counter() - start)
 
     with mock.patch.object(Run, "_save_unfinished", timed):

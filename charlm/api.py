@@ -145,8 +145,9 @@ def train(
     reporter:  writes notes and progress; None for the default one
     options:   of `charlm.training.options.TrainOptions`: minutes, level, cell, hidden, …
 
-    Returns the model with the best validation loss, of the class of its task. Raises InputError,
-    OptionError or ModelError for what cannot be used, and Stopped, after saving, on Ctrl-C or
+    Returns the model with the best validation loss, of the class of its task. Under `torchrun` each
+    process calls this and gets the model; the first one writes it. Raises InputError, OptionError
+    or ModelError for what cannot be used, and Stopped, after saving, on Ctrl-C or
     SIGTERM.
 
     >>> model = charlm.train("corpus.txt", out="small", steps=5, hidden=16, quiet=True)
@@ -160,7 +161,7 @@ def train(
     user_options = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task is not None:
         user_options["task"] = task
-    folder = train_run(
+    path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
         user_options,
         out=None if out is None else Path(out),
@@ -169,4 +170,4 @@ def train(
         started=started,
         reporter=reporter or Reporter(quiet),
     )
-    return load(folder)
+    return load_task(file.task).model(file, path)

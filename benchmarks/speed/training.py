@@ -23,6 +23,7 @@ from charlm.model.devices import autocast
 from charlm.model.network import Network
 from charlm.tasks import load_task
 from charlm.training.clock import Clock
+from charlm.training.distributed import Ranks
 from charlm.training.recipe import Recipe
 from charlm.training.trainer import CLIP, Trainer
 
@@ -81,7 +82,7 @@ def charlm_step(
     )
     task = load_task(recipe.task)
     validation = task.validation(ids[:4096], bounds[:100], lines=False)
-    trainer = Trainer(task, recipe, Network(config), batches, validation)
+    trainer = Trainer(task, recipe, Network(config), batches, validation, Ranks())
     steps = trainer.run(Clock(recipe, batches.steps_per_epoch, started=time.monotonic()))
     return partial(next, steps)
 

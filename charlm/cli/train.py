@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,8 +62,11 @@ def train(
     All options have good defaults, chosen by the text, the time and the machine.
     """
     from charlm.api import train as train_model
+    from charlm.training.distributed import is_first_process
     from charlm.training.reporter import Reporter
 
+    if not is_first_process():  # of several: one reports
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
     if bidirectional and options.setdefault("task", "fill") != "fill":
         raise OptionError(f"`bidirectional` and `task={options['task']}`: give only one of them")
     reporter = Reporter(quiet, as_flags)

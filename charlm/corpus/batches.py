@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile
+from charlm.parts import WHOLE, Part
 from charlm.tokenizer import SPECIALS, UNK
 
 # Probability that a rare token is replaced by <UNK>. This teaches the network a useful <UNK>.
@@ -37,12 +38,14 @@ class BatchShape(NamedTuple):
     length:  tokens T of a chunk; batches of lines have about B·T tokens
     lines:   the lines are independent, and are shuffled each epoch
     seed:    of all random numbers
+    part:    the columns of each batch that this process has
     """
 
     batch: int
     length: int
     lines: bool
     seed: int
+    part: Part = WHOLE
 
 
 class Batch(Protocol):
@@ -50,13 +53,14 @@ class Batch(Protocol):
 
     @property
     def predicted(self) -> int:
-        """Number of tokens that the network predicts."""
+        """Number of tokens that the network predicts, in all processes."""
 
 
 class Batches(Protocol):
     """An endless sequence of batches.
 
     All random numbers depend only on (seed, epoch, step), so that a `Cursor` is the whole state.
+    Each process draws those of the whole batch, and reads the tokens of its own columns.
     """
 
     steps_per_epoch: int
@@ -72,6 +76,11 @@ def find_rare(tokens: TokenFile, vocab: int, unknowns: bool) -> NDArray[np.bool_
     return rare
 
 
-def replace_rare(ids: NDArray[np.int64], rare: NDArray[np.bool_], rng: np.random.Generator) -> None:
-    """Replace rare tokens by `<UNK>`, in place, each with probability `UNKNOWN_RATE`."""
-    ids[rare[ids] & (rng.random(ids.shape) < UNKNOWN_RATE)] = UNK
+def replace_rare(
+    ids: NDArray[np.int64], rare: NDArray[np.bool_], drawn: NDArray[np.float64]
+) -> None:
+    """Replace rare tokens by `<UNK>`, in place, each with probability `UNKNOWN_RATE`.
+
+    drawn:  a random number from [0, 1) for each of the ids
+    """
+    ids[rare[ids] & (drawn < UNKNOWN_RATE)] = UNK

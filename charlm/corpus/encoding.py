@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ class TokenFile:
             np.memmap(ids_path, narrowest_dtype(vocab), mode="r"),
             np.memmap(bounds_path, np.int64, mode="r"),
         )
+
+    def digest(self) -> str:
+        """A hash of the tokens."""
+        return hashlib.sha256(self.ids.data).hexdigest()
 
     def counts(self, vocab: int) -> NDArray[np.int64]:
         """(vocab,) number of occurrences of each id."""

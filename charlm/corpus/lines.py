@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from charlm.corpus.batches import Cursor, find_rare, replace_rare
 from charlm.corpus.encoding import TokenFile
+from charlm.parts import WHOLE, Part, Share
 from charlm.tokenizer import EOS, START, as_inputs
 
 # Maximum length of a line in tokens. A longer line is cut.
@@ -24,16 +25,18 @@ class LineBatch(NamedTuple):
     inputs:     (T, B) int64, the token before each target
     targets:    (T, B) int64, the tokens of the lines without `<EOS>`, then `<START>` as padding
     following:  (T, B) int64, the token after each target, and `<EOS>` as padding
+    share:      which of the lines these are, perhaps none; None for all
     """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     following: NDArray[np.int64]
+    share: Share | None = None
 
     @property
     def predicted(self) -> int:
-        """Number of predicted tokens: targets that are not `<START>`."""
-        return int(np.count_nonzero(self.targets))
+        """Number of predicted tokens, in all processes."""
+        return self.share.predicted if self.share else int(np.count_nonzero(self.targets))
 
 
 class LineBatches:
@@ -46,6 +49,7 @@ class LineBatches:
     vocab:          vocabulary size
     batch, length:  a batch has about batch · length tokens
     unknowns:       whether some rare tokens are replaced by `<UNK>`
+    part:           the lines of each batch that are read
     """
 
     def __init__(
@@ -57,8 +61,9 @@ class LineBatches:
         *,
         seed: int,
         unknowns: bool = True,
+        part: Part = WHOLE,
     ) -> None:
-        self.ids, self.seed = tokens.ids, seed
+        self.ids, self.seed, self.part = tokens.ids, seed, part
         self.rare = find_rare(tokens, vocab, unknowns)
         self.starts, lengths = cut_lines(np.asarray(tokens.bounds))
         self.ends = self.starts + lengths
@@ -91,17 +96,21 @@ class LineBatches:
         return [groups[k] for k in rng.permutation(len(groups))]
 
     def _batch(self, lines: NDArray[np.int64], rng: np.random.Generator) -> LineBatch:
+        """The part of these lines that is read."""
         length = int(self.multiples[lines[0]]) * LENGTH_MULTIPLE
         offsets = np.arange(-1, length + 1)[:, None]  # with one token before and one after
+        predicted = int((self.ends[lines] - self.starts[lines]).sum())
+        share, own = Share(self.part, len(lines), predicted), self.part.every
+        drawn, lines = rng.random((len(offsets), len(lines)))[:, own], lines[own]
         positions = self.starts[lines] + offsets
         chunk = self.ids[np.clip(positions, 0, len(self.ids) - 1)].astype(np.int64)
         chunk[positions < 0] = START
-        replace_rare(chunk, self.rare, rng)
+        replace_rare(chunk, self.rare, drawn)
         is_padding = positions >= self.ends[lines]
         inputs = np.where(is_padding, START, as_inputs(chunk))[:-2]
         targets = np.where(is_padding, START, chunk)[1:-1]
         following = np.where(positions > self.ends[lines], EOS, chunk)[2:]
-        return LineBatch(inputs, targets, following)
+        return LineBatch(inputs, targets, following, share)
 
 
 def cut_lines(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

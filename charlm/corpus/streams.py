@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from charlm.corpus.batches import Cursor, find_rare, replace_rare
 from charlm.corpus.encoding import TokenFile
+from charlm.parts import WHOLE, Part, Share
 from charlm.tokenizer import as_inputs
 
 # Probability that a stream restarts between two chunks: it returns to the start of its line with
@@ -26,16 +27,18 @@ class StreamBatch(NamedTuple):
     inputs:     (T, B) int64
     targets:    (T, B) int64, targets[t] follows inputs[t]
     restarted:  (B,) bool, true for each stream that starts from the zero state
+    share:      which of the streams these are; None for all
     """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     restarted: NDArray[np.bool_]
+    share: Share | None = None
 
     @property
     def predicted(self) -> int:
-        """Number of predicted tokens: targets that are not `<START>`."""
-        return int(np.count_nonzero(self.targets))
+        """Number of predicted tokens, in all processes."""
+        return self.share.predicted if self.share else self.targets.size
 
 
 class StreamBatches:
@@ -50,6 +53,7 @@ class StreamBatches:
     length:    tokens of a chunk, T
     lines:     whether each epoch shuffles the lines
     unknowns:  whether some rare tokens are replaced by `<UNK>`
+    part:      the streams that are read
     """
 
     def __init__(
@@ -62,7 +66,9 @@ class StreamBatches:
         lines: bool,
         seed: int,
         unknowns: bool = True,
+        part: Part = WHOLE,
     ) -> None:
+        self.part = part
         self.tokens, self.batch, self.length = tokens, batch, length
         self.lines, self.seed = lines, seed
         self.rare = find_rare(tokens, vocab, unknowns)
@@ -107,11 +113,13 @@ class StreamBatches:
             restarted = is_near & (rng.random(self.batch) < rate)
             positions = np.where(restarted, starts, positions)
         offsets = np.arange(-1, self.length)[:, None]  # the first input comes before the targets
-        chunk = text.take((positions + offsets) % len(self.tokens.ids))
-        replace_rare(chunk, self.rare, rng)
+        own = self.part.every
+        chunk = text.take((positions[own] + offsets) % len(self.tokens.ids))
+        replace_rare(chunk, self.rare, rng.random((len(offsets), self.batch))[:, own])
         cursor.positions = ((positions + self.length) % len(self.tokens.ids)).tolist()
         cursor.step += 1
-        return StreamBatch(as_inputs(chunk[:-1]), chunk[1:], restarted)
+        share = Share(self.part, self.batch, self.batch * self.length)
+        return StreamBatch(as_inputs(chunk[:-1]), chunk[1:], restarted[own], share)
 
 
 class _FileOrder:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.equations import NORM_EPSILON, Cell, Parameters
 from charlm.model.recurrence import FUSED, LayerState, fast_unroll, unroll
+from charlm.parts import Share
 
 States = list[LayerState]
 
@@ -21,10 +22,14 @@ class DropoutMasks:
 
     dropout:    probabilities, see `Dropout`
     generator:  source of the random numbers
+    share:      which sequences of a batch there are; None for all. Masks are drawn for all, so that
+                every process draws the same random numbers
     """
 
-    def __init__(self, dropout: Dropout, generator: torch.Generator) -> None:
-        self.dropout, self.generator = dropout, generator
+    def __init__(
+        self, dropout: Dropout, generator: torch.Generator, share: Share | None = None
+    ) -> None:
+        self.dropout, self.generator, self.share = dropout, generator, share
 
     def of(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
         """A mask of the given shape: 0 with probability `rate`, else 1 / (1 − rate).
@@ -34,11 +39,19 @@ class DropoutMasks:
         kept = torch.rand(shape, generator=self.generator, device=x.device) >= rate
         return (kept / (1.0 - rate)).to(x.dtype)
 
+    def of_sequences(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
+        """`of` for a shape (…, B, H): these sequences' part of a mask for the whole batch."""
+        if self.share is None:
+            return self.of(x, shape, rate)
+        whole = self.of(x, (*shape[:-2], self.share.columns, shape[-1]), rate)
+        return whole[..., self.share.part.every, :]
+
     def features(self, x: Tensor, rate: float) -> Tensor:
         """Dropout of the features of x (T, B, H): one mask for all steps, or one per step."""
         if not rate:
             return x
-        return x * self.of(x, tuple(x.shape if self.dropout.per_step else x.shape[1:]), rate)
+        shape = tuple(x.shape if self.dropout.per_step else x.shape[1:])
+        return x * self.of_sequences(x, shape, rate)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Dropout of the input (T, B, I) of the first layer."""
@@ -77,6 +90,8 @@ class Layer(nn.Module):
         self, x: Tensor, state: LayerState, masks: DropoutMasks | None = None
     ) -> tuple[Tensor, LayerState]:
         weights, mask = self._apply_dropout(x, masks)
+        if not x.shape[1]:  # kernels would take long for nothing
+            return x.new_zeros(len(x), 0, self.size), state
         kernel = None if self.layer_norm or mask is not None else FUSED.get(self.cell.fused or "")
         if kernel and not self.reference:
             return kernel(weights, x, state, self.training)
@@ -97,7 +112,7 @@ class Layer(nn.Module):
                 matrix = weights[name]
                 weights[name] = matrix * masks.of(matrix, tuple(matrix.shape), rate)
         rate = masks.dropout.state
-        mask = masks.of(self.b, (x.shape[1], self.size), rate) if rate else None
+        mask = masks.of_sequences(self.b, (x.shape[1], self.size), rate) if rate else None
         return weights, mask
 
     @torch.no_grad()

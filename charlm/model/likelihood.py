@@ -46,6 +46,7 @@ def text_logprob(
     backend: Backend,
     ids: Ids,
     *,
+    span: tuple[int, int] | None = None,
     cache: Cache | None = None,
     ngram: tuple[NDArray[np.float64], float] | None = None,
     predict: tuple[Predict, int] | None = None,
@@ -53,16 +54,18 @@ def text_logprob(
 ) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
 
+    span:      sum over start ≤ t < end only; None for the whole text
     cache:     mix the prediction with a neural cache of the text so far
     ngram:     mix it with the probabilities of another model, (n,), and their weight
     predict:   predicts instead of the backend, and the number of tokens at once: the text is then
                read in one stream, in order, see `dynamic_evaluation`
     progress:  called with the fraction of the text that is done
     """
+    begin, end = span or (0, len(ids))
     single = cache is not None or predict is not None
-    streams = 1 if single else text_streams(len(ids))[0]
+    streams = 1 if single else text_streams(end - begin)[0]
     predictor, at_once = predict or (_predict_with(backend), STEPS_AT_ONCE)
-    edges = np.arange(streams + 1)[:, None] * len(ids) // streams
+    edges = begin + np.arange(streams + 1)[:, None] * (end - begin) // streams
     first = _warm_up_starts(ids, edges[:-1])
     total, state = 0.0, backend.initial_state(streams)
     longest = int((edges[1:] - first).max())
@@ -71,7 +74,7 @@ def text_logprob(
             progress(start / longest)
         positions = first + np.arange(start, start + at_once)
         if streams == 1:
-            positions = positions[:, positions[0] < len(ids)]
+            positions = positions[:, positions[0] < end]
         scored = (positions >= edges[:-1]) & (positions < edges[1:])
         positions = np.minimum(positions, len(ids) - 1)
         inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))

@@ -22,6 +22,7 @@ from charlm.model.layers import (
     States,
 )
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
+from charlm.parts import Share
 
 
 class Encoder(nn.Module):
@@ -178,9 +179,12 @@ class Network(nn.Module):
 
     # --- training ---
 
-    def masks(self) -> DropoutMasks | None:
-        """New dropout masks, one set for each batch; None in evaluation."""
-        return DropoutMasks(self.dropout, self.generator) if self.training else None
+    def masks(self, share: Share | None = None) -> DropoutMasks | None:
+        """New dropout masks, one set for each batch; None in evaluation.
+
+        share:  which sequences of the batch there are; None for all
+        """
+        return DropoutMasks(self.dropout, self.generator, share) if self.training else None
 
     def loss(
         self,

@@ -14,6 +14,7 @@ from charlm.embedding import LineVectors, embed_lines
 from charlm.errors import InputError
 from charlm.model.backend import Backend, Backends
 from charlm.model.file import ModelFile
+from charlm.parts import WHOLE, Part
 from charlm.tokenizer import UNK, Tokenizer
 from charlm.tokenizer.letters import Letters
 
@@ -48,7 +49,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, network: Network, batch: Any, state: States) -> tuple[Tensor, States]:
-        """The loss of a batch, summed over its `predicted` tokens, and the state after.
+        """The loss of a batch, summed over the tokens that are predicted here, and the state after.
 
         network:  in training, it draws its own dropout
         state:    that this function returned for the batch before; empty for the zero state
@@ -95,8 +96,12 @@ class Validation(ABC):
         """The number of predicted tokens."""
 
     @abstractmethod
+    def total(self, backend: Backend, part: Part = WHOLE) -> float:
+        """Σ −log p of the predicted tokens, in nats. The parts add up to the whole."""
+
     def loss(self, backend: Backend) -> float:
         """Nats per predicted token."""
+        return self.total(backend) / max(self.predicted, 1)
 
     def figures(self, backend: Backend) -> dict[str, Any]:
         """Further figures for the card, by the names of its fields."""

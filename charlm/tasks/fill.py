@@ -14,6 +14,7 @@ from charlm.corpus.lines import cut_lines
 from charlm.filling import Filler, FillOptions, TwoSidedFilling
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
+from charlm.parts import WHOLE, Part
 from charlm.scores import PseudoScore
 from charlm.scoring import pseudo_score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, several
@@ -96,6 +97,7 @@ class FillTask(Task):
             shape.length,
             seed=shape.seed,
             unknowns=tokenizer.has_unknown,
+            part=shape.part,
         )
 
     def loss(self, network: Network, batch: LineBatch, state: States) -> tuple[Tensor, States]:
@@ -108,15 +110,20 @@ class FillTask(Task):
 
         from charlm.model.layers import reverse_in_time
 
-        inputs, targets, following = (torch.from_numpy(ids).to(network.device) for ids in batch)
+        inputs, targets, following = (
+            torch.from_numpy(ids).to(network.device)
+            for ids in (batch.inputs, batch.targets, batch.following)
+        )
         real = targets != 0  # columns are filled up with `<START>`
         lengths = real.sum(dim=0)
-        zero, masks = network.initial_state(len(lengths)), network.masks()
+        zero, masks = network.initial_state(len(lengths)), network.masks(batch.share)
         before, _ = network.encoder(inputs, zero, masks)
         after, _ = network.encoder(reverse_in_time(following, lengths), zero, masks, reverse=True)
         after = reverse_in_time(after, lengths)
         if network.training:
-            side = torch.rand(len(lengths), 1, generator=network.generator, device=network.device)
+            lines = batch.share.columns if batch.share else len(lengths)
+            side = torch.rand(lines, 1, generator=network.generator, device=network.device)
+            side = side[batch.share.part.every] if batch.share else side
             before = before * (side >= ONE_SIDED / 2)
             after = after * (side < 1 - ONE_SIDED / 2)
         both = torch.cat([before, after.to(before.dtype)], dim=-1)
@@ -147,9 +154,9 @@ class LineValidation(Validation):
     def predicted(self) -> int:
         return sum(map(len, self._pieces))
 
-    def loss(self, backend: Backend) -> float:
-        logprobs = pseudo_logprobs(backend, self._pieces)
-        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs) / max(self.predicted, 1)
+    def total(self, backend: Backend, part: Part = WHOLE) -> float:
+        logprobs = pseudo_logprobs(backend, self._pieces[part.every])
+        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs)
 
     def seconds(self, backend: Backend) -> float:
         part = self.first(PROBED_TOKENS)

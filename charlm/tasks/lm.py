@@ -16,6 +16,7 @@ from charlm.filling import Filler, FillOptions, ForwardFilling
 from charlm.model.backend import Backend
 from charlm.model.likelihood import sequence_logprobs, text_logprob, text_streams
 from charlm.model.sequences import STEPS_AT_ONCE
+from charlm.parts import WHOLE, Part
 from charlm.sampling import (
     SAMPLES_AT_ONCE,
     SampleOptions,
@@ -236,6 +237,7 @@ class LanguageModelTask(Task):
             lines=shape.lines,
             seed=shape.seed,
             unknowns=tokenizer.has_unknown,
+            part=shape.part,
         )
 
     def loss(self, network: Network, batch: StreamBatch, state: States) -> tuple[Tensor, States]:
@@ -250,7 +252,7 @@ class LanguageModelTask(Task):
         elif batch.restarted.any():
             keep = torch.from_numpy(~batch.restarted).to(network.device, torch.float32)[:, None]
             state = [tuple(s * keep for s in layer) for layer in state]
-        masks = network.masks()
+        masks = network.masks(batch.share)
         y, after = network.encoder(inputs, state, masks)
         return network.loss(y, targets, masks), [
             tuple(s.detach() for s in layer) for layer in after
@@ -278,9 +280,10 @@ class TextValidation(Validation):
     def predicted(self) -> int:
         return len(self.ids)
 
-    def loss(self, backend: Backend) -> float:
-        by_line = self.loss_by_line(backend) if self.lines else None
-        return self.loss_carried(backend) if by_line is None else by_line
+    def total(self, backend: Backend, part: Part = WHOLE) -> float:
+        if self.lines and self._whole_lines:
+            return _total_by_line(backend, self._whole_lines[part.every])
+        return -text_logprob(backend, self.ids, span=part.span(len(self.ids)))
 
     def loss_carried(self, backend: Backend) -> float:
         """Nats per token, with the state carried from line to line."""
@@ -288,12 +291,13 @@ class TextValidation(Validation):
 
     def loss_by_line(self, backend: Backend) -> float | None:
         """Nats per token, with each line from the zero state; None without a whole line."""
+        lines = self._whole_lines
+        return _total_by_line(backend, lines) / sum(map(len, lines)) if lines else None
+
+    @cached_property
+    def _whole_lines(self) -> list[NDArray[np.integer]]:
         ends = np.asarray(self.bounds[: len(self.ids) + 1])
-        lines = [np.asarray(self.ids[a:b]) for a, b in pairwise(ends[ends <= len(self.ids)])]
-        if not lines:
-            return None
-        total = sum(float(row.sum(dtype=np.float64)) for row in sequence_logprobs(backend, lines))
-        return -total / sum(map(len, lines))
+        return [np.asarray(self.ids[a:b]) for a, b in pairwise(ends[ends <= len(self.ids)])]
 
     def figures(self, backend: Backend) -> dict[str, Any]:
         """The loss in both ways, on the same first part of the text."""
@@ -319,6 +323,12 @@ class TextValidation(Validation):
         calls = -(-length // STEPS_AT_ONCE)
         both_ways = min(BOTH_WAYS, len(self.ids)) / (streams * STEPS_AT_ONCE)
         return seconds * (1.1 * calls + 3 * both_ways)
+
+
+def _total_by_line(backend: Backend, lines: Sequence[NDArray[np.integer]]) -> float:
+    """Σ −log p of lines in nats, each from the zero state."""
+    logprobs = sequence_logprobs(backend, lines)
+    return -sum(float(row.sum(dtype=np.float64)) for row in logprobs)
 
 
 TASK = LanguageModelTask()

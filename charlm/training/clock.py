@@ -1,23 +1,34 @@
-"""The budget of a run: how much of it is used, and how much time is left."""
+"""The budget of a run: how much of it is used, how much time is left, and when it ends."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 from charlm.training.recipe import Recipe
+from charlm.training.stopping import SIGNALS, StopSignals
 
 SHORTEST = 1.0  # seconds of training in a budget of minutes, even if starting used all of it
 
 
 class Clock:
-    """Measures the budget of a run.
+    """Measures the budget of a run, and says when it ends.
+
+    All processes of a run decide by the same time. It is read by the first one in every step, and
+    travels with the gradients: see `message`.
 
     recipe:           has the budget
     steps_per_epoch:  steps in which the text is read once
     started:          `time.monotonic()` from which the budget counts
-    earlier:          seconds that earlier processes of the same run used
+    signals:          may end the run; None for no signals
+    earlier:          seconds that the run took before it was resumed
     reserve:          seconds of a budget in minutes that are kept for finishing
+    is_first:         whether this is the first process
+
+    seconds:     of the run, when the last step was done
+    start_up:    seconds until the first step, which do not count as training
+    stopped_by:  the number of a signal that one of the processes has received
     """
 
     def __init__(
@@ -26,34 +37,41 @@ class Clock:
         steps_per_epoch: int,
         *,
         started: float,
+        signals: StopSignals | None = None,
         earlier: float = 0.0,
         reserve: float = 0.0,
+        is_first: bool = True,
     ) -> None:
         self.recipe, self.steps_per_epoch, self.reserve = recipe, steps_per_epoch, reserve
-        self._started = started - earlier
-        self._start_up = 0.0
+        self.is_first = is_first
+        self._started, self._signals = started - earlier, signals or StopSignals()
+        self.seconds, self.start_up = earlier, 0.0
+        self.stopped_by: int | None = None
 
-    @property
-    def seconds(self) -> float:
-        """Seconds of the run so far, in all processes."""
+    def now(self) -> float:
+        """Seconds of the run until now."""
         return time.monotonic() - self._started
 
-    def start(self, start_up: float | None = None) -> float:
-        """Training starts now; or it started `start_up` seconds after the run, in the past.
+    def message(self) -> list[float]:
+        """What this process has to say: the time, if it is the first, and which signal came."""
+        received = (float(number == self._signals.received) for number in SIGNALS)
+        return [self.now() if self.is_first else 0.0, *received]
 
-        Returns the start-up time, which does not count as training.
-        """
-        self._start_up = self.seconds if start_up is None else start_up
-        return self._start_up
+    def hear(self, messages: Sequence[float]) -> None:
+        """Take the sum of the messages of all processes."""
+        self.seconds, *received = messages
+        self.stopped_by = next(
+            (n for n, count in zip(SIGNALS, received, strict=True) if count), None
+        )
 
     def fraction(self, step: int) -> float:
         """The used fraction of the budget: 0 before the first step, 1 at the end."""
         if self.recipe.minutes:
-            usable = 60 * self.recipe.minutes - self.reserve - self._start_up
-            return min((self.seconds - self._start_up) / max(usable, SHORTEST), 1.0)
+            usable = 60 * self.recipe.minutes - self.reserve - self.start_up
+            return min((self.seconds - self.start_up) / max(usable, SHORTEST), 1.0)
         steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
         return min(step / steps, 1.0)
 
     def left(self, fraction: float) -> float:
         """Seconds of training that remain when this fraction of the budget is used."""
-        return (self.seconds - self._start_up) * (1 - fraction) / fraction if fraction else math.inf
+        return (self.seconds - self.start_up) * (1 - fraction) / fraction if fraction else math.inf

@@ -63,6 +63,10 @@ class Data:
     validation: TokenFile
     corpus: CorpusInfo
 
+    def digest(self) -> str:
+        """A hash of the tokens of both parts."""
+        return f"{self.training.digest()} {self.validation.digest()}"
+
 
 def as_options_say(corpus: Corpus, options: TrainOptions) -> Corpus:
     """The same corpus, read as the options say."""

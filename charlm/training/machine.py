@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.devices import autocast
 from charlm.model.network import Network
 from charlm.tasks.base import Task
+from charlm.training.distributed import Ranks
 from charlm.training.recipe import Recipe
 
 WORTH_IT = 1.2  # bf16 is less exact, so it must be this much faster than fp32
@@ -104,9 +106,24 @@ BACKWARD = 1.3  # times what is kept for it: what the backward pass itself needs
 FREE = "MemAvailable"
 
 
-def check_memory(recipe: Recipe, device: torch.device) -> None:
-    """Raise OptionError if training would take more memory than the device has left."""
-    needed, free = training_bytes(recipe), free_memory(device)
+def check_processes(recipe: Recipe, device: torch.device, ranks: Ranks) -> None:
+    """Raise OptionError if so many processes cannot train by this recipe."""
+    ranks.check_device(device)
+    if ranks.size > recipe.batch:
+        raise OptionError(
+            f"{ranks.size} processes, and {recipe.batch} streams to share: start fewer processes, "
+            "or use a larger `batch`"
+        )
+    share = replace(recipe, batch=-(-recipe.batch // ranks.size))
+    check_memory(share, device, 1 if device.type == "cuda" else ranks.here)
+
+
+def check_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> None:
+    """Raise OptionError if training would take more memory than the device has left.
+
+    processes:  that use the same memory; the recipe is that of one
+    """
+    needed, free = processes * training_bytes(recipe), free_memory(device)
     if free is not None and needed > free:
         raise OptionError(
             f"training would take about {_gigabytes(needed)} of memory, and {_gigabytes(free)} are "

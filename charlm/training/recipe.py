@@ -22,7 +22,7 @@ class Recipe:
     """Every decision that training needs, see `TrainOptions` for the meanings.
 
     tokens:   number of tokens that the budget is expected to train on
-    threads:  of the CPU; None in a recipe of an older version
+    threads:  of the CPU, of all processes on a machine; None in a recipe of an older version
 
     Exactly one of minutes, epochs and steps is not None.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,16 +14,18 @@ from charlm.corpus.batches import BatchShape
 from charlm.model.file import Card, ModelFile
 from charlm.model.network import Network
 from charlm.tasks import load_task
+from charlm.tokenizer import Tokenizer
 from charlm.tokenizer.letters import Letters
 from charlm.training.checkpoint import Checkpoint, RunInfo
 from charlm.training.clock import Clock
-from charlm.training.data import Data, reopen
+from charlm.training.data import CorpusInfo, Data
+from charlm.training.distributed import Ranks
 from charlm.training.options import TrainOptions
 from charlm.training.recipe import Recipe
 from charlm.training.reporter import Reporter
 from charlm.training.run_folder import RunFolder
 from charlm.training.stopping import StopSignals
-from charlm.training.trainer import EVALUATION_SHARE, Trainer
+from charlm.training.trainer import EVALUATION_SHARE, Trainer, TrainerState
 from charlm.word_vectors import WordVectors
 
 # Checkpoints take a hundredth of the time. They are at least this far apart, and at most half a
@@ -34,29 +37,43 @@ SECONDS_TO_WRITE = 0.3
 FEW_STEPS = 200  # no network learns much with fewer
 
 
-class Run:
-    """One training run.
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do. Rank 0 decides it, and every rank gets it.
 
-    folder:   where it is written
-    options:  as the user gave them
-    recipe:   as it was chosen
-    data:     the encoded corpus
-    vectors:  word vectors to start from
+    folder:             where it is written, by rank 0
+    options:            as the user gave them
+    recipe:             as it was chosen
+    tokenizer, corpus:  of the text
+    vectors:            word vectors to start from
+    state:              of the trainer, if the run goes on; None if it starts
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        options: TrainOptions,
-        recipe: Recipe,
-        data: Data,
-        vectors: WordVectors | None = None,
-    ) -> None:
-        self.folder, self.options, self.recipe, self.data = folder, options, recipe, data
+    folder: RunFolder
+    options: TrainOptions
+    recipe: Recipe
+    tokenizer: Tokenizer
+    corpus: CorpusInfo
+    vectors: WordVectors | None = None
+    state: TrainerState | None = None
+
+
+class Run:
+    """One training run, in one of its processes.
+
+    plan:   what rank 0 has decided
+    data:   the encoded corpus
+    ranks:  the processes of the run
+    """
+
+    def __init__(self, plan: Plan, data: Data, ranks: Ranks) -> None:
+        self.plan, self.data, self.ranks = plan, data, ranks
+        self.folder, self.recipe = plan.folder, plan.recipe
+        recipe, vectors = plan.recipe, plan.vectors
         self.device = torch.device(recipe.device)
         self.spellings = None
         if recipe.model.characters:
-            self.spellings = Letters(data.tokenizer).of_vocabulary()
+            self.spellings = Letters(plan.tokenizer).of_vocabulary()
         network = Network(
             recipe.model,
             recipe.dropout,
@@ -72,23 +89,19 @@ class Run:
         self.validation = task.validation(
             data.validation.ids, data.validation.bounds, lines=recipe.lines
         ).first(validated)
-        shape = BatchShape(recipe.batch, recipe.bptt, recipe.lines, recipe.seed)
-        batches = task.batches(data.training, data.tokenizer, shape)
-        frozen = torch.from_numpy(vectors.ids) if vectors and options.freeze_embeddings else None
-        self.trainer = Trainer(
-            task, recipe, network.move_to(self.device), batches, self.validation, frozen
-        )
+        shape = BatchShape(recipe.batch, recipe.bptt, recipe.lines, recipe.seed, ranks.part)
+        batches = task.batches(data.training, plan.tokenizer, shape)
+        frozen = None
+        if vectors and plan.options.freeze_embeddings:
+            frozen = torch.from_numpy(vectors.ids)
+        network.move_to(self.device)
+        # Different machines may round the initial weights differently.
+        ranks.copy_from_first(network.parameters())
+        self.trainer = Trainer(task, recipe, network, batches, self.validation, ranks, frozen)
+        if plan.state:
+            self.trainer.restore(plan.state)
         self._checkpoint_due = -math.inf  # the first step is followed by one
         self._saved_loss: float | None = None  # of the model that was written last
-
-    @classmethod
-    def resumed(cls, folder: RunFolder, checkpoint: Checkpoint, recipe: Recipe) -> Run:
-        """The run of a checkpoint. The recipe may have a larger budget."""
-        data = reopen(folder.path, checkpoint.tokenizer, checkpoint.run.corpus)
-        run = cls(folder, checkpoint.run.options, recipe, data)
-        run.trainer.restore(checkpoint.trainer)
-        folder.drop_metrics_after(checkpoint.trainer.step)
-        return run
 
     def train(self, started: float, reporter: Reporter, signals: StopSignals) -> int | None:
         """Train until the budget is used, and write the model.
@@ -98,15 +111,10 @@ class Run:
         Returns None; or the number of a signal that stopped training, after saving.
         """
         trainer = self.trainer
-        clock = Clock(
-            self.recipe,
-            trainer.batches.steps_per_epoch,
-            started=started,
-            earlier=trainer.seconds,
-            reserve=self._seconds_to_finish() if self.recipe.minutes else 0.0,
-        )
+        clock = self._clock(started, signals)
         measured = len(trainer.validation.ids)
-        if measured < len(self.validation.ids) or self.recipe.precision != "fp32":
+        differs = measured < len(self.validation.ids) or self.recipe.precision != "fp32"
+        if differs and self.ranks.is_first:
             reporter.note(
                 f"note: while it trains, valid is the loss of the first {measured:,} tokens of the "
                 f"validation text in {self.recipe.precision}; the final figure is of "
@@ -114,42 +122,70 @@ class Run:
             )
         signals.defer()
         for progress in trainer.run(clock):
-            reporter.progress(progress)
-            if progress.valid_loss is not None:
-                self.folder.add_metrics(progress)
-            if signals.received:
-                self._save_checkpoint(finished=False)
+            if self.ranks.is_first:
+                reporter.progress(progress)
+                if progress.valid_loss is not None:
+                    self.folder.add_metrics(progress)
+            if clock.stopped_by:
+                self._save_unfinished(clock)
                 if not trainer.best:
                     trainer.evaluate()
-                self._save_best_so_far()
-                return signals.received
-            if time.monotonic() >= self._checkpoint_due:
-                self._save_unfinished()
+                    self._save_unfinished(clock)
+                return clock.stopped_by
+            if clock.seconds >= self._checkpoint_due:
+                self._save_unfinished(clock)
         self._finish(clock)
-        self._judge(reporter)
+        if self.ranks.is_first:
+            self._judge(reporter)
         return None
 
-    def _save_unfinished(self) -> None:
+    def _clock(self, started: float, signals: StopSignals) -> Clock:
+        """The clock of this process. It is set to the time of rank 0."""
+
+        def reserve() -> float:
+            return self._seconds_to_finish() if self.recipe.minutes else 0.0
+
+        clock = Clock(
+            self.recipe,
+            self.trainer.batches.steps_per_epoch,
+            started=started,
+            signals=signals,
+            earlier=self.trainer.seconds,
+            reserve=self.ranks.first(reserve),
+            is_first=self.ranks.is_first,
+        )
+        clock.hear(self.ranks.sum(clock.message()))
+        clock.start_up = self.trainer.start_up if self.trainer.step else clock.seconds
+        return clock
+
+    def _save_unfinished(self, clock: Clock) -> None:
         """Write the checkpoint, and a model if there are better weights than before."""
-        before = time.monotonic()
-        self._save_checkpoint(finished=False)
-        if self.trainer.best and self.trainer.best_loss != self._saved_loss:
-            self._save_best_so_far()
-        seconds = time.monotonic() - before
+        state = self.trainer.state()
+
+        def save() -> float:
+            before = time.monotonic()
+            self._save_checkpoint(state, finished=False)
+            if self.trainer.best and self.trainer.best_loss != self._saved_loss:
+                self._save_model(self._best(), self.trainer.best_loss, {}, self.trainer.seconds)
+                self._saved_loss = self.trainer.best_loss
+            return time.monotonic() - before
+
+        seconds = self.ranks.first(save)
         between = min(seconds / CHECKPOINTING, MOST_SECONDS_BETWEEN)
         between = max(between, seconds / MOST_CHECKPOINTING, SECONDS_BETWEEN_CHECKPOINTS)
-        self._checkpoint_due = time.monotonic() + between
-
-    def _save_best_so_far(self) -> None:
-        self._save_model(self._best(), self.trainer.best_loss, {}, self.trainer.seconds)
-        self._saved_loss = self.trainer.best_loss
+        self._checkpoint_due = clock.seconds + seconds + between
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write everything."""
-        best = self._best()
-        loss, figures = self.validation.loss(best), self.validation.figures(best)
-        self._save_model(best, loss, figures, clock.seconds)
-        self._save_checkpoint(finished=True)
+        best, state = self._best(), self.trainer.state()
+        (total,) = self.ranks.sum([self.validation.total(best, self.ranks.part)])
+
+        def save() -> None:
+            loss = total / max(self.validation.predicted, 1)
+            self._save_model(best, loss, self.validation.figures(best), clock.now())
+            self._save_checkpoint(state, finished=True)
+
+        self.ranks.first(save)
 
     def _judge(self, reporter: Reporter) -> None:
         """Warn about a run that was too short, or a model that learnt nothing."""
@@ -176,24 +212,25 @@ class Run:
     def _seconds_to_finish(self) -> float:
         """The time that `_finish` and the last evaluation will take."""
         self.trainer.network.eval()
-        return SECONDS_TO_WRITE + self.validation.seconds(self.trainer.network)
+        return SECONDS_TO_WRITE + self.validation.seconds(self.trainer.network) / self.ranks.size
 
-    def _save_checkpoint(self, finished: bool) -> None:
-        info = RunInfo(finished, self.options, self.recipe, self.data.corpus)
-        self.folder.save_checkpoint(Checkpoint(info, self.data.tokenizer, self.trainer.state()))
+    def _save_checkpoint(self, state: TrainerState, finished: bool) -> None:
+        plan = self.plan
+        info = RunInfo(finished, plan.options, plan.recipe, plan.corpus)
+        self.folder.save_checkpoint(Checkpoint(info, plan.tokenizer, state))
 
     def _save_model(
         self, network: Network, loss: float, figures: dict[str, Any], seconds: float
     ) -> None:
-        corpus, tokens = self.data.corpus, self.validation.predicted
+        corpus, tokens = self.plan.corpus, self.validation.predicted
         share = len(self.validation.ids) / len(self.data.validation.ids)
         # A token that is not predicted is a line end: one character.
         chars = corpus.valid_chars * share - (len(self.validation.ids) - tokens)
         card = Card(
             corpus=corpus.name,
             corpus_sha256=corpus.sha256,
-            lines=self.options.lines,
-            unit=self.options.unit,
+            lines=self.plan.options.lines,
+            unit=self.plan.options.unit,
             train_tokens=len(self.data.training.ids),
             valid_tokens=tokens,
             valid_nats=loss,
@@ -207,7 +244,7 @@ class Run:
             valid_both_tokens=figures.get("valid_both_tokens"),
             longest_line=corpus.longest_line,
         )
-        model, tokenizer = self.recipe.model, self.data.tokenizer
+        model, tokenizer = self.recipe.model, self.plan.tokenizer
         self.folder.save_model(
             ModelFile(model, network.weights(), tokenizer, card, self.recipe.task)
         )

@@ -42,11 +42,13 @@ class Start:
     options:   of `TrainOptions`, as the user gave them
     sha256:    of the corpus
     replaces:  name of the folder beside it that the run replaces when it is complete
+    launch:    name of the start of several processes, see `Ranks`
     """
 
     options: dict[str, Any]
     sha256: str
     replaces: str | None = None
+    launch: str | None = None
 
 
 class RunFolder:
@@ -63,6 +65,10 @@ class RunFolder:
         # Once the folder is in its place, it has the name that it replaces.
         if self.start and self.start.replaces not in (None, path.name):
             self.target = path.with_name(str(self.start.replaces))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without the lock, which this process keeps."""
+        return {**vars(self), "_lock": -1}
 
     @classmethod
     def make(

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from charlm import runs, word_vectors
+from charlm import __version__, runs, word_vectors
 from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.model.backend import cores
 from charlm.model.devices import choose_device
+from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.tasks import load_task
 from charlm.tokenizer import train_tokenizer
 from charlm.tokenizer.letters import Letters
 from charlm.training import data
 from charlm.training.checkpoint import RunInfo
-from charlm.training.machine import check_memory, choose_precision, cpu_for_training
+from charlm.training.distributed import Ranks
+from charlm.training.machine import check_processes, choose_precision, cpu_for_training
 from charlm.training.options import BUDGETS, TrainOptions
 from charlm.training.recipe import Recipe, check_network, choose, probe
 from charlm.training.reporter import Reporter
-from charlm.training.run import Run
+from charlm.training.run import Plan, Run
 from charlm.training.run_folder import RunFolder, Start, attempts, check_target, runs_of
 from charlm.training.stopping import StopSignals
 
@@ -42,46 +46,143 @@ def train_run(
     force: bool,
     started: float,
     reporter: Reporter,
-) -> Path:
-    """Train as `charlm.train` describes, which explains the arguments. Returns the run folder.
+) -> tuple[Path, ModelFile]:
+    """Train as `charlm.train` describes, which explains the arguments.
 
     user_options:  the options of `TrainOptions` that the user gave
+
+    Returns the path of the model file, and what it holds. Each of several processes calls this.
     """
+    ranks = Ranks()
+
+    def facts() -> dict[str, Any]:
+        TrainOptions(**user_options)
+        if force and (resume or out is None):
+            raise OptionError("`force`: goes with `out`, and without `resume`")
+        Corpus(paths)
+        return {"charlm": __version__, "torch": torch.__version__, "options": dict(user_options)}
+
+    with StopSignals() as signals, ranks.joined():
+        ranks.check_same(facts)
+        options, corpus = TrainOptions(**user_options), Corpus(paths)
+        with cpu_for_training(options.threads or ranks.threads):
+            plan = ranks.first(
+                lambda: _plan(ranks, corpus, user_options, out, resume, force, reporter)
+            )
+            if plan.recipe.threads and not options.threads:
+                torch.set_num_threads(max(min(plan.recipe.threads, cores()) // ranks.here, 1))
+            try:
+                with _token_files(ranks, corpus, plan) as tokens:
+                    run = Run(plan, tokens, ranks)
+                    if ranks.is_first:
+                        reporter.note(_described(plan, ranks))
+                    stopped_by = run.train(started, reporter, signals)
+                if not stopped_by:
+                    path = ranks.first(plan.folder.complete) / MODEL_FILE
+                    return path, ranks.first(lambda: ModelFile.load(path))
+            except BaseException:
+                if ranks.is_first and not plan.folder.has_checkpoint:
+                    plan.folder.remove()
+                raise
+            finally:
+                reporter.close()
+                if ranks.is_first:
+                    plan.folder.release()
+            raise Stopped(
+                f"stopped; what was learnt is in {plan.folder.path}, and to continue: "
+                f"{_command_to_resume(corpus, plan.folder)}",
+                stopped_by,
+            )
+
+
+def _described(plan: Plan, ranks: Ranks) -> str:
+    place = f"{plan.folder.path}"
+    if plan.folder.target:
+        place += f", to replace {plan.folder.target}"
+    several = f", {ranks.size} processes" if ranks.size > 1 else ""
+    return f"{place}: {plan.recipe.described()}{several}"
+
+
+def _plan(
+    ranks: Ranks,
+    corpus: Corpus,
+    user_options: Mapping[str, Any],
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    reporter: Reporter,
+) -> Plan:
+    """What the run is to do. Rank 0 alone calls this."""
     options = TrainOptions(**user_options)
-    if force and (resume or out is None):
-        raise OptionError("`force`: goes with `out`, and without `resume`")
-    corpus = Corpus(paths)
-    with StopSignals() as signals, cpu_for_training(options.threads):
-        if resume:
-            run = _resumed(corpus, user_options, out, reporter)
-        else:
-            run = _new(corpus, options, out, force, reporter)
-        place = f"{run.folder.path}"
-        if run.folder.target:
-            place += f", to replace {run.folder.target}"
-        reporter.note(f"{place}: {run.recipe.described()}")
-        try:
-            stopped_by = run.train(started, reporter, signals)
-            if not stopped_by:
-                return run.folder.complete()
-        finally:
-            reporter.close()
-            run.folder.release()
-        raise Stopped(
-            f"stopped; what was learnt is in {run.folder.path}, and to continue: "
-            f"{_command_to_resume(corpus, run.folder)}",
-            stopped_by,
-        )
+    if not resume:
+        left = _left_by_this_launch(ranks, corpus, options, out)
+        if not left:
+            return _new(ranks, corpus, options, out, force, reporter)
+        out = left.path
+    return _resumed(ranks, corpus, user_options, out, reporter)
+
+
+def _left_by_this_launch(
+    ranks: Ranks, corpus: Corpus, options: TrainOptions, out: Path | None
+) -> RunFolder | None:
+    """The unfinished run of these processes, if torchrun has started them again."""
+    if not ranks.launch or not (ranks.restarted or ranks.launch_is_unique):
+        return None
+    for folder in runs_of(corpus.name) if out is None else (RunFolder(out), *attempts(out)):
+        start, info = folder.start, folder.info()
+        if not start or (start.launch, start.options) != (ranks.launch, asdict(options)):
+            continue
+        if not (info and info.finished) and _is_of(corpus, options, start.sha256):
+            return folder
+    return None
+
+
+@contextmanager
+def _token_files(ranks: Ranks, corpus: Corpus, plan: Plan) -> Iterator[data.Data]:
+    """The encoded corpus, for this context.
+
+    Another machine that does not see the folder of the run reads and encodes the text itself. Its
+    first process does so for all there.
+
+    Raises InputError if the text is not the one of rank 0.
+    """
+
+    def opened(folder: Path) -> data.Data:
+        return data.reopen(folder, plan.tokenizer, plan.corpus)
+
+    def encoded(folder: Path, beside: Path, digest: str) -> Path:
+        text = data.read_text(corpus, plan.options, ignore, ignore)
+        with suppress(OSError, ValueError):
+            if text.stats.sha256 == plan.corpus.sha256 and opened(folder).digest() == digest:
+                return folder
+        if data.encode(text, plan.tokenizer, beside).digest() != digest:
+            raise InputError(
+                f"{', '.join(map(str, corpus.paths))} is not the text that rank 0 reads; copy the "
+                "same files to all machines"
+            )
+        return beside
+
+    def ignore(_: str) -> None: ...
+
+    folder = plan.folder.path
+    with TemporaryDirectory() as beside:
+        if ranks.here < ranks.size:
+            digest = ranks.first(lambda: opened(folder).digest())
+            leads = ranks.local == 0 and not ranks.is_first
+            folders = ranks.each(lambda: encoded(folder, Path(beside), digest) if leads else folder)
+            folder = folders[ranks.rank - ranks.local]
+        yield opened(folder)
 
 
 def _new(
+    ranks: Ranks,
     corpus: Corpus,
     options: TrainOptions,
     out: Path | None,
     force: bool,
     reporter: Reporter,
     target: Path | None = None,
-) -> Run:
+) -> Plan:
     """A run from the start; see `RunFolder.make` for out, force and target."""
     check_target(out, force)
     device = choose_device(options.device)
@@ -94,7 +195,7 @@ def _new(
     tokenizer = train_tokenizer(
         options.level, text.parts.training, options.vocab_size, options.split, options.normalize
     )
-    start = Start(asdict(options), text.stats.sha256)
+    start = Start(asdict(options), text.stats.sha256, launch=ranks.launch)
     folder = RunFolder.make(text.corpus.name, out, force, start, target)
     try:
         encoded = data.encode(text, tokenizer, folder.path)
@@ -105,13 +206,13 @@ def _new(
             alphabet=Letters(tokenizer).size if options.characters else 0,
             width=width,
             chars=text.stats.chars,
-            rate=rate,
+            rate=rate * ranks.size,
             device=str(device),
             precision=precision,
-            threads=torch.get_num_threads(),
+            threads=torch.get_num_threads() * ranks.here,
         )
-        check_memory(recipe, device)
-        return Run(folder, options, recipe, encoded, vectors)
+        check_processes(recipe, device, ranks)
+        return Plan(folder, options, recipe, tokenizer, encoded.corpus, vectors)
     except BaseException:
         folder.remove()
         raise
@@ -179,34 +280,44 @@ def _command_to_resume(corpus: Corpus, folder: RunFolder) -> str:
 
 
 def _resumed(
-    corpus: Corpus, user_options: Mapping[str, Any], out: Path | None, reporter: Reporter
-) -> Run:
+    ranks: Ranks,
+    corpus: Corpus,
+    user_options: Mapping[str, Any],
+    out: Path | None,
+    reporter: Reporter,
+) -> Plan:
     if out:
         runs.restore(out)
     folder = RunFolder(out) if out else _find_run(corpus)
     if folder.start and not folder.has_checkpoint:
-        return _restarted(corpus, folder, folder.start, user_options, reporter)
+        return _restarted(ranks, corpus, folder, folder.start, user_options, reporter)
     checkpoint = folder.load_checkpoint()
     info = checkpoint.run
     _check_corpus(corpus, folder, info.options, info.corpus.sha256)
     _check_unchanged(user_options, info.options)
     recipe = _with_budget(info, user_options)
-    device = choose_device(recipe.device)
-    if not user_options.get("threads"):
-        torch.set_num_threads(min(recipe.threads or torch.get_num_threads(), cores()))
-    check_memory(recipe, device)
+    check_processes(recipe, choose_device(recipe.device), ranks)
     folder.lock()
+    folder.drop_metrics_after(checkpoint.trainer.step)
     reporter.note(f"note: it goes on after step {checkpoint.trainer.step:,}")
-    return Run.resumed(folder, checkpoint, recipe)
+    return Plan(
+        folder,
+        info.options,
+        recipe,
+        checkpoint.tokenizer,
+        info.corpus,
+        state=checkpoint.trainer,
+    )
 
 
 def _restarted(
+    ranks: Ranks,
     corpus: Corpus,
     folder: RunFolder,
     start: Start,
     user_options: Mapping[str, Any],
     reporter: Reporter,
-) -> Run:
+) -> Plan:
     """The run of a folder that has no checkpoint yet, from the start."""
     options = TrainOptions(**start.options)
     _check_corpus(corpus, folder, options, start.sha256)
@@ -215,7 +326,7 @@ def _restarted(
         options = replace(options, minutes=None, epochs=None, steps=None)
     reporter.note(f"note: {folder.path} was stopped before its first checkpoint: it starts anew")
     options = replace(options, **user_options)
-    return _new(corpus, options, folder.path, False, reporter, folder.target)
+    return _new(ranks, corpus, options, folder.path, False, reporter, folder.target)
 
 
 def _find_run(corpus: Corpus) -> RunFolder:

@@ -19,6 +19,7 @@ from charlm.model.layers import States
 from charlm.model.network import Network
 from charlm.tasks.base import Task, Validation
 from charlm.training.clock import Clock
+from charlm.training.distributed import Ranks, weave
 from charlm.training.optimizer import AdamW, Moments
 from charlm.training.recipe import Recipe
 
@@ -71,7 +72,7 @@ class TrainerState:
     """Everything that a trainer needs to continue exactly.
 
     weights, average, best:  by name; the last two are empty before there are any
-    carried:  the network's state after the last batch
+    carried:  the network's state after the last batch, for all columns of it
     frozen:   (n,) ids whose vectors do not change
     """
 
@@ -93,7 +94,9 @@ class TrainerState:
 class Trainer:
     """Trains a network in place, and keeps the weights with the best validation loss.
 
+    batches:     of this process
     validation:  evaluations during training use its first part
+    ranks:       the processes that train the same network
     frozen:      (n,) ids whose vectors do not change
     """
 
@@ -104,9 +107,11 @@ class Trainer:
         network: Network,
         batches: Batches,
         validation: Validation,
+        ranks: Ranks,
         frozen: Tensor | None = None,
     ) -> None:
         self.task, self.recipe, self.network, self.batches = task, recipe, network, batches
+        self.ranks = ranks
         long_budget = math.ceil((recipe.minutes or 0) / MINUTES_BETWEEN_EVALUATIONS)
         self.planned = max(EVALUATIONS, long_budget)
         # A token takes a third of the time in evaluation; half of those that are read are warm-up.
@@ -127,7 +132,7 @@ class Trainer:
     def run(self, clock: Clock) -> Iterator[Progress]:
         """Train until the budget is used. Yields the progress after every step."""
         self.network.train()
-        self.start_up = clock.start(self.start_up if self.step else None)
+        self.start_up = clock.start_up
         fraction = clock.fraction(self.step)
         self.evaluations = int(fraction * self.planned)
         if fraction < AVERAGE_FROM:  # a run that continues with a larger budget
@@ -135,7 +140,7 @@ class Trainer:
         for batch in self.batches.iterate(self.cursor):
             before = time.perf_counter()
             rate = self.recipe.lr * schedule(fraction)
-            self._update(batch, rate)
+            self._update(batch, rate, clock)
             speed = batch.predicted / (time.perf_counter() - before)
             fraction = clock.fraction(self.step)
             if fraction >= AVERAGE_FROM:
@@ -161,12 +166,15 @@ class Trainer:
         before = time.perf_counter()
         with self._averaged(), autocast(self.recipe.precision, self.network.device):
             self.network.eval()
-            loss = self.validation.loss(self.network)
+            total = self.validation.total(self.network, self.ranks.part)
+            seconds = time.perf_counter() - before
+            total, seconds = self.ranks.sum([total, seconds])
+            loss = total / max(self.validation.predicted, 1)
             self.network.train()
             if not self.best or loss < self.best_loss or math.isnan(self.best_loss):
                 self.best_loss = loss
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.evaluating += time.perf_counter() - before
+        self.evaluating += seconds / self.ranks.size
         return loss
 
     def _evaluation_is_due(self, fraction: float, clock: Clock) -> bool:
@@ -178,7 +186,7 @@ class Trainer:
             return self.evaluations > due and self.evaluating <= affordable
         return self.evaluations > due
 
-    def _update(self, batch: Any, rate: float) -> None:
+    def _update(self, batch: Any, rate: float, clock: Clock) -> None:
         """One step of the optimizer. A step without a finite gradient is skipped."""
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -187,6 +195,10 @@ class Trainer:
             loss = total / batch.predicted
         scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
         (loss * scale).backward()
+        value, *messages = self.ranks.sum_gradients(
+            self.parameters.values(), [float(loss.detach()), *clock.message()]
+        )
+        clock.hear(messages)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
         self.step += 1
         if not self._is_finite(norm):
@@ -199,7 +211,6 @@ class Trainer:
             if len(self.frozen):
                 embedding[self.frozen] = kept
         self.carried = carried
-        value = float(loss.detach())
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
 
@@ -240,7 +251,10 @@ class Trainer:
     # --- to continue later, exactly ---
 
     def state(self) -> TrainerState:
-        """The state after the last step. It shares its tensors with the trainer."""
+        """The state after the last step. It shares its tensors with the trainer.
+
+        All ranks must ask for it together: each has the state of its own columns.
+        """
         return TrainerState(
             step=self.step,
             cursor=replace(self.cursor),
@@ -252,10 +266,17 @@ class Trainer:
             average=self.average,
             best=self.best,
             moments=self.optimizer.moments,
-            carried=self.carried,
+            carried=self._carried_of_all(),
             generator=self.network.generator.get_state(),
             frozen=self.frozen,
         )
+
+    def _carried_of_all(self) -> States:
+        if self.ranks.size == 1:
+            return self.carried
+        own = [[s.cpu() for s in layer] for layer in self.carried]
+        layers = zip(*self.ranks.each(lambda: own), strict=True)
+        return [tuple(map(weave, zip(*layer, strict=True))) for layer in layers]
 
     @torch.no_grad()
     def restore(self, state: TrainerState) -> None:
@@ -269,7 +290,8 @@ class Trainer:
         self.network.load_state_dict(moved(state.weights), strict=False)
         self.average, self.best = moved(state.average), moved(state.best)
         self.optimizer.load({kind: moved(tensors) for kind, tensors in state.moments.items()})
-        self.carried = [tuple(s.to(device) for s in layer) for layer in state.carried]
+        own = self.ranks.part.every
+        self.carried = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
         self.network.generator.set_state(state.generator.cpu())
         self.frozen = state.frozen.to(device)
         self.cursor, self.step = state.cursor, state.step
