@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from charlm.model.cache import Cache
 from charlm.model.likelihood import Predict, sequence_logprobs, text_logprob
 from charlm.model.ngram import Ngram
 from charlm.options import Range, check_options, option
+from charlm.parts import WHOLE, Part, parse_shard
 from charlm.scores import TextScore, byte_length
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 
@@ -88,8 +89,22 @@ class EvaluateOptions:
         auto=f"{NGRAM_WEIGHT:g}",
     )
 
+    shard: str | None = option(
+        None,
+        "Only part I of N: lines I, I+N, … if lines are independent, else a range of lines.",
+        metavar="I/N",
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.shard is not None:
+            parse_shard(self.shard)
+            for name in ("cache", "adapt"):
+                if getattr(self, name):
+                    raise OptionError(
+                        f"`shard={self.shard}`: does not go with `{name}`, which needs all of the "
+                        "text before"
+                    )
         for name, owner in (
             ("cache_flatness", "cache"),
             ("cache_weight", "cache"),
@@ -132,17 +147,26 @@ def evaluate_text(
             f"`{options.extra}`: needs a running text. Here every line is read by itself, for "
             "`reset_lines` or because the model was trained with `lines`; leave the option out"
         )
-    ids, chars, size = _encode(tokenizer, blocks)
+    part = parse_shard(options.shard) if options.shard else WHOLE
+    if reset_lines and part != WHOLE:
+        blocks = every_line(blocks, part)
+    ids, sizes = _encode(tokenizer, blocks)
     # Dynamic evaluation predicts with torch, so the state must be torch's too.
-    backend = backends.torch if options.adapt else backends(len(ids))
+    backend = backends.torch if options.adapt else backends(len(ids) // part.of)
+    begin, end = 0, len(ids)
     if reset_lines:
         lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
         logprobs = sequence_logprobs(backend, lines)
         logprob = float(sum(line.sum(dtype=np.float64) for line in logprobs))
     elif len(ids):
+        bounds = np.append(0, np.flatnonzero(ids == EOS) + 1)
+        first, last = np.searchsorted(bounds, part.span(len(ids))).tolist()
+        begin, end = bounds[[first, last]].tolist()
+        sizes = sizes[first:last]
         logprob = text_logprob(
             backend,
             ids,
+            span=(begin, end),
             cache=_cache(options, backends.config.hidden),
             ngram=_ngram(options, ids, run_folder, tokenizer.size),
             predict=_dynamic(options, backends),
@@ -150,21 +174,37 @@ def evaluate_text(
         )
     else:
         logprob = 0.0
-    return TextScore("", logprob, len(ids), chars, size, int((ids == UNK).sum()))
+    chars, size = sizes.sum(axis=0).tolist()
+    return TextScore("", logprob, end - begin, chars, size, int((ids[begin:end] == UNK).sum()))
 
 
-def _encode(tokenizer: Tokenizer, blocks: Iterable[str]) -> tuple[IntArray, int, int]:
-    """The ids of a text, its characters and its bytes; the last line has an end."""
+def every_line(blocks: Iterable[str], part: Part) -> Iterator[str]:
+    """The lines of a text that are in `part.every`, in blocks."""
+    number = 0
+    for block in blocks:
+        pieces = block.split("\n")
+        lines = [f"{piece}\n" for piece in pieces[:-1]] + pieces[-1:]
+        yield "".join(lines[(part.number - number) % part.of :: part.of])
+        number += len(pieces) - 1
+
+
+def _encode(tokenizer: Tokenizer, blocks: Iterable[str]) -> tuple[IntArray, NDArray[np.int64]]:
+    """The ids of a text, and the size of each line, (lines, 2), in characters and in bytes.
+
+    Every line has an end, the last one too.
+    """
     encoded: list[IntArray] = [np.zeros(0, np.uint8)]
-    chars, size, last = 0, 0, "\n"
+    sizes, rest = [np.zeros((0, 2), np.int64)], np.zeros(2, np.int64)
     for block in blocks:
         encoded.append(tokenizer.encode_ids(block))
-        chars, size = chars + len(block), size + byte_length(block)
-        last = block[-1:] or last
-    if last != "\n":
+        rows = np.array([(len(p), byte_length(p)) for p in block.split("\n")], np.int64)
+        rows[0] += rest
+        sizes.append(rows[:-1] + 1)
+        rest = rows[-1]
+    if rest.any():
         encoded.append(np.array([EOS], np.uint8))
-        chars, size = chars + 1, size + 1
-    return np.concatenate(encoded), chars, size
+        sizes.append(rest[None] + 1)
+    return np.concatenate(encoded), np.concatenate(sizes)
 
 
 def _cache(options: EvaluateOptions, hidden: int) -> Cache | None:

@@ -74,6 +74,7 @@ class EvaluateKeywords(TypedDict, total=False):
     adapt_rate: float | None
     ngram: int | None
     ngram_weight: float | None
+    shard: str | None
 
 
 class SampleKeywords(TypedDict, total=False):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from charlm.errors import OptionError
+
+T = TypeVar("T")
 
 
 class Part(NamedTuple):
@@ -34,6 +37,18 @@ class Part(NamedTuple):
 
 
 WHOLE = Part()
+
+
+def of_part(groups: Iterable[Sequence[T]], part: Part) -> Iterator[Sequence[T]]:
+    """The groups, with those items that are in `part.every` of all items together.
+
+    >>> list(of_part([["a", "b", "c"], ["d", "e"]], Part(1, 2)))
+    [['b'], ['d']]
+    """
+    number = 0
+    for group in groups:
+        yield group[(part.number - number) % part.of :: part.of]
+        number += len(group)
 
 
 class Share(NamedTuple):

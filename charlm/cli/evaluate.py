@@ -48,6 +48,8 @@ def evaluate(
         text = Corpus([file], unit, chosen_encoding, once=True).blocks()
         with show_progress() as progress:
             score = loaded.evaluate(text, progress=progress, **options)
+        if not score.tokens and options.get("shard"):
+            raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
         record = {"file": file, **score.to_json(), "nats_per_token": score.nats_per_token}

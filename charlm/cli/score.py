@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +33,7 @@ from charlm.cli.records import (
     write_tsv,
 )
 from charlm.errors import InputError, OptionError
+from charlm.parts import WHOLE, Part, of_part, parse_shard
 from charlm.scoring import ScoreOptions
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def score(
     model: ModelOption = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
     format: Annotated[str | None, format_option("kenlm")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only part I of N of the file: lines I, I+N, …"),
+    ] = None,
     pseudo: Annotated[
         bool,
         typer.Option("--pseudo", help="Pseudo-log-likelihood, by a model of --task fill."),
@@ -72,6 +77,9 @@ def score(
     chosen = choose_format(format, "kenlm")
     if texts and file:
         raise InputError("give sentences or `file`, not both")
+    part = parse_shard(shard) if shard else WHOLE
+    if shard and texts:
+        raise OptionError(f"`shard={shard}`: goes with `file`, or with standard input")
     if pseudo and (options or chosen == "kenlm"):
         raise OptionError("`pseudo`: goes with none of `context`, `eos=False` and `format=kenlm`")
     from charlm.tasks.fill import FillModel
@@ -90,14 +98,14 @@ def score(
     def groups() -> Iterator[Iterator[SentenceScore]]:
         """The scores of what is there to be scored, so that each is written before the next."""
         sentences = [texts] if texts else read_groups(file or "-", text_encoding(loaded, encoding))
-        for group in sentences:
+        for group in of_part(sentences, part):
             scores = score_group(group, **options)
             yield _collect_unknown(scores, unknown)
             sys.stdout.flush()
 
     writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]
     try:
-        writer(groups(), tokens)
+        writer(groups(), tokens, part)
     finally:
         sys.stdout.flush()
     warn_unknown(unknown)
@@ -121,7 +129,7 @@ def _collect_unknown(
 Groups = Iterable[Iterable["SentenceScore"]]
 
 
-def _table(groups: Groups, tokens: bool) -> None:
+def _table(groups: Groups, tokens: bool, part: Part) -> None:
     headed = False
     for scores in groups:
         if tokens:
@@ -163,12 +171,12 @@ def _token_table(score: SentenceScore) -> None:
     write_table([("token", "left"), ("bits", "right"), ("p", "right"), ("", "left")], rows)
 
 
-def _tsv(groups: Groups, tokens: bool) -> None:
+def _tsv(groups: Groups, tokens: bool, part: Part) -> None:
     scores = chain.from_iterable(groups)
     if tokens:
         records = (
             {"sentence": number, **_token_record(token)}
-            for number, score in enumerate(scores, start=1)
+            for number, score in zip(count(part.number + 1, part.of), scores, strict=False)
             for token in score.token_scores
         )
         write_tsv(records, TOKEN_COLUMNS)
@@ -183,7 +191,7 @@ def _text_last(score: SentenceScore) -> dict[str, Any]:
     return {**record, "text": text}
 
 
-def _json(groups: Groups, tokens: bool) -> None:
+def _json(groups: Groups, tokens: bool, part: Part) -> None:
     for score in chain.from_iterable(groups):
         record = score.to_json()
         if tokens:
@@ -204,10 +212,10 @@ def _token_record(t: TokenScore) -> dict[str, Any]:
     }
 
 
-def _kenlm(groups: Groups, tokens: bool) -> None:
+def _kenlm(groups: Groups, tokens: bool, part: Part) -> None:
     """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
     total = known = 0.0
-    count = oov = 0
+    number = oov = 0
     for score in chain.from_iterable(groups):
         parts = []
         for length, t in enumerate(score.token_scores, start=2):
@@ -216,8 +224,8 @@ def _kenlm(groups: Groups, tokens: bool) -> None:
             parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {log10:.6g}")
             known += 0.0 if t.is_unknown else log10
         write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
-        total, count, oov = total + score.log10prob, count + score.tokens, oov + score.unknown
-    write(f"Perplexity including OOVs:\t{10 ** (-total / max(count, 1)):.6g}")
-    write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(count - oov, 1)):.6g}")
+        total, number, oov = total + score.log10prob, number + score.tokens, oov + score.unknown
+    write(f"Perplexity including OOVs:\t{10 ** (-total / max(number, 1)):.6g}")
+    write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(number - oov, 1)):.6g}")
     write(f"OOVs:\t{oov}")
-    write(f"Tokens:\t{count}")
+    write(f"Tokens:\t{number}")

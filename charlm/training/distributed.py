@@ -8,6 +8,7 @@ writes and reports. A training of one process goes through the same code, with n
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +36,7 @@ class Ranks:
     local, here:  number of this process on its machine, from 0, and of those there
     launch:       a name that processes have in common which torchrun starts one after the other;
                   None without torchrun
-    restarted:    torchrun has started the processes again, after one of them failed
+    restarts:     how often torchrun has started the processes again, after one of them failed
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Ranks:
         self.local = number("LOCAL_RANK", self.rank)
         self.here = number("LOCAL_WORLD_SIZE", self.size)
         self.launch = os.environ.get("TORCHELASTIC_RUN_ID")
-        self.restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+        self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         self._store: Any = None
 
     @property
@@ -81,6 +82,7 @@ class Ranks:
             yield
             return
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
         if dist.is_initialized():  # by a training before this one that failed
@@ -89,7 +91,9 @@ class Ranks:
         if gpus:
             torch.cuda.set_device(self.local % torch.cuda.device_count())
         try:
-            self._store, rank, size = next(iter(rendezvous("env://")))
+            store, rank, size = next(iter(rendezvous("env://")))
+            # The store remains when torchrun restarts the processes, with the old addresses in it.
+            self._store = PrefixStore(f"start {self.restarts}", store)
             backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
             dist.init_process_group(
                 backend, store=self._store, rank=rank, world_size=size, timeout=LONGEST_WAIT
@@ -97,8 +101,8 @@ class Ranks:
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise CharlmError(
-                f"the {self.size} processes cannot meet at {where} ({_first_line(error)}); check "
-                "the address, or use another port"
+                f"the {self.size} processes cannot meet at {where}: {_first_sentence(error)}; "
+                "check the address, or use another port"
             ) from error
         try:
             yield
@@ -221,7 +225,7 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            reason = f"another process of this training has ended ({_first_line(error)})"
+            reason = f"another process of this training has ended ({_first_sentence(error)})"
             with suppress(RuntimeError):
                 if self._store.check([FAILURE]):
                     reason = self._store.get(FAILURE).decode()
@@ -253,5 +257,7 @@ def weave(parts: Sequence[Tensor]) -> Tensor:
     return whole
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _first_sentence(error: Exception) -> str:
+    """What the error says, without the place in the source that gloo puts before it."""
+    text = re.sub(r"^\[\S+\] ", "", str(error).strip())
+    return re.split(r"\. |\n", text)[0][:200] or type(error).__name__

@@ -153,6 +153,12 @@ class RunFolder:
             return None
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the run has used its budget."""
+        info = self.info()
+        return info is not None and info.finished
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether there is a saved state."""
         return (self.path / CHECKPOINT).is_file()

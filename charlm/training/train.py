@@ -66,33 +66,92 @@ def train_run(
         ranks.check_same(facts)
         options, corpus = TrainOptions(**user_options), Corpus(paths)
         with cpu_for_training(options.threads or ranks.threads):
-            plan = ranks.first(
-                lambda: _plan(ranks, corpus, user_options, out, resume, force, reporter)
+            begun = ranks.first(
+                lambda: _begun(ranks, corpus, user_options, out, resume, force, reporter)
             )
-            if plan.recipe.threads and not options.threads:
-                torch.set_num_threads(max(min(plan.recipe.threads, cores()) // ranks.here, 1))
+            folder = begun.folder if isinstance(begun, Plan) else begun
             try:
-                with _token_files(ranks, corpus, plan) as tokens:
-                    run = Run(plan, tokens, ranks)
-                    if ranks.is_first:
-                        reporter.note(_described(plan, ranks))
-                    stopped_by = run.train(started, reporter, signals)
-                if not stopped_by:
-                    path = ranks.first(plan.folder.complete) / MODEL_FILE
-                    return path, ranks.first(lambda: ModelFile.load(path))
-            except BaseException:
-                if ranks.is_first and not plan.folder.has_checkpoint:
-                    plan.folder.remove()
-                raise
+                if isinstance(begun, Plan):
+                    if begun.recipe.threads and not options.threads:
+                        threads = min(begun.recipe.threads, cores()) // ranks.here
+                        torch.set_num_threads(max(threads, 1))
+                    _train(begun, ranks, corpus, started, reporter, signals)
+                path = ranks.first(folder.complete) / MODEL_FILE
             finally:
-                reporter.close()
                 if ranks.is_first:
-                    plan.folder.release()
-            raise Stopped(
-                f"stopped; what was learnt is in {plan.folder.path}, and to continue: "
-                f"{_command_to_resume(corpus, plan.folder)}",
-                stopped_by,
-            )
+                    folder.release()
+            return path, ranks.first(lambda: ModelFile.load(path))
+
+
+def _begun(
+    ranks: Ranks,
+    corpus: Corpus,
+    user_options: Mapping[str, Any],
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    reporter: Reporter,
+) -> Plan | RunFolder:
+    """What the run is to do. Rank 0 alone calls this.
+
+    If torchrun has started these processes again, it goes on with the run that they had begun, or
+    returns its folder, if the run was finished.
+    """
+    options = TrainOptions(**user_options)
+    if not resume:
+        left = _left_by_us(ranks, corpus, options, out)
+        if not left:
+            return _new(ranks, corpus, options, out, force, reporter)
+        if left.is_finished:
+            return left
+        out = left.path
+    return _resumed(ranks, corpus, user_options, out, reporter)
+
+
+def _left_by_us(
+    ranks: Ranks, corpus: Corpus, options: TrainOptions, out: Path | None
+) -> RunFolder | None:
+    """The run that these processes had begun before torchrun started them again."""
+    if not ranks.launch or not (ranks.restarts or ranks.launch_is_unique):
+        return None
+    for folder in runs_of(corpus.name) if out is None else (RunFolder(out), *attempts(out)):
+        start = folder.start
+        if not start or (start.launch, start.options) != (ranks.launch, asdict(options)):
+            continue
+        is_ours = ranks.restarts or not folder.is_finished
+        if is_ours and _is_of(corpus, options, start.sha256):
+            return folder
+    return None
+
+
+def _train(
+    plan: Plan,
+    ranks: Ranks,
+    corpus: Corpus,
+    started: float,
+    reporter: Reporter,
+    signals: StopSignals,
+) -> None:
+    """Train until the budget is used. Raises Stopped after a signal."""
+    folder = plan.folder
+    try:
+        with _token_files(ranks, corpus, plan) as tokens:
+            run = Run(plan, tokens, ranks)
+            if ranks.is_first:
+                reporter.note(_described(plan, ranks))
+            stopped_by = run.train(started, reporter, signals)
+    except BaseException:
+        if ranks.is_first and not folder.has_checkpoint:
+            folder.remove()
+        raise
+    finally:
+        reporter.close()
+    if stopped_by:
+        raise Stopped(
+            f"stopped; what was learnt is in {folder.path}, and to continue: "
+            f"{_command_to_resume(corpus, folder)}",
+            stopped_by,
+        )
 
 
 def _described(plan: Plan, ranks: Ranks) -> str:
@@ -101,40 +160,6 @@ def _described(plan: Plan, ranks: Ranks) -> str:
         place += f", to replace {plan.folder.target}"
     several = f", {ranks.size} processes" if ranks.size > 1 else ""
     return f"{place}: {plan.recipe.described()}{several}"
-
-
-def _plan(
-    ranks: Ranks,
-    corpus: Corpus,
-    user_options: Mapping[str, Any],
-    out: Path | None,
-    resume: bool,
-    force: bool,
-    reporter: Reporter,
-) -> Plan:
-    """What the run is to do. Rank 0 alone calls this."""
-    options = TrainOptions(**user_options)
-    if not resume:
-        left = _left_by_this_launch(ranks, corpus, options, out)
-        if not left:
-            return _new(ranks, corpus, options, out, force, reporter)
-        out = left.path
-    return _resumed(ranks, corpus, user_options, out, reporter)
-
-
-def _left_by_this_launch(
-    ranks: Ranks, corpus: Corpus, options: TrainOptions, out: Path | None
-) -> RunFolder | None:
-    """The unfinished run of these processes, if torchrun has started them again."""
-    if not ranks.launch or not (ranks.restarted or ranks.launch_is_unique):
-        return None
-    for folder in runs_of(corpus.name) if out is None else (RunFolder(out), *attempts(out)):
-        start, info = folder.start, folder.info()
-        if not start or (start.launch, start.options) != (ranks.launch, asdict(options)):
-            continue
-        if not (info and info.finished) and _is_of(corpus, options, start.sha256):
-            return folder
-    return None
 
 
 @contextmanager
