@@ -171,10 +171,10 @@ def speed(folder: Path, text: Path) -> list[dict[str, Any]]:
     for hidden in SIZES:
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(ROUNDS):
-            for name, (threads, launch, kind) in ways.items():
-                out = folder / f"speed-{hidden}-{number}-{len(rates[name])}-{kind}-{name[:12]}.json"
+            for way, (name, (threads, launch, kind)) in enumerate(ways.items()):
+                out = folder / f"speed-{hidden}-{number}-{way}.json"
                 options = {**EXACT, **threads, "steps": STEPS, "hidden": hidden, "batch": 32}
-                run(process(out, text, options, *launch, kind=kind))
+                run(process(out, TALES, options, *launch, kind=kind))
                 rates[name].append(read(out)["tokens_per_second"])
         results.append({"hidden": hidden, "weights": read(out)["weights"], "rates": rates})
     return results
@@ -261,9 +261,9 @@ def hosts(folder: Path, text: Path) -> list[dict[str, Any]]:
     for hidden in (128, 256, 512):
         options = {**EXACT, "steps": STEPS, "hidden": hidden, "batch": 32}
         alone = folder / f"alone-{hidden}.json"
-        run(process(alone, text, options))
+        run(process(alone, TALES, options))
         half = folder / f"half-{hidden}.json"
-        run(process(half, text, {**options, "batch": 16}))
+        run(process(half, TALES, {**options, "batch": 16}))
         found = read(half)
         step = 16 * 32 / found["tokens_per_second"]  # of a host's half of the batch
         for name, rate, delay in (
@@ -274,7 +274,7 @@ def hosts(folder: Path, text: Path) -> list[dict[str, Any]]:
             with link.two_hosts(rate, delay):
                 measured, there_and_back = link.measure()
                 out = folder / f"hosts-{hidden}-{rate:g}.json"
-                _on_two_hosts(out, text, options)
+                _on_two_hosts(out, TALES, options)
             results.append(
                 {
                     "hidden": hidden,

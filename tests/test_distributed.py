@@ -326,7 +326,7 @@ def test_machines_that_differ_are_one_line(corpus: Path, tmp_path: Path, what: s
     (message,) = messages(first[2])
     expected = {
         "text": "rank 1: {} is not the text that rank 0 reads; copy the same files",
-        "options": "rank 1 has another options than rank 0",
+        "options": "rank 1 differs from rank 0 in its options",
         "file": "rank 1: {}: no such file",
     }[what]
     assert expected.format(corpora[1]) in message

@@ -31,19 +31,22 @@ class DropoutMasks:
     ) -> None:
         self.dropout, self.generator, self.share = dropout, generator, share
 
-    def of(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
-        """A mask of the given shape: 0 with probability `rate`, else 1 / (1 − rate).
+    def of(self, x: Tensor, rate: float, draws: Tensor) -> Tensor:
+        """A mask of the shape of `draws`: 0 with probability `rate`, else 1 / (1 − rate).
 
-        The mask has the device and dtype of x.
+        The mask has the dtype of x.
         """
-        kept = torch.rand(shape, generator=self.generator, device=x.device) >= rate
-        return (kept / (1.0 - rate)).to(x.dtype)
+        return ((draws >= rate) / (1.0 - rate)).to(x.dtype)
 
-    def of_sequences(self, x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
-        """`of` for a shape (…, B, H): these sequences' part of a mask for the whole batch."""
+    def draws(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Random numbers from [0, 1), on the device of `like`."""
+        return torch.rand(shape, generator=self.generator, device=like.device)
+
+    def sequence_draws(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """`draws` for a shape (…, B, H): these sequences' part of those for the whole batch."""
         if self.share is None:
-            return self.of(x, shape, rate)
-        whole = self.of(x, (*shape[:-2], self.share.columns, shape[-1]), rate)
+            return self.draws(like, shape)
+        whole = self.draws(like, (*shape[:-2], self.share.columns, shape[-1]))
         return whole[..., self.share.part.every, :]
 
     def features(self, x: Tensor, rate: float) -> Tensor:
@@ -51,7 +54,7 @@ class DropoutMasks:
         if not rate:
             return x
         shape = tuple(x.shape if self.dropout.per_step else x.shape[1:])
-        return x * self.of_sequences(x, shape, rate)
+        return x * self.of(x, rate, self.sequence_draws(x, shape))
 
     def inputs(self, x: Tensor) -> Tensor:
         """Dropout of the input (T, B, I) of the first layer."""
@@ -110,10 +113,12 @@ class Layer(nn.Module):
         if rate := masks.dropout.weights:
             for name, _ in self.cell.matrices:
                 matrix = weights[name]
-                weights[name] = matrix * masks.of(matrix, tuple(matrix.shape), rate)
-        rate = masks.dropout.state
-        mask = masks.of_sequences(self.b, (x.shape[1], self.size), rate) if rate else None
-        return weights, mask
+                draws = masks.draws(matrix, tuple(matrix.shape))
+                weights[name] = matrix * masks.of(matrix, rate, draws)
+        if not (rate := masks.dropout.state):
+            return weights, None
+        draws = masks.sequence_draws(x, (x.shape[1], self.size))
+        return weights, masks.of(self.b, rate, draws)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:

@@ -120,10 +120,8 @@ class FillTask(Task):
         before, _ = network.encoder(inputs, zero, masks)
         after, _ = network.encoder(reverse_in_time(following, lengths), zero, masks, reverse=True)
         after = reverse_in_time(after, lengths)
-        if network.training:
-            lines = batch.share.columns if batch.share else len(lengths)
-            side = torch.rand(lines, 1, generator=network.generator, device=network.device)
-            side = side[batch.share.part.every] if batch.share else side
+        if masks:
+            side = masks.sequence_draws(before, (len(lengths), 1))
             before = before * (side >= ONE_SIDED / 2)
             after = after * (side < 1 - ONE_SIDED / 2)
         both = torch.cat([before, after.to(before.dtype)], dim=-1)

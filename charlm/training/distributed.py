@@ -109,7 +109,8 @@ class Ranks:
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, CharlmError):
                 name = f"rank {self.rank} on {socket.gethostname()}"
-                self._store.set(FAILURE, f"{name}: {type(error).__name__}: {error}")
+                with suppress(RuntimeError):
+                    self._store.set(FAILURE, f"{name}: {type(error).__name__}: {error}")
             dist.destroy_process_group()
             if self.rank:
                 time.sleep(SECONDS_TO_REPORT)
@@ -134,8 +135,8 @@ class Ranks:
             for name, value in first.items():
                 if other[name] != value:
                     raise OptionError(
-                        f"rank {rank} has another {name} than rank 0 ({other[name]}, not {value}): "
-                        "start all with the same command and the same versions"
+                        f"rank {rank} differs from rank 0 in its {name} ({other[name]}, not "
+                        f"{value}): start all with the same command and the same versions"
                     )
 
     # --- talking; every process must make the same calls in the same order ---

@@ -111,8 +111,8 @@ def check_processes(recipe: Recipe, device: torch.device, ranks: Ranks) -> None:
     ranks.check_device(device)
     if ranks.size > recipe.batch:
         raise OptionError(
-            f"`batch={recipe.batch}`: too small to be shared by {ranks.size} processes; use a larger "
-            "one, or start fewer processes"
+            f"`batch={recipe.batch}`: too small to be shared by {ranks.size} processes; use a "
+            "larger one, or start fewer processes"
         )
     share = replace(recipe, batch=-(-recipe.batch // ranks.size))
     check_memory(share, device, 1 if device.type == "cuda" else ranks.here)

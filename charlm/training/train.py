@@ -60,7 +60,8 @@ def train_run(
         if force and (resume or out is None):
             raise OptionError("`force`: goes with `out`, and without `resume`")
         Corpus(paths)
-        return {"charlm": __version__, "torch": torch.__version__, "options": dict(user_options)}
+        versions = {"charlm": __version__, "torch": str(torch.__version__)}
+        return {"version": versions, "options": dict(user_options)}
 
     with StopSignals() as signals, ranks.joined():
         ranks.check_same(facts)
