@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import charlm
-from benchmarks import strain
+from benchmarks import scale, strain
 from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
@@ -109,4 +109,12 @@ def test_the_figures_of_strain_are_those_of_the_benchmark() -> None:
     page = strain.PAGE.read_text(encoding="utf-8")
     assert set(results) == set(strain.PARTS)
     for name, block in strain.page(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
+
+
+def test_the_figures_of_scale_are_those_of_the_benchmark() -> None:
+    results = load_results(scale.RESULTS)
+    page = scale.PAGE.read_text(encoding="utf-8")
+    assert set(results) == set(scale.PARTS)
+    for name, block in scale.page(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
