@@ -59,7 +59,8 @@ def train(
 ) -> None:
     """Train a model of a text.
 
-    All options have good defaults, chosen by the text, the time and the machine.
+    All options have good defaults, chosen by the text, the time and the machine. On several
+    processes or machines: torchrun -m charlm train.
     """
     from charlm.api import train as train_model
     from charlm.training.distributed import is_first_process
