@@ -25,7 +25,7 @@ from charlm.corpus.batches import Batches, Cursor
 from charlm.corpus.encoding import TokenFile, encode_to_file
 from charlm.corpus.lines import LineBatches
 from charlm.corpus.streams import StreamBatches
-from charlm.errors import OptionError
+from charlm.errors import InputError, OptionError, Stopped
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.network import Network
 from charlm.parts import WHOLE, Part
@@ -35,6 +35,7 @@ from charlm.tokenizer import train_tokenizer
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.distributed import weave
 from charlm.training.run_folder import CHECKPOINT
+from conftest import stopped_after
 
 ROOT = Path(__file__).parent.parent
 OPTIONS: dict[str, Any] = {
@@ -263,6 +264,35 @@ def worker_of(parent: int, rank: int) -> int:
         except OSError:
             pass
     raise AssertionError(f"no process with rank {rank}")
+
+
+def test_the_runs_of_a_start_are_recognised(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torchrun sets when it starts a process again, here without other processes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+
+    def train(**more: Any) -> tuple[Path, str]:
+        model = charlm.train(corpus, quiet=True, **{**OPTIONS, "steps": 40, **more})
+        return model.path.parent, model.card.trained
+
+    with monkeypatch.context() as patch:
+        stopped_after(5, patch)
+        with pytest.raises(Stopped):
+            train()
+    assert train(lr=0.001)[0] == Path("runs/corpus-2")  # with other options: another run
+    assert train()[0] == Path("runs/corpus")
+    finished = Path("runs/corpus/model.safetensors").stat().st_mtime_ns
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train()[0] == Path("runs/corpus")  # it was finished when another process died
+    assert Path("runs/corpus/model.safetensors").stat().st_mtime_ns == finished
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    assert train()[0] == Path("runs/corpus-3")
+    assert train(out="out")[0] == Path("out") == train(out="out")[0]
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    with pytest.raises(InputError, match="out exists"):
+        train(out="out")
 
 
 def test_more_processes_than_streams_are_one_line(corpus: Path, tmp_path: Path) -> None:
