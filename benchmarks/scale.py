@@ -17,7 +17,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,8 +28,8 @@ from torch import Tensor, nn
 
 import charlm
 from benchmarks import link
-from benchmarks.markdown import replace_blocks, table
-from benchmarks.project import ROOT, TALES, load_results, save_results
+from benchmarks.markdown import table
+from benchmarks.project import ROOT, TALES, measure
 from charlm import metrics
 from charlm.model.config import ModelConfig
 from charlm.training.distributed import Ranks
@@ -201,7 +200,7 @@ def kills(folder: Path, text: Path) -> dict[str, Any]:
     for _ in range(3):
         seconds = generator.uniform(8, 14)
         time.sleep(seconds)
-        worker = _worker(training.pid, generator.randrange(2))
+        worker = worker_of(training.pid, generator.randrange(2))
         os.kill(worker, signal.SIGKILL)
         killed = time.time()
         saved = (out / CHECKPOINT).stat().st_mtime
@@ -237,7 +236,7 @@ def kills(folder: Path, text: Path) -> dict[str, Any]:
     return result
 
 
-def _worker(parent: int, rank: int) -> int:
+def worker_of(parent: int, rank: int) -> int:
     """The process with this rank that torchrun has started."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -404,17 +403,7 @@ def main(arguments: Sequence[str]) -> None:
         out, kind, text, options = arguments[1:]
         watched(Path(out), kind, text, json.loads(options))
         return
-    if not arguments or not set(arguments[1:]) <= set(PARTS):
-        sys.exit(__doc__)
-    text_file = Path(arguments[0]).resolve() / "tinyshakespeare.txt"
-    results = load_results(RESULTS)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for name in arguments[1:] or PARTS:
-            results[name] = PARTS[name](Path(folder), text_file)
-            print(name, results[name], flush=True)
-            save_results(RESULTS, results)
-    replace_blocks(PAGE, page(results))
+    measure(arguments, str(__doc__), PARTS, RESULTS, PAGE, page)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,14 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.markdown import replace_blocks, table
-from benchmarks.project import ROOT, load_results, save_results
+from benchmarks.markdown import table
+from benchmarks.project import ROOT, measure
 from charlm import train
 from charlm.training.clock import Clock
 from charlm.training.run import Run
@@ -231,20 +230,6 @@ def page(results: dict[str, Any]) -> dict[str, str]:
     return blocks
 
 
-def main(arguments: Sequence[str]) -> None:
-    if not arguments or not set(arguments[1:]) <= set(PARTS):
-        sys.exit(__doc__)
-    text = Path(arguments[0]).resolve() / "tinyshakespeare.txt"
-    results = load_results(RESULTS)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        for name in arguments[1:] or PARTS:
-            results[name] = PARTS[name](Path(folder), text)
-            print(name, results[name], flush=True)
-            save_results(RESULTS, results)
-    replace_blocks(PAGE, page(results))
-
-
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    main(sys.argv[1:])
+    measure(sys.argv[1:], str(__doc__), PARTS, RESULTS, PAGE, page)

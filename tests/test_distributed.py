@@ -20,6 +20,7 @@ import torch
 from safetensors.numpy import load_file
 
 import charlm
+from benchmarks.scale import worker_of
 from charlm import metrics
 from charlm.corpus.batches import Batches, Cursor
 from charlm.corpus.encoding import TokenFile, encode_to_file
@@ -253,18 +254,6 @@ def test_a_run_whose_process_is_killed_goes_on_by_itself(
     assert stdout == "runs/corpus/model.safetensors\n" and "it goes on after step" in stderr
     assert {path.name for path in out.parent.iterdir()} == {".last", "corpus"}
     assert "800 steps" in charlm.load(out).card.trained
-
-
-def worker_of(parent: int, rank: int) -> int:
-    """The process with this rank that torchrun has started."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            is_child = f"\nPPid:\t{parent}\n" in (folder / "status").read_text()
-            if is_child and f"\0RANK={rank}\0".encode() in (folder / "environ").read_bytes():
-                return int(folder.name)
-        except OSError:
-            pass
-    raise AssertionError(f"no process with rank {rank}")
 
 
 def test_the_runs_of_a_start_are_recognised(
