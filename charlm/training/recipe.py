@@ -252,6 +252,7 @@ def probe(options: TrainOptions) -> ModelConfig:
     plain = dataclasses.replace(
         options,
         level="char",
+        split=TrainOptions.split,
         characters=None,
         embedding=None,
         embeddings=None,
