@@ -31,6 +31,7 @@ def load(
     backend: str | Backend = ...,
     device: str = ...,
     threads: int | None = ...,
+    network_only: bool = ...,
 ) -> TrainedModel: ...
 
 
@@ -42,6 +43,7 @@ def load(
     backend: str | Backend = ...,
     device: str = ...,
     threads: int | None = ...,
+    network_only: bool = ...,
 ) -> M: ...
 
 
@@ -52,6 +54,7 @@ def load(
     backend: str | Backend = "auto",
     device: str = "auto",
     threads: int | None = None,
+    network_only: bool = False,
 ) -> TrainedModel:
     """Load a model: a `LanguageModel` or a `FillModel`, as it was trained.
 
@@ -61,13 +64,16 @@ def load(
     backend:  "numpy", "torch", or "auto" for the faster one; or a `charlm.model.backend.Backend`
     device:   where torch computes: "cpu", "cuda", "mps", or "auto" for the best of this machine
     threads:  of torch on the CPU; None for torch's own choice
+    network_only:  leave the n-gram model out
 
     Raises ModelError if there is no model, if the file is damaged or foreign, or if it is a model
     of another kind, and OptionError for a device or cores that this machine does not have.
     """
     path = find_model(model)
     file = ModelFile.load(path)
-    loaded = load_task(file.task).model(file, path, backend=backend, device=device, threads=threads)
+    loaded = load_task(file.task).model(
+        file, path, backend=backend, device=device, threads=threads, network_only=network_only
+    )
     if not isinstance(loaded, kind):
         raise ModelError(
             f"{path} was trained with `task={file.task}`: it {loaded.purpose}; for the rest train "

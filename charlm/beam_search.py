@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.model.backend import Floats
 from charlm.model.equations import State
-from charlm.model.numpy_network import Floats, NumpyNetwork, log_softmax
+from charlm.model.numpy_network import log_softmax
+from charlm.model.prediction import Predictor
 from charlm.tokenizer import Decoder
 
 Mask = NDArray[np.bool_]
@@ -20,22 +22,15 @@ PROPOSED = 64  # fillers that one search returns
 
 
 class Reader:
-    """A network that reads from one side of a blank, for several partial fillers at once.
+    """A model that reads from one side of a blank, for several partial fillers at once.
 
-    ids:       read first: the line from its start, or with `reverse` from its end
-    reverse:   read with the layers that read from the end
-    logits_of: the network's output (rows, H) -> logits (rows, V−1)
+    predictor:  reads in this direction
+    ids:        read first: the line from its start, or from its end
     """
 
-    def __init__(
-        self,
-        network: NumpyNetwork,
-        ids: Sequence[int],
-        logits_of: Callable[[Floats], Floats],
-        reverse: bool = False,
-    ) -> None:
-        self.network, self.logits_of, self.reverse = network, logits_of, reverse
-        self.state: list[State] = network.initial_state(1)
+    def __init__(self, predictor: Predictor, ids: Sequence[int]) -> None:
+        self.predictor = predictor
+        self.state: list[State] = predictor.initial_state(1)
         self._read(np.array([ids]))
 
     def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
@@ -45,12 +40,12 @@ class Reader:
 
     def logprobs(self) -> Floats:
         """log p of every token as the next one, (rows, V)."""
-        logprobs = log_softmax(self.logits_of(self.y))
+        logprobs = log_softmax(self.prediction.logits()[:, 0])
         return np.pad(logprobs, ((0, 0), (1, 0)), constant_values=-np.inf)  # <START>
 
     def _read(self, ids: NDArray[np.int64]) -> None:
-        y, self.state = self.network.read(ids, self.state, self.reverse)
-        self.y = y[:, -1]
+        prediction, self.state = self.predictor.read(ids, self.state)
+        self.prediction = prediction.last()
 
 
 class Partial(Protocol):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.encoding import TokenFile
-from charlm.errors import ModelError, OptionError
-from charlm.model.backend import Backends
+from charlm.errors import OptionError
 from charlm.model.cache import Cache
-from charlm.model.likelihood import Predict, sequence_logprobs, text_logprob
-from charlm.model.ngram import Ngram
+from charlm.model.likelihood import sequence_logprobs, text_logprob
+from charlm.model.mixture import Predictors
+from charlm.model.prediction import Predictor
 from charlm.options import Range, check_options, option
 from charlm.parts import WHOLE, Part, parse_shard
 from charlm.scores import TextScore, byte_length
@@ -23,7 +21,6 @@ from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 # What validation chooses on Penn Treebank by words; the rate also on tiny-shakespeare.
 CACHE_FLATNESS, CACHE_WEIGHT = 3.0, 0.07
 ADAPT_RATE = 4e-4
-NGRAM_WEIGHT = 0.15
 EXTRA = "Extra models (they change what the figures mean)"
 
 
@@ -73,22 +70,6 @@ class EvaluateOptions:
         metavar="η",
         auto=f"{ADAPT_RATE:g}",
     )
-    ngram: int | None = option(
-        None,
-        "Mix in an N-gram model of the training text.",
-        Range(1, 9),
-        panel=EXTRA,
-        metavar="N",
-    )
-    ngram_weight: float | None = option(
-        None,
-        "Weight of the n-gram model in the prediction.",
-        Range(0, 1),
-        panel=EXTRA,
-        metavar="λ",
-        auto=f"{NGRAM_WEIGHT:g}",
-    )
-
     shard: str | None = option(
         None,
         "Only part I of N: lines I, I+N, … if lines are independent, else a range of lines.",
@@ -109,7 +90,6 @@ class EvaluateOptions:
             ("cache_flatness", "cache"),
             ("cache_weight", "cache"),
             ("adapt_rate", "adapt"),
-            ("ngram_weight", "ngram"),
         ):
             value = getattr(self, name)
             if value is not None and not getattr(self, owner):
@@ -118,17 +98,16 @@ class EvaluateOptions:
     @property
     def extra(self) -> str | None:
         """The first extra model that these options ask for."""
-        return next((name for name in ("cache", "adapt", "ngram") if getattr(self, name)), None)
+        return next((name for name in ("cache", "adapt") if getattr(self, name)), None)
 
 
 def evaluate_text(
-    backends: Backends,
+    predictors: Predictors,
     tokenizer: Tokenizer,
     blocks: Iterable[str],
     options: EvaluateOptions,
     *,
     reset_lines: bool,
-    run_folder: Path,
     progress: Callable[[float], None] | None = None,
 ) -> TextScore:
     """Measure a text.
@@ -136,11 +115,9 @@ def evaluate_text(
     blocks:       the text in blocks of whole lines. The end of the last line is scored, even if
                   the text does not have it
     reset_lines:  every line from the zero state; otherwise the state is carried through the text
-    run_folder:   holds the training text, for the n-gram model
     progress:     called with the fraction of a running text that is done
 
-    Raises OptionError for an extra model where lines are reset, and ModelError if the run folder
-    does not hold the training text.
+    Raises OptionError for an extra model where lines are reset.
     """
     if reset_lines and options.extra:
         raise OptionError(
@@ -151,27 +128,18 @@ def evaluate_text(
     if reset_lines and part != WHOLE:
         blocks = every_line(blocks, part)
     ids, sizes = _encode(tokenizer, blocks)
-    # Dynamic evaluation predicts with torch, so the state must be torch's too.
-    backend = backends.torch if options.adapt else backends(len(ids) // part.of)
+    predictor = _predictor(predictors, len(ids) // part.of, options)
     begin, end = 0, len(ids)
     if reset_lines:
         lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
-        logprobs = sequence_logprobs(backend, lines)
+        logprobs = sequence_logprobs(predictor, lines)
         logprob = float(sum(line.sum(dtype=np.float64) for line in logprobs))
     elif len(ids):
         bounds = np.append(0, np.flatnonzero(ids == EOS) + 1)
         first, last = np.searchsorted(bounds, part.span(len(ids))).tolist()
         begin, end = bounds[[first, last]].tolist()
         sizes = sizes[first:last]
-        logprob = text_logprob(
-            backend,
-            ids,
-            span=(begin, end),
-            cache=_cache(options, backends.config.hidden),
-            ngram=_ngram(options, ids, run_folder, tokenizer.size),
-            predict=_dynamic(options, backends),
-            progress=progress,
-        )
+        logprob = text_logprob(predictor, ids, span=(begin, end), progress=progress)
     else:
         logprob = 0.0
     chars, size = sizes.sum(axis=0).tolist()
@@ -207,39 +175,21 @@ def _encode(tokenizer: Tokenizer, blocks: Iterable[str]) -> tuple[IntArray, NDAr
     return np.concatenate(encoded), np.concatenate(sizes)
 
 
-def _cache(options: EvaluateOptions, hidden: int) -> Cache | None:
+def _predictor(predictors: Predictors, tokens: int, options: EvaluateOptions) -> Predictor:
+    """The model for so many tokens, with the extra models that the options ask for."""
+    if options.adapt:
+        from charlm.model.dynamic_evaluation import DynamicEvaluation
+
+        rate = ADAPT_RATE if options.adapt_rate is None else options.adapt_rate
+        predictor = predictors.with_network(DynamicEvaluation(predictors.backends.torch, rate))
+    else:
+        predictor = predictors(tokens)
     if options.cache is None:
-        return None
+        return predictor
     flatness, weight = options.cache_flatness, options.cache_weight
     return Cache(
+        predictor,
         options.cache,
         CACHE_FLATNESS if flatness is None else flatness,
         CACHE_WEIGHT if weight is None else weight,
-        hidden,
     )
-
-
-def _ngram(
-    options: EvaluateOptions, ids: IntArray, run_folder: Path, vocab: int
-) -> tuple[NDArray[np.float64], float] | None:
-    """The n-gram model's probability of each id, and its weight."""
-    if options.ngram is None:
-        return None
-    try:
-        training = TokenFile.open(run_folder / "train", vocab).ids
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{error.filename}: not there; `ngram` counts the training text, which the run folder "
-            "holds: name the whole folder"
-        ) from None
-    weight = NGRAM_WEIGHT if options.ngram_weight is None else options.ngram_weight
-    return Ngram(training, vocab, options.ngram).probabilities(ids), weight
-
-
-def _dynamic(options: EvaluateOptions, backends: Backends) -> tuple[Predict, int] | None:
-    if not options.adapt:
-        return None
-    from charlm.model.dynamic_evaluation import TOKENS, DynamicEvaluation
-
-    rate = ADAPT_RATE if options.adapt_rate is None else options.adapt_rate
-    return DynamicEvaluation(backends.torch, rate).predict_and_learn, TOKENS

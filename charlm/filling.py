@@ -18,8 +18,10 @@ from charlm.beam_search import FromLeft, FromRight, Mask, Reader, has_no_space, 
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backends, Floats
 from charlm.model.likelihood import sequence_logprobs
+from charlm.model.mixture import Predictors
 from charlm.model.numpy_network import log_softmax
-from charlm.model.pseudo_likelihood import both_sides, one_side, one_sided_logprobs
+from charlm.model.prediction import Predictor
+from charlm.model.pseudo_likelihood import OneSidedPredictor, both_sides, one_sided_logprobs
 from charlm.options import Range, check_options, option
 from charlm.tokenizer import EOS, SPECIALS, START, UNK, IntArray, Tokenizer, as_inputs
 
@@ -56,14 +58,13 @@ class Filler:
 
 
 class Filling(ABC):
-    """Fills the blanks of a line with one model. The subclasses differ in what the network reads.
+    """Fills the blanks of a line with one model. The subclasses differ in what the model reads.
 
     Proposals are spelled by the NumPy network, and ranked by whatever backend suits the work.
     """
 
-    def __init__(self, backends: Backends, tokenizer: Tokenizer) -> None:
-        self.backends, self.tokenizer = backends, tokenizer
-        self.network = backends.numpy
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
         # The text that each token adds at the start of a line, and within one.
         self.starts, self.texts = (
             [
@@ -152,9 +153,7 @@ class Filling(ABC):
         order = np.argsort(-shares, kind="stable")
         return [Filler(fillers[k], float(shares[k])) for k in order]
 
-    def _search_from_left(
-        self, left: str, logits_of: Callable[[Floats], Floats], end: Mask
-    ) -> set[str]:
+    def _search_from_left(self, left: str, predictor: Predictor, end: Mask) -> set[str]:
         """Fillers that continue the text on the left."""
         ids, decoder = self.tokenizer.prime(left)
         read = [START, *as_inputs(ids).tolist()]
@@ -162,7 +161,7 @@ class Filling(ABC):
         start = self._tokens(self.texts if left else self.starts, has_no_space)
         first = FromLeft("", decoder, start)
         allowed = self._tokens(self.texts, is_word)
-        return search(Reader(self.network, read, logits_of), first, allowed, end)
+        return search(Reader(predictor, read), first, allowed, end)
 
     def _beginning_of(self, right: str) -> Mask:
         """The tokens that begin with the first character of a text."""
@@ -176,16 +175,20 @@ class Filling(ABC):
 
 
 class ForwardFilling(Filling):
-    """Filling by a forward network: P(left · filler · right)."""
+    """Filling by a forward model: P(left · filler · right)."""
+
+    def __init__(self, predictors: Predictors, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.predictors = predictors
 
     def _proposals(self, left: str, right: str) -> set[str]:
         line_end = np.arange(self.tokenizer.size) == EOS
         end = self._beginning_of(right) if right else line_end
-        return self._search_from_left(left, self.network.logits, end)
+        return self._search_from_left(left, self.predictors.numpy, end)
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
         read = [START, *as_inputs(ids[:position]).tolist()]
-        (logprobs,) = Reader(self.network, read, self.network.logits).logprobs()
+        (logprobs,) = Reader(self.predictors.numpy, read).logprobs()
         return logprobs
 
     def _rank_words(
@@ -195,7 +198,7 @@ class ForwardFilling(Filling):
 
     def _line_scores(self, lines: list[IntArray]) -> NDArray[np.float64]:
         lines = [np.append(line, EOS) for line in lines]
-        return _sums(sequence_logprobs(self.backends(sum(map(len, lines))), lines))
+        return _sums(sequence_logprobs(self.predictors(sum(map(len, lines))), lines))
 
 
 class TwoSidedFilling(Filling):
@@ -205,10 +208,14 @@ class TwoSidedFilling(Filling):
     the one that reads from the end.
     """
 
+    def __init__(self, backends: Backends, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.backends = backends
+
     def _proposals(self, left: str, right: str) -> set[str]:
         nothing = np.zeros(self.tokenizer.size, bool)  # the network never predicts the line end
         end = self._beginning_of(right) if right else nothing
-        from_left = self._search_from_left(left, lambda y: self._logits(y, False), end)
+        from_left = self._search_from_left(left, OneSidedPredictor(self.backends.numpy, False), end)
         return from_left | self._search_from_right(left, right)
 
     def _search_from_right(self, left: str, right: str) -> set[str]:
@@ -225,16 +232,12 @@ class TwoSidedFilling(Filling):
                 self.texts, lambda text: text[:1] == " " and has_no_space(text[1:])
             )
         pieces = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
-        reader = Reader(self.network, read, lambda y: self._logits(y, True), reverse=True)
+        reader = Reader(OneSidedPredictor(self.backends.numpy, True), read)
         return search(reader, FromRight(b"", pieces, spaced), allowed, end)
-
-    def _logits(self, y: Floats, reverse: bool) -> Floats:
-        """The logits of one direction alone."""
-        return self.network.logits(one_side(y, reverse))
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
         y = both_sides(self.backends(len(ids)), [ids])[0, position]
-        return np.pad(self.network.logits(y), (1, 0))
+        return np.pad(self.backends.numpy.logits(y), (1, 0))
 
     def _rank_words(
         self, words: list[str], probabilities: NDArray[np.float64], left: str, right: str

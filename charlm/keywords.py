@@ -41,6 +41,7 @@ class TrainKeywords(TypedDict, total=False):
     characters: str | None
     embeddings: str | Path | None
     freeze_embeddings: bool
+    ngram: int | str | None
     lr: float | None
     batch: int | None
     bptt: int | None
@@ -72,8 +73,6 @@ class EvaluateKeywords(TypedDict, total=False):
     cache_weight: float | None
     adapt: bool
     adapt_rate: float | None
-    ngram: int | None
-    ngram_weight: float | None
     shard: str | None
 
 

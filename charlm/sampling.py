@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import OptionError
+from charlm.model.backend import Floats
 from charlm.model.equations import State
-from charlm.model.numpy_network import Floats, NumpyNetwork
+from charlm.model.prediction import Predictor
 from charlm.options import SEED, Range, check_options, option
 from charlm.tokenizer import EOS, START, UNK, Decoder, Tokenizer, as_inputs
 
@@ -131,7 +132,7 @@ def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:
 
 
 def generate(
-    network: NumpyNetwork,
+    predictor: Predictor,
     tokenizer: Tokenizer,
     prime: str,
     options: SampleOptions,
@@ -141,7 +142,7 @@ def generate(
 ) -> list[Iterator[str]]:
     """Endless streams of text pieces after the prime, one for each generator. A line end is "\\n".
 
-    The samples run side by side: when any stream needs a piece, one step of the network reads the
+    The samples run side by side: when any stream needs a piece, one step of the model reads the
     weights once for all open streams. `<UNK>` is masked, and the other probabilities are
     renormalised.
 
@@ -151,13 +152,13 @@ def generate(
     if independent_lines:
         primed = primed[np.append(0, np.flatnonzero(primed == EOS) + 1)[-1] :]
     read = as_inputs(np.concatenate([[START], primed]))
-    y, state = network.read(read[None], network.initial_state(1))
+    prediction, state = predictor.read(read[None], predictor.initial_state(1))
     count = len(generators)
     samples = _Samples(
-        network,
+        predictor,
         options,
         [_Sample(generator, decoder.copy()) for generator in generators],
-        np.repeat(network.logits(y[:, -1]), count, axis=0),
+        np.repeat(prediction.last().logits()[:, 0], count, axis=0),
         [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
         independent_lines,
     )
@@ -189,21 +190,21 @@ class _Samples:
 
     open:    the samples whose streams are not closed
     logits:  (samples, V−1) of the next token; None until the last tokens are read
-    state:   of the network, a row for each sample
+    state:   of the predictor, a row for each sample
 
     independent_lines:  every line starts from the zero state
     """
 
     def __init__(
         self,
-        network: NumpyNetwork,
+        predictor: Predictor,
         options: SampleOptions,
         samples: list[_Sample],
         logits: Floats,
         state: list[State],
         independent_lines: bool,
     ) -> None:
-        self.network, self.options = network, options
+        self.predictor, self.options = predictor, options
         self.open, self.state = samples, state
         self.logits: Floats | None = logits
         self.independent_lines = independent_lines
@@ -224,7 +225,8 @@ class _Samples:
             if self.independent_lines and (ids == START).any():
                 inside = (ids != START)[:, None]
                 self.state = [tuple(s * inside for s in layer) for layer in self.state]
-            self.logits, self.state = self.network.step(ids, self.state)
+            prediction, self.state = self.predictor.read(ids[:, None], self.state)
+            self.logits = prediction.logits()[:, 0]
         for sample, logits in zip(self.open, self.logits, strict=True):
             sample.draw(logits, self.options)
         self.logits = None

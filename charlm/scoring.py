@@ -10,8 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.backend import Backend, ChooseBackend, Floats
+from charlm.model.backend import ChooseBackend, Floats
 from charlm.model.likelihood import sequence_logprobs
+from charlm.model.prediction import ChoosePredictor, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.options import check_options, option
 from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
@@ -33,7 +34,7 @@ class ScoreOptions:
 
 
 def score_sentences(
-    backends: ChooseBackend,
+    predictors: ChoosePredictor,
     tokenizer: Tokenizer,
     sentences: Iterable[str],
     options: ScoreOptions,
@@ -50,11 +51,11 @@ def score_sentences(
     context, eos = options.context, options.eos
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
-        backend = backends(sum(map(len, encoded)))
+        predictor = predictors(sum(map(len, encoded)))
         if independent_lines:
-            results = _by_line(backend, encoded)
+            results = _by_line(predictor, encoded)
         else:
-            results = sequence_logprobs(backend, encoded)
+            results = sequence_logprobs(predictor, encoded)
         for sentence, ids, logprobs in zip(batch, encoded, results, strict=True):
             if context:
                 scored = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
@@ -73,10 +74,10 @@ def pseudo_score_sentences(
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 
 
-def _by_line(backend: Backend, sequences: list[IntArray]) -> list[Floats]:
+def _by_line(predictor: Predictor, sequences: list[IntArray]) -> list[Floats]:
     """`sequence_logprobs` with every line of a sequence from the zero state."""
     lines = [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sequences]
-    results = iter(sequence_logprobs(backend, list(chain.from_iterable(lines))))
+    results = iter(sequence_logprobs(predictor, list(chain.from_iterable(lines))))
     return [np.concatenate(list(islice(results, len(parts)))) for parts in lines]
 
 

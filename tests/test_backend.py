@@ -42,7 +42,7 @@ def twins(**options: Any) -> tuple[NumpyNetwork, Network]:
 
 def test_the_twins_offer_the_methods_of_the_contract_with_its_arguments() -> None:
     names = [name for name in vars(Backend) if not name.startswith("_")]
-    assert {"initial_state", "read", "step", "logits", "logprobs"} == set(names)
+    assert {"initial_state", "read", "logits", "logprobs"} == set(names)
     for name in names:
         expected = list(inspect.signature(getattr(Backend, name)).parameters)
         for twin in (NumpyNetwork, Network):
@@ -55,9 +55,8 @@ def test_the_twins_give_the_same_numbers(shape: str) -> None:
     results = []
     for backend in (in_numpy, in_torch):
         y, state = backend.read(IDS[:, :6], backend.initial_state(3))
-        logits, state = backend.step(IDS[:, 6], state)
-        later, _ = backend.read(IDS[:, 7:], state)
-        results.append((y, logits, backend.logits(y), backend.logprobs(y, IDS[:, 1:7]), later))
+        later, _ = backend.read(IDS[:, 6:], state)
+        results.append((y, backend.logits(y), backend.logprobs(y, IDS[:, 1:7]), later))
     for a, b in zip(*results, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype == np.float32
         np.testing.assert_allclose(a, b, atol=2e-5)

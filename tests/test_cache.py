@@ -9,10 +9,45 @@ import pytest
 
 from charlm import LanguageModel
 from charlm.errors import OptionError
+from charlm.model.backend import Floats, Ids
 from charlm.model.cache import Cache
 from charlm.model.config import ModelConfig
-from charlm.model.likelihood import text_logprob
+from charlm.model.likelihood import read_text, text_logprob
 from charlm.model.network import Network
+from charlm.model.prediction import NetworkPredictor, Prediction
+
+
+class Given(Prediction):
+    """A predictor of one sequence whose outputs y (n, H) and log-probabilities (n,) are given.
+
+    Every token has the same probability at a position, whatever was read.
+    """
+
+    one_text = True
+
+    def __init__(self, y: Floats, logprobs: Floats, at_once: int) -> None:
+        self.outputs, self.given, self.at_once = y, logprobs, at_once
+
+    def initial_state(self, batch: int) -> int:
+        return 0
+
+    def read(self, ids: Ids, state: int) -> tuple[Given, int]:
+        end = state + ids.shape[1]
+        part = slice(state, end)
+        return Given(self.outputs[part], self.given[part], self.at_once), end
+
+    @property
+    def y(self) -> Floats:
+        return self.outputs[None]
+
+    def logprobs(self, targets: Ids) -> Floats:
+        return self.given[None]
+
+    def logits(self) -> Floats:
+        return np.repeat(self.given[None, :, None], 6, axis=2)
+
+    def last(self) -> Given:
+        return Given(self.outputs[-1:], self.given[-1:], self.at_once)
 
 
 def oracle(
@@ -38,11 +73,8 @@ def test_mixture_equals_formula(chunk: int, size: int) -> None:
     y = rng.normal(size=(40, 6)).astype(np.float32)
     targets = rng.integers(1, 5, size=40)
     logprobs = np.log(rng.uniform(0.1, 0.9, size=40)).astype(np.float32)
-    cache = Cache(size, 0.7, 0.3, hidden=6)
-    mixed = [
-        cache.mixed(y[k : k + chunk], targets[k : k + chunk], logprobs[k : k + chunk])
-        for k in range(0, 40, chunk)
-    ]
+    cache = Cache(Given(y, logprobs, chunk), size, 0.7, 0.3)
+    mixed = [p.logprobs(tokens)[0][scored[0]] for p, tokens, scored in read_text(cache, targets)]
     expected = oracle(y, targets, logprobs, size, 0.7, 0.3)
     np.testing.assert_allclose(np.concatenate(mixed), expected, rtol=1e-4, atol=1e-5)
 
@@ -50,30 +82,32 @@ def test_mixture_equals_formula(chunk: int, size: int) -> None:
 def test_mixture_sums_to_one() -> None:
     rng = np.random.default_rng(1)
     y = rng.normal(size=(9, 4)).astype(np.float32)
-    logprobs = np.log(np.full(9, 1 / 6, np.float32))
-    total = 0.0
-    for token in range(6):
-        cache = Cache(4, 3.0, 0.5, hidden=4)
-        cache.mixed(y[:8], np.arange(8) % 6, logprobs[:8])
-        total += math.exp(cache.mixed(y[8:], np.array([token]), logprobs[8:])[0])
-    assert total == pytest.approx(1, abs=1e-6)
+    cache = Cache(Given(y, np.log(np.full(9, 1 / 6, np.float32)), 9), 4, 3.0, 0.5)
+    ids = np.array([[0, *(np.arange(8) % 6 + 1)]])
+    prediction, _ = cache.read(ids, cache.initial_state(1))
+    each = [prediction.logprobs(np.full((1, 9), token))[0] for token in range(1, 7)]
+    np.testing.assert_allclose(np.exp(each).sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(prediction.logits()[0], np.array(each).T, atol=1e-6)
+    np.testing.assert_allclose(prediction.last().logits()[0, 0], np.array(each)[:, -1], atol=1e-6)
 
 
 def test_large_similarity_does_not_overflow() -> None:
     y = np.full((3, 2), 200.0, np.float32)
-    cache = Cache(5, 10.0, 0.5, hidden=2)
-    mixed = cache.mixed(y, np.array([1, 1, 2]), np.log(np.array([0.5, 0.5, 1e-30], np.float32)))
+    logprobs = np.log(np.array([0.5, 0.5, 1e-30], np.float32))
+    cache = Cache(Given(y, logprobs, 3), 5, 10.0, 0.5)
+    prediction, _ = cache.read(np.array([[0, 1, 1]]), cache.initial_state(1))
+    mixed = prediction.logprobs(np.array([[1, 1, 2]]))[0]
     np.testing.assert_allclose(mixed[:2], np.log([0.5, 0.75]), rtol=1e-5)
     assert math.isfinite(mixed[2])
 
 
 def test_zero_weight_changes_nothing_and_repetition_raises_the_probability() -> None:
-    network = Network(ModelConfig(9, hidden=16, embedding=8)).eval()
+    network = NetworkPredictor(Network(ModelConfig(9, hidden=16, embedding=8)).eval())
     ids = np.array([3, 4, 5, 6, 7, 1] * 60)
     plain = text_logprob(network, ids)
-    unused, used = Cache(50, 3.0, 0.0, hidden=16), Cache(50, 1.0, 0.5, hidden=16)
-    assert text_logprob(network, ids, cache=unused) == pytest.approx(plain, abs=1e-3)
-    assert text_logprob(network, ids, cache=used) > plain + 50
+    unused, used = Cache(network, 50, 3.0, 0.0), Cache(network, 50, 1.0, 0.5)
+    assert text_logprob(unused, ids) == pytest.approx(plain, abs=1e-3)
+    assert text_logprob(used, ids) > plain + 50
 
 
 def test_cache_needs_a_text_whose_state_is_carried(model: LanguageModel) -> None:

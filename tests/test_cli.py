@@ -242,7 +242,7 @@ def test_damaged_foreign_and_newer_models_are_refused(path: Path, tmp_path: Path
         "truncated": (lambda p: p.write_bytes(whole[: len(whole) // 2]), "a damaged one"),
         "foreign": (lambda p: save_file(weights, p), "not a charlm model"),
         "newer": (
-            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 2', b'{\\"format\\": 9')),
+            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 3', b'{\\"format\\": 9')),
             "a model of format 9",
         ),
         "own": (
@@ -386,7 +386,19 @@ def test_gradients_of_several_models(path: Path, tmp_path: Path, corpus: Path) -
 
 
 def test_evaluate_with_a_cache(corpus: Path, tmp_path: Path) -> None:
-    charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
+    charlm(
+        "train",
+        corpus,
+        "--steps",
+        5,
+        "--hidden",
+        8,
+        "--ngram",
+        "none",
+        "--out",
+        "run",
+        cwd=tmp_path,
+    )
 
     def evaluate(*options: object) -> subprocess.CompletedProcess[str]:
         return charlm("evaluate", corpus, *options, "--model", "run", cwd=tmp_path)

@@ -16,6 +16,7 @@ from charlm.model.config import ModelConfig
 from charlm.model.dynamic_evaluation import FLOOR, SMOOTHING, DynamicEvaluation
 from charlm.model.likelihood import text_logprob
 from charlm.model.network import Network
+from charlm.model.prediction import NetworkPredictor
 from charlm.tokenizer import EOS, START
 
 IDS = np.array([3, 4, 5, 6, 7, 1] * 40)
@@ -60,7 +61,12 @@ def reference_logprob(
 
 def adapted_logprob(network: Network, tokens: int) -> float:
     dynamic = DynamicEvaluation(network, 0.01)
-    return text_logprob(network, IDS, predict=(dynamic.predict_and_learn, tokens))
+    dynamic.at_once = tokens
+    return text_logprob(dynamic, IDS)
+
+
+def plain_logprob(network: Network) -> float:
+    return text_logprob(NetworkPredictor(network), IDS)
 
 
 @pytest.mark.parametrize("tokens", [2, 7, 16])
@@ -68,9 +74,9 @@ def test_each_part_is_predicted_before_it_is_learnt(tokens: int) -> None:
     network = small_network()
     adapted = adapted_logprob(network, tokens)
     assert adapted == pytest.approx(reference_logprob(network, IDS, 0.01, 0.02, tokens), rel=1e-5)
-    plain = text_logprob(network, IDS)
+    plain = plain_logprob(network)
     assert adapted > plain + 100
-    assert text_logprob(network, IDS) == plain  # the network itself does not change
+    assert plain_logprob(network) == plain  # the network itself does not change
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,7 @@ def test_each_part_is_predicted_before_it_is_learnt(tokens: int) -> None:
 )
 def test_networks_of_other_shapes_learn_too(shape: dict[str, Any]) -> None:
     network = small_network(**shape)
-    assert adapted_logprob(network, 16) > text_logprob(network, IDS) + 50
+    assert adapted_logprob(network, 16) > plain_logprob(network) + 50
 
 
 def test_a_model_that_adapts_predicts_a_new_text_better(model: LanguageModel) -> None:

@@ -21,11 +21,11 @@ LINES = ["the cat sat", "", "naïve 😀 dog", "a"]
 
 def test_the_vector_of_a_token_is_the_state_after_it(model: LanguageModel) -> None:
     for line, (vectors, ids, spans) in zip(LINES, model.embed(LINES), strict=True):
-        state, expected = model.backends.numpy.initial_state(1), []
-        _, state = model.backends.numpy.step(np.array([START]), state)
+        network, expected = model.backends.numpy, []
+        _, state = network.read(np.array([[START]]), network.initial_state(1))
         for id in ids:
-            _, state = model.backends.numpy.step(np.array([id]), state)
-            expected.append(state[-1][0][0])
+            y, state = network.read(np.array([[id]]), state)
+            expected.append(y[0, 0])
         np.testing.assert_allclose(vectors, np.array(expected).reshape(vectors.shape), atol=1e-5)
         assert len(vectors) == len(ids) == len(spans) == len(line)
         assert [line[a:b] for a, b in spans] == list(line)

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-import charlm
 from charlm.errors import ModelError
-from charlm.model.config import ModelConfig
-from charlm.model.likelihood import text_logprob
-from charlm.model.network import Network
-from charlm.model.ngram import Ngram
+from charlm.model.ngram import SMALLEST, Ngram, NgramTables
+from charlm.model.ngram_counts import LEAST_DISCOUNT, count, sampled
+from charlm.tokenizer import EOS, START, as_inputs
 
 VOCAB = 9
+Ids = NDArray[np.int64]
 
 
-def random_ids(size: int, seed: int = 0) -> np.ndarray:
+def random_ids(size: int, seed: int = 0) -> Ids:
+    """A text with lines: the most frequent token is the line end."""
     rng = np.random.default_rng(seed)
     return np.minimum(rng.geometric(0.35, size), VOCAB - 1)
 
 
 class Oracle:
-    """Modified Kneser-Ney (Chen and Goodman 1999) with dictionaries."""
+    """Modified Kneser-Ney (Chen and Goodman 1999) with dictionaries.
 
-    def __init__(self, ids: list[int], order: int) -> None:
+    lines:   no n-gram crosses a line end. One that starts a line keeps its frequency
+    fewest:  contexts of more than 3 tokens that occur less often are not used
+    """
+
+    def __init__(self, ids: list[int], order: int, lines: bool = False, fewest: int = 1) -> None:
         grams = {
             n: [tuple(ids[t : t + n]) for t in range(len(ids) - n + 1)] for n in range(1, order + 2)
         }
-        self.order, self.counts = order, {order: Counter(grams[order])}
+        if lines:
+            grams = {n: [g for g in all if EOS not in g[1:-1]] for n, all in grams.items()}
+        self.frequency = {n: Counter(all) for n, all in grams.items()}
+        self.order, self.fewest = order, fewest
+        self.counts = {order: self.frequency[order]}
         for n in range(1, order):
-            preceding = Counter(gram[1:] for gram in set(grams[n + 1]))
+            preceding = Counter(gram[1:] for gram in self.frequency[n + 1])
             self.counts[n] = Counter({gram: max(preceding[gram], 1) for gram in grams[n]})
+            if lines and n > 1:
+                starts = {g: c for g, c in self.frequency[n].items() if g[0] == EOS}
+                self.counts[n].update({g: c - self.counts[n][g] for g, c in starts.items()})
         self.discounts = {n: self._discounts(Counter(c.values())) for n, c in self.counts.items()}
 
     @staticmethod
@@ -42,13 +52,13 @@ class Oracle:
         y = n[1] / max(n[1] + 2 * n[2], 1)
         ratios = [n[k + 1] / n[k] if n[k] else n[k + 1] for k in (1, 2, 3)]
         raw = [k - (k + 1) * y * ratio for k, ratio in zip((1, 2, 3), ratios, strict=True)]
-        return [0.0, *(min(max(d, 0.0), k) for k, d in enumerate(raw, 1))]
+        return [0.0, *(min(max(d, LEAST_DISCOUNT), k) for k, d in enumerate(raw, 1))]
 
     def p(self, word: int, context: tuple[int, ...]) -> float:
         n = len(context) + 1
         counts = {g[-1]: c for g, c in self.counts[n].items() if g[:-1] == context}
         shorter = self.p(word, context[1:]) if n > 1 else 1 / (VOCAB - 1)
-        if not counts:
+        if not counts or (n > 4 and self.frequency[n - 1][context] < self.fewest):
             return shorter
         discounts = {w: self.discounts[n][min(c, 3)] for w, c in counts.items()}
         total = sum(counts.values())
@@ -56,47 +66,170 @@ class Oracle:
         return discounted + sum(discounts.values()) / total * shorter
 
 
+def logprobs(model: Ngram, ids: Ids) -> NDArray[np.float32]:
+    """log p of each token of a text, from the zero state."""
+    inputs = np.append(START, as_inputs(ids[:-1]))[None]
+    prediction, _ = model.read(inputs, model.initial_state(1))
+    return prediction.logprobs(ids[None])[0]
+
+
+def contexts(text: Ids, order: int, lines: bool = False) -> list[tuple[int, ...]]:
+    """What stands before each token of a text. A text begins after a line end."""
+    result = []
+    for t in range(len(text)):
+        before = [EOS, *text[:t].tolist()]
+        if lines:
+            before = before[len(before) - 1 - before[::-1].index(EOS) :]
+        result.append(tuple(before[max(len(before) - order + 1, 0) :]))
+    return result
+
+
+@pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_probabilities_equal_formula(order: int) -> None:
+def test_probabilities_equal_formula(order: int, lines: bool) -> None:
     ids, text = random_ids(300), random_ids(80, seed=1)
-    oracle = Oracle(ids.tolist(), order)
-    expected = [
-        oracle.p(int(word), tuple(text[max(t - order + 1, 0) : t].tolist()))
-        for t, word in enumerate(text)
-    ]
-    np.testing.assert_allclose(Ngram(ids, VOCAB, order).probabilities(text), expected, rtol=1e-9)
+    oracle = Oracle(ids.tolist(), order, lines)
+    before = contexts(text, order, lines)
+    expected = [oracle.p(int(word), c) for word, c in zip(text, before, strict=True)]
+    model = count(ids, VOCAB, order, lines=lines)
+    np.testing.assert_allclose(np.exp(logprobs(model, text)), expected, rtol=2e-6)
 
 
-@pytest.mark.parametrize("size", [1, 4, 300])
-def test_probabilities_sum_to_one(size: int) -> None:
-    model = Ngram(random_ids(size), VOCAB, 3)
-    for context in ([1, 2], [8, 8], [3, 1]):
-        p = [model.probabilities(np.array([*context, w]))[-1] for w in range(1, VOCAB)]
-        assert sum(p) == pytest.approx(1) and min(p) > 0
+def test_contexts_that_are_pruned_leave_the_others_as_they_were() -> None:
+    ids, text = random_ids(2000), random_ids(300, seed=1)
+    whole, pruned = count(ids, VOCAB, 7), count(ids, VOCAB, 7, most=3000)
+    assert len(whole) > 5000 and len(pruned) < 3000
+    oracle = Oracle(ids.tolist(), 7, fewest=fewest_of(pruned, ids))
+    expected = [oracle.p(int(word), c) for word, c in zip(text, contexts(text, 7), strict=True)]
+    np.testing.assert_allclose(np.exp(logprobs(pruned, text)), expected, rtol=2e-6)
 
 
-def test_mixture_with_a_network_is_per_token() -> None:
-    network, ids = Network(ModelConfig(VOCAB, hidden=6, embedding=4)).eval(), random_ids(50)
-    p = Ngram(random_ids(300), VOCAB, 3).probabilities(ids)
-    logprobs = np.diff([0.0, *(text_logprob(network, ids[:t]) for t in range(1, len(ids) + 1))])
-    mixed = text_logprob(network, ids, ngram=(p, 0.3))
-    assert mixed == pytest.approx(float(np.log(0.7 * np.exp(logprobs) + 0.3 * p).sum()), abs=1e-3)
-    assert text_logprob(network, ids, ngram=(p, 1.0)) == pytest.approx(
-        float(np.log(p).sum()), abs=1e-4
+def fewest_of(model: Ngram, ids: Ids) -> int:
+    """The smallest frequency of a context of more than 3 tokens that the model uses."""
+    inputs = np.append(START, as_inputs(ids[:-1]))[None]
+    prediction, _ = model.read(inputs, model.initial_state(1))
+    frequency: Counter[tuple[int, ...]] = Counter(
+        tuple(ids[t - 4 : t].tolist()) for t in range(4, len(ids) + 1)
     )
+    used = np.flatnonzero(prediction.contexts[0, 4:, 3]) + 4
+    return min(frequency[tuple(ids[t - 4 : t].tolist())] for t in used)
 
 
-def test_evaluate_counts_the_training_text_of_the_run(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 300])
+@pytest.mark.parametrize("order", [1, 3, 9])
+def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
+    size: int, order: int
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = charlm.train(
-        corpus, level="word", steps=5, hidden=8, quiet=True, precision="fp32", out="run"
-    )
-    text = "the cat sat\n"
-    plain = model.evaluate(text, reset_lines=False)
-    mixed = model.evaluate(text, reset_lines=False, ngram=3)
-    assert mixed.perplexity < 0.9 * plain.perplexity and math.isfinite(mixed.logprob)
-    (tmp_path / "run" / "train.tokens").unlink()
-    with pytest.raises(ModelError, match=r"train\.tokens.*ngram"):
-        model.evaluate(text, reset_lines=False, ngram=5)
+    model = count(random_ids(size), VOCAB, order)
+    inputs = np.array([[START, 1, 2, START, 8, 8], [START, 3, 1, 3, 1, 3]])
+    prediction, _ = model.read(inputs, model.initial_state(2))
+    distribution = prediction.logits()
+    np.testing.assert_allclose(np.exp(distribution).sum(axis=-1), 1, rtol=1e-5)
+    for token in range(1, VOCAB):
+        one = prediction.logprobs(np.full(inputs.shape, token))
+        np.testing.assert_allclose(one, distribution[..., token - 1], rtol=1e-5)
+    np.testing.assert_array_equal(prediction.last().logits(), distribution[:, -1:])
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("dense", [1, 200, 10**6])
+def test_reading_step_by_step_is_the_same(
+    lines: bool, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.model.ngram.DENSE_ENTRIES", dense)
+    model = count(random_ids(1000), VOCAB, 5, lines=lines)
+    inputs = as_inputs(np.stack([random_ids(40, seed) for seed in range(1, 4)]))
+    whole, after = model.read(inputs, model.initial_state(3))
+    state, steps = model.initial_state(3), []
+    for t in range(40):
+        prediction, state = model.read(inputs[:, t : t + 1], state)
+        steps.append(prediction.logits())
+    np.testing.assert_allclose(np.concatenate(steps, axis=1), whole.logits(), rtol=1e-5)
+    np.testing.assert_array_equal(state[0][0], after[0][0])
+
+
+def test_a_token_never_seen_has_a_logarithm_whatever_the_counts() -> None:
+    counts, children = np.full(6, 10**9), np.array([1, 1, 1, 1, 1, 1, 0])
+    discounts = np.full((6, 4), 0.05, np.float32)
+    model = Ngram(NgramTables(np.full(6, 3, np.uint8), counts, children, discounts), VOCAB)
+    text = np.append(np.full(9, 3), 5)
+    assert logprobs(model, text)[-1] == np.log(SMALLEST)
+    inputs = np.append(START, text[:-1])[None]
+    prediction, _ = model.read(inputs, model.initial_state(1))
+    assert prediction.logits()[0, -1, 4] == np.log(SMALLEST)
+
+
+@pytest.mark.parametrize("size", [1, 2, 50, 5000])
+def test_tables_are_the_same_after_storing(size: int) -> None:
+    model = count(random_ids(size) * 100, 1000, 6)
+    arrays = model.tables.to_arrays()
+    restored = NgramTables.from_arrays(arrays, 1000)
+    for name in ("tokens", "counts", "children", "discounts"):
+        np.testing.assert_array_equal(getattr(restored, name), getattr(model.tables, name))
+    assert sum(array.nbytes for array in arrays.values()) < 3.3 * len(model) + 2300
+
+
+def test_large_counts_are_rounded_to_few_per_cent() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.minimum((rng.pareto(0.3, 500_000) + 2).astype(np.int64), 1999)
+    model = count(ids, 2000, 1)
+    exact = np.bincount(ids)[model.tables.tokens]
+    assert len(np.unique(exact)) > 300 and len(np.unique(model.tables.counts)) <= 256
+    np.testing.assert_allclose(model.tables.counts, exact, rtol=0.05)
+    small = exact <= 8
+    np.testing.assert_array_equal(model.tables.counts[small], exact[small])
+
+
+def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    arrays = {n: a.copy() for n, a in arrays.items()}
+    if name == "missing":
+        del arrays["counts"]
+    elif name == "cut":
+        arrays["tokens"] = arrays["tokens"][:-5]
+    elif name == "children cut":
+        arrays["children"] = arrays["children"][:-3]
+    elif name == "unsorted":
+        arrays["tokens"][:2] = arrays["tokens"][:2][::-1]
+    elif name == "token out of range":
+        arrays["tokens"][3] = 200
+    elif name == "start token":
+        arrays["tokens"][0] = 0
+    elif name == "code out of range":
+        arrays["counts"][0] = 255
+    elif name == "count of zero":
+        arrays["values"][0] = 0
+    elif name == "discount not a number":
+        arrays["discounts"][0, 1] = np.nan
+    elif name == "fewer discounts":
+        arrays["discounts"] = arrays["discounts"][:2]
+    return arrays
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing",
+        "cut",
+        "children cut",
+        "unsorted",
+        "token out of range",
+        "start token",
+        "code out of range",
+        "count of zero",
+        "discount not a number",
+        "fewer discounts",
+    ],
+)
+def test_damaged_tables_are_refused(name: str) -> None:
+    arrays = damaged(name, count(random_ids(500), VOCAB, 4).tables.to_arrays())
+    with pytest.raises(ModelError, match="n-gram tables"):
+        Ngram(NgramTables.from_arrays(arrays, VOCAB), VOCAB)
+
+
+def test_of_a_very_long_text_stretches_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("charlm.model.ngram_counts.MOST_COUNTED", 6400)
+    ids = np.arange(100_000)
+    counted = sampled(ids)
+    assert len(counted) == 6400 and (counted[0], counted[-1]) == (0, 99_999)
+    assert np.unique(counted // 10_000).size == 10
+    np.testing.assert_array_equal(sampled(ids[:6400]), ids[:6400])

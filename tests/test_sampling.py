@@ -17,6 +17,7 @@ from charlm.errors import OptionError
 from charlm.model.config import ModelConfig
 from charlm.model.equations import State
 from charlm.model.numpy_network import Floats, NumpyNetwork
+from charlm.model.prediction import NetworkPredictor
 from charlm.sampling import (
     SampleOptions,
     distribution,
@@ -160,7 +161,7 @@ def test_the_unknown_token_is_never_drawn() -> None:
     _, bias = network.head.parts[0]
     bias[UNK - 1] = 20.0  # without the mask nearly every draw is <UNK>
     options = SampleOptions(temperature=1.0)
-    (pieces,) = generate(network, tokenizer, "", options, [random_stream(1, 0)])
+    (pieces,) = generate(NetworkPredictor(network), tokenizer, "", options, [random_stream(1, 0)])
     assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
@@ -168,7 +169,7 @@ def test_an_incomplete_word_in_the_prime_is_completed() -> None:
     text = "the apple and the pear\nan apricot or a plum\n"
     network, tokenizer = random_network("word", text)
     options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
-    texts = generate(network, tokenizer, "the ap", options, randoms)
+    texts = generate(NetworkPredictor(network), tokenizer, "the ap", options, randoms)
     completions = {next(piece for piece in pieces if piece) for pieces in texts}
     assert completions == {"ple", "ricot"}
 
@@ -179,10 +180,12 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
     limits = [30, 3, 12, 50, 1]
     alone = []
     for k, limit in enumerate(limits):
-        (pieces,) = generate(network, tokenizer, "ba", options, [random_stream(5, k)])
+        (pieces,) = generate(
+            NetworkPredictor(network), tokenizer, "ba", options, [random_stream(5, k)]
+        )
         alone.append("".join(islice(pieces, limit)))
     randoms = [random_stream(5, k) for k in range(len(limits))]
-    together = generate(network, tokenizer, "ba", options, randoms)
+    together = generate(NetworkPredictor(network), tokenizer, "ba", options, randoms)
     order = [2, 0, 1, 4, 3]  # the order in which the streams are read
     texts = {k: "".join(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
@@ -191,17 +194,16 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
 def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     network, tokenizer = random_network("char", "abcdefgh\n")
     rows: list[int] = []
-    step = network.step
+    read = network.read
 
-    def counting_step(ids: NDArray[np.integer], state: list[State]) -> tuple[Floats, list[State]]:
+    def counting_read(ids: NDArray[np.integer], state: list[State]) -> tuple[Floats, list[State]]:
         rows.append(len(ids))
-        return step(ids, state)
+        return read(ids, state)
 
-    monkeypatch.setattr(network, "step", counting_step)
-    texts = generate(
-        network, tokenizer, "", SampleOptions(), [random_stream(1, k) for k in range(3)]
-    )
-    for length, expected in ((4, [3, 3, 3]), (3, []), (6, [1, 1])):
+    monkeypatch.setattr(network, "read", counting_read)
+    randoms = [random_stream(1, k) for k in range(3)]
+    texts = generate(NetworkPredictor(network), tokenizer, "", SampleOptions(), randoms)
+    for length, expected in ((4, [1, 3, 3, 3]), (3, []), (6, [1, 1])):
         pieces = limited(texts.pop(0), SampleOptions(length=length), lines=False)
         assert len("".join(pieces)) == length
         assert rows == expected
@@ -227,11 +229,13 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     options, randoms = SampleOptions(temperature=1.0), [random_stream(7, k) for k in range(draws)]
     texts = [
         "".join(limited(pieces, options, lines=True))
-        for pieces in generate(network, tokenizer, "", options, randoms)
+        for pieces in generate(NetworkPredictor(network), tokenizer, "", options, randoms)
     ]
     expected = [
         np.exp(sum(renormalised(network, score)))
-        for score in score_sentences(lambda tokens: network, tokenizer, sentences, ScoreOptions())
+        for score in score_sentences(
+            lambda tokens: NetworkPredictor(network), tokenizer, sentences, ScoreOptions()
+        )
     ]
     expected.append(1 - sum(expected))
     observed = [texts.count(sentence) for sentence in sentences]
@@ -248,8 +252,9 @@ def renormalised(network: NumpyNetwork, score: SentenceScore) -> list[float]:
     state, previous, logprobs = network.initial_state(1), START, []
     ids = {"a": 3, "b": 4, "<EOS>": EOS}
     for token in score.token_scores:
-        logits, state = network.step(np.array([previous]), state)
-        p = np.exp(logits[0]) / np.exp(logits[0]).sum()
+        y, state = network.read(np.array([[previous]]), state)
+        logits = network.logits(y[0, 0])
+        p = np.exp(logits) / np.exp(logits).sum()
         logprobs.append(token.logprob - np.log(1 - p[UNK - 1]))
         previous = ids[token.token]
     return logprobs
@@ -260,18 +265,19 @@ def test_independent_lines_are_sampled_independently(
 ) -> None:
     """Every line starts from the zero state, after a line of the prime as after a drawn one."""
     assert model.independent_lines
-    step = NumpyNetwork.step
+    read = NumpyNetwork.read
     starts: list[float] = []
 
     def watched(
         self: NumpyNetwork, ids: NDArray[np.integer], state: list[State]
     ) -> tuple[Floats, list[State]]:
-        starts.extend(np.abs(s[ids == START]).max(initial=0) for layer in state for s in layer)
-        assert all(np.abs(s[ids != START]).max(initial=1) > 0 for layer in state for s in layer)
-        return step(self, ids, state)
+        is_start = ids[:, 0] == START
+        starts.extend(np.abs(s[is_start]).max(initial=0) for layer in state for s in layer)
+        assert all(np.abs(s[~is_start]).max(initial=1) > 0 for layer in state for s in layer)
+        return read(self, ids, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(NumpyNetwork, "step", watched)
+        patch.setattr(NumpyNetwork, "read", watched)
         model.sample(n=3, max_lines=3, seed=1)
     assert not any(starts)
     line = model.sample(temperature=0)

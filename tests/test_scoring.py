@@ -23,6 +23,7 @@ from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backend, Floats, Ids
 from charlm.model.config import ModelConfig, multiplied_weights
 from charlm.model.likelihood import sequence_logprobs, text_logprob
+from charlm.model.prediction import NetworkPredictor, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
 from charlm.scores import byte_length, scientific
@@ -35,10 +36,11 @@ SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun"
 def test_a_score_is_the_chain_rule_from_the_zero_state(model: LanguageModel) -> None:
     score = model.score("a cat")
     ids = [*model.tokenizer.encode("a cat").ids.tolist(), EOS]
-    state, previous, logprobs = model.backends.numpy.initial_state(1), START, []
+    predictor = model.predictors.numpy
+    state, previous, logprobs = predictor.initial_state(1), START, []
     for id in ids:
-        logits, state = model.backends.numpy.step(np.array([previous]), state)
-        exponentials = np.exp(logits[0].astype(np.float64))
+        prediction, state = predictor.read(np.array([[previous]]), state)
+        exponentials = np.exp(prediction.logits()[0, 0].astype(np.float64))
         logprobs.append(math.log(exponentials[id - 1] / exponentials.sum()))
         previous = id
     assert score.logprob == pytest.approx(sum(logprobs), abs=1e-4)
@@ -49,8 +51,10 @@ def test_a_score_is_the_chain_rule_from_the_zero_state(model: LanguageModel) -> 
 def test_the_empty_sentence_has_the_probability_of_an_empty_line(model: LanguageModel) -> None:
     score = model.score("")
     assert score.tokens == 1 and score.chars == 1
-    logits, _ = model.backends.numpy.step(np.array([START]), model.backends.numpy.initial_state(1))
-    p = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    predictor = model.predictors.numpy
+    prediction, _ = predictor.read(np.array([[START]]), predictor.initial_state(1))
+    logits = prediction.logits()[0, 0]
+    p = np.exp(logits) / np.exp(logits).sum()
     assert score.logprob == pytest.approx(math.log(p[EOS - 1]), abs=1e-5)
     no_tokens = model.score("", eos=False)
     assert (no_tokens.logprob, no_tokens.tokens, no_tokens.perplexity) == (0, 0, 1)
@@ -95,14 +99,14 @@ def test_scoring_changes_to_torch_as_the_work_grows(
     fresh, tokens = charlm.load(model.path, kind=LanguageModel), len("a cat") + 1
     calls: list[tuple[int, Backend]] = []
 
-    def choose_backend(tokens: int) -> Backend:
+    def choose(tokens: int) -> Predictor:
         calls.append((tokens, fresh.backends(tokens)))
-        return calls[-1][1]
+        return NetworkPredictor(calls[-1][1])
 
     monkeypatch.setattr("charlm.scoring.SENTENCES_AT_ONCE", 2)
     flop = 5 * tokens * 2 * multiplied_weights(fresh.config)
     monkeypatch.setattr("charlm.model.backend.TORCH_PAYS_FROM", flop)
-    scores = list(score_sentences(choose_backend, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))
+    scores = list(score_sentences(choose, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))
     by_numpy, by_torch = fresh.backends.numpy, fresh.backends.torch
     assert calls == [(2 * tokens, by_numpy)] * 2 + [(2 * tokens, by_torch)]
     assert scores[-1].logprob == pytest.approx(scores[0].logprob, abs=1e-4)
@@ -220,9 +224,9 @@ def test_a_long_text_has_the_same_score_in_many_streams_and_in_one(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = model.tokenizer.encode_ids("the cat sat on the mat\na dog sang at home\n" * 300)
-    in_streams = text_logprob(model.backends.numpy, ids)
+    in_streams = text_logprob(model.predictors.numpy, ids)
     monkeypatch.setattr("charlm.model.likelihood.LONGEST_SINGLE", 10**9)
-    in_one = text_logprob(model.backends.numpy, ids)
+    in_one = text_logprob(model.predictors.numpy, ids)
     assert in_streams != in_one and abs(in_streams - in_one) < 1e-5 * len(ids)
 
 
@@ -238,9 +242,6 @@ class LineStartBackend:
         state = np.where(np.isnan(state), ids[:, :1] == START, state).astype(np.float32)
         return np.repeat(state, ids.shape[1], axis=1)[..., None], state
 
-    def step(self, ids: Ids, state: Floats) -> tuple[Floats, Floats]:
-        raise NotImplementedError
-
     def logits(self, y: Floats) -> Floats:
         raise NotImplementedError
 
@@ -251,9 +252,9 @@ class LineStartBackend:
 def test_every_stream_of_a_long_text_begins_at_a_line_start() -> None:
     rng = np.random.default_rng(0)
     ids = np.where(rng.random(50_000) < 0.02, EOS, 5)
-    assert text_logprob(LineStartBackend(), ids) == 0.0
+    assert text_logprob(NetworkPredictor(LineStartBackend()), ids) == 0.0
     one_line = np.full(50_000, 5)
-    assert -50_000 < text_logprob(LineStartBackend(), one_line) < 0.0
+    assert -50_000 < text_logprob(NetworkPredictor(LineStartBackend()), one_line) < 0.0
 
 
 def test_probabilities_too_small_for_a_float_are_printed(model: LanguageModel) -> None:
@@ -313,7 +314,13 @@ def test_a_line_that_is_read_in_pieces_has_the_numbers_of_a_whole_one(
     monkeypatch.chdir(tmp_path)
     backend = charlm.train(corpus, task=task, steps=60, hidden=16, quiet=True).backends.torch
     line = np.random.default_rng(1).integers(3, backend.config.vocab, 3 * LONGEST_SINGLE)
-    functions = [token_states, sequence_logprobs if task == "lm" else pseudo_logprobs]
+
+    def logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
+        if task == "fill":
+            return pseudo_logprobs(backend, lines)
+        return sequence_logprobs(NetworkPredictor(backend), lines)
+
+    functions = [token_states, logprobs]
     in_pieces = [function(backend, [line])[0] for function in functions]
     monkeypatch.setattr("charlm.model.sequences.LONGEST_SINGLE", 10**9)
     for function, pieces in zip(functions, in_pieces, strict=True):

@@ -52,8 +52,8 @@ def profile_sampling(config: ModelConfig) -> Iterator[Row]:
     """The parts of sampling a character in one stream, each timed alone."""
     network = random_numpy_network(config)
     stack, state, ids = network.encoder.stacks["layers"], network.initial_state(1), np.array([3])
-    logits, state = network.step(ids, state)
-    y, generator, options = state[-1][0], random_stream(1, 0), SampleOptions()
+    y, state = stack.step(ids, state)
+    logits, generator, options = network.logits(y), random_stream(1, 0), SampleOptions()
     matrices = [w["U"] for w in stack.weights] + [w["W"] for w in stack.weights[1:]]
     calls = {
         "products": lambda: [y @ matrix.T for matrix in matrices],

@@ -48,9 +48,10 @@ def charlm_steps(network: NumpyNetwork, streams: int, steps: int) -> Callable[[]
     """Steps of several streams side by side."""
 
     def run() -> None:
-        state, ids = network.initial_state(streams), np.full(streams, 3)
+        state, ids = network.initial_state(streams), np.full((streams, 1), 3)
         for _ in range(steps):
-            _, state = network.step(ids, state)
+            y, state = network.read(ids, state)
+            network.logits(y)
 
     return run
 

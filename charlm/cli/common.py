@@ -14,6 +14,7 @@ from charlm.cli.options import as_flags
 from charlm.errors import OptionError
 
 if TYPE_CHECKING:
+    from charlm.model.file import Card
     from charlm.tasks.base import TrainedModel
 
     M = TypeVar("M", bound=TrainedModel)
@@ -45,16 +46,23 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", help="Threads of the CPU. [default: all cores]"),
 ]
+NetworkOnlyOption = Annotated[
+    bool, typer.Option("--network-only", help="Leave the model's n-gram part out.")
+]
 MOST_UNKNOWN_NAMED = 10
 
 
 def load_model(
-    name: str | None, kind: type[M], device: str = "auto", threads: int | None = None
+    name: str | None,
+    kind: type[M],
+    device: str = "auto",
+    threads: int | None = None,
+    network_only: bool = False,
 ) -> M:
     """Load a model that must be of this kind, and name it on stderr."""
     from charlm.api import load
 
-    loaded = load(name, kind=kind, device=device, threads=threads)
+    loaded = load(name, kind=kind, device=device, threads=threads, network_only=network_only)
     note(f"model: {loaded.path}")
     return loaded
 
@@ -82,6 +90,16 @@ def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
 def read_lines(path: str, encoding: str) -> Iterator[str]:
     """The lines of a file; "-" is standard input."""
     return chain.from_iterable(read_groups(path, encoding))
+
+
+def parts_alone(card: Card) -> str:
+    """The validation loss of the parts of a mixture; nothing for a network alone."""
+    if card.valid_network is None or card.valid_ngram is None:
+        return ""
+    return (
+        f"{card.valid_network:.4f} nats/token for the network alone, {card.valid_ngram:.4f} for "
+        "the n-gram model alone"
+    )
 
 
 def note(text: str) -> None:

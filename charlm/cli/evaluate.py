@@ -11,6 +11,7 @@ from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
     ModelOption,
+    NetworkOnlyOption,
     ThreadsOption,
     load_model,
     note,
@@ -29,6 +30,7 @@ def evaluate(
         list[str], typer.Argument(metavar="FILE...", help="Texts; - is standard input.")
     ],
     model: ModelOption = None,
+    network_only: NetworkOnlyOption = False,
     format: Annotated[str | None, format_option()] = None,
     encoding: EncodingOption = "utf-8",
     device: DeviceOption = "auto",
@@ -41,7 +43,7 @@ def evaluate(
     from charlm.tasks.lm import LanguageModel
 
     EvaluateOptions(**options)
-    loaded = load_model(model, LanguageModel, device, threads)
+    loaded = load_model(model, LanguageModel, device, threads, network_only)
     records = []
     for file in files:
         unit, chosen_encoding = loaded.card.unit, text_encoding(loaded, encoding)

@@ -10,6 +10,7 @@ import typer
 
 from charlm.cli.common import (
     ModelOption,
+    NetworkOnlyOption,
     ThreadsOption,
     load_model,
     note,
@@ -44,6 +45,7 @@ def fill(
         ),
     ] = None,
     model: ModelOption = None,
+    network_only: NetworkOnlyOption = False,
     threads: ThreadsOption = None,
     format: Annotated[str | None, format_option()] = None,
     **options: Any,
@@ -55,7 +57,7 @@ def fill(
     from charlm.tasks.lm import LanguageModel
 
     settings = FillOptions(**options)
-    loaded = load_model(model, TrainedModel, threads=threads)
+    loaded = load_model(model, TrainedModel, threads=threads, network_only=network_only)
     if not isinstance(loaded, LanguageModel | FillModel):
         raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm import metrics
+from charlm.cli.common import parts_alone
 from charlm.cli.records import write, write_json
 from charlm.progress import sparkline
 
 if TYPE_CHECKING:
     from charlm.model.file import Card
+    from charlm.model.mixture import Mixture
 
 
 def info(
@@ -45,6 +47,7 @@ def info(
             "level": loaded.tokenizer.level,
             "model": dataclasses.asdict(config),
             "card": dataclasses.asdict(card),
+            "ngram": _ngram_record(loaded.mixture),
             "curve": curve,
         }
         write_json(record)
@@ -55,10 +58,12 @@ def info(
         "model": str(loaded.path),
         "task": f"{loaded.task}: {loaded.purpose}",
         "network": f"{config.described()}, {weights:,} weights",
+        "n-grams": _ngrams(loaded.mixture),
         "tokens": f"{loaded.tokenizer.level}, a vocabulary of {config.vocab:,}",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
         "validation": note
         + _validation(card.valid_nats, card.valid_bits_per_char, card.valid_is_held_out),
+        "of its parts": parts_alone(card),
         "by line": _both_ways(card),
         "trained": f"{card.trained}; {card.seconds:.0f} s",
         "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
@@ -69,6 +74,27 @@ def info(
     for name, value in rows.items():
         if value:
             write(f"{name:<16}{value}")
+
+
+def _ngrams(mixture: Mixture | None) -> str:
+    if not mixture:
+        return ""
+    ngram = mixture.ngram
+    return (
+        f"{len(ngram):,} of up to {ngram.order} tokens; {mixture.combination.name} combination "
+        "with the network"
+    )
+
+
+def _ngram_record(mixture: Mixture | None) -> dict[str, Any] | None:
+    if not mixture:
+        return None
+    return {
+        "order": mixture.ngram.order,
+        "ngrams": len(mixture.ngram),
+        "combination": mixture.combination.name,
+        "weights": mixture.combination.weights.tolist(),
+    }
 
 
 def _both_ways(card: Card) -> str:

@@ -93,6 +93,8 @@ def _parameter(field: Field[Any], about: Option, kind: Any) -> Parameter:
         choices = list(about.limits.names)
     if Sequence[str] in get_args(kind):
         kind = list[str] | None
+    if {int, str} <= set(get_args(kind)):
+        kind = str | None
     metavars = [METAVARS[t] for t in (kind, *get_args(kind)) if t in METAVARS]
     metavar = "|".join(choices) if choices else about.metavar or next(iter(metavars), None)
     declared = typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.common import ModelOption, load_model, note, warn_unknown
+from charlm.cli.common import ModelOption, NetworkOnlyOption, load_model, note, warn_unknown
 from charlm.cli.options import with_options
 from charlm.cli.records import printable, write_json
 from charlm.errors import OptionError
@@ -20,6 +20,7 @@ def sample(
     prime: Annotated[str, typer.Option(metavar="TEXT", help="How the text begins.")] = "",
     n: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many samples.")] = 1,
     model: ModelOption = None,
+    network_only: NetworkOnlyOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a sample.")] = False,
     **options: Any,
 ) -> None:
@@ -31,7 +32,7 @@ def sample(
         raise OptionError(f"`n={n}`: must be 1 or more")
     drawn = "seed" not in options
     seed = options.setdefault("seed", secrets.randbits(32))
-    loaded = load_model(model, LanguageModel)
+    loaded = load_model(model, LanguageModel, network_only=network_only)
     streams = loaded.streams(prime, n=n, **options)
     if drawn and options.get("temperature") != 0:
         note(f"seed: {seed}")

@@ -16,6 +16,7 @@ from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
     ModelOption,
+    NetworkOnlyOption,
     ThreadsOption,
     load_model,
     note,
@@ -58,6 +59,7 @@ def score(
         typer.Option(metavar="FILE", help="Score the lines of a file; - is standard input."),
     ] = None,
     model: ModelOption = None,
+    network_only: NetworkOnlyOption = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
     format: Annotated[str | None, format_option("kenlm")] = None,
     shard: Annotated[
@@ -91,7 +93,7 @@ def score(
         loaded = fill_model = load_model(model, FillModel, device, threads)
         score_group = fill_model.iter_pseudo_scores
     else:
-        loaded = language_model = load_model(model, LanguageModel, device, threads)
+        loaded = language_model = load_model(model, LanguageModel, device, threads, network_only)
         score_group = language_model.iter_scores
     unknown = dict.fromkeys(loaded.unknown_in(options.get("context", "")))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.common import STARTED, note
+from charlm.cli.common import STARTED, note, parts_alone
 from charlm.cli.options import as_flags, with_options
 from charlm.cli.records import printable, write
 from charlm.errors import OptionError
@@ -85,6 +85,8 @@ def train(
         f"validation{of}: {card.valid_nats:.4f} nats/token, perplexity {shown}, "
         f"{card.valid_bits_per_char:.4f} bits/char, after {card.seconds:.0f} s"
     )
+    if alone := parts_alone(card):
+        note(f"of its parts: {alone}")
     if example := model.example():
         note("a sample:\n")
         typer.echo(printable(example), err=True)

@@ -55,10 +55,6 @@ class Backend(Protocol):
         """
         ...
 
-    def step(self, ids: Ids, state: Any) -> tuple[Floats, Any]:
-        """Read one token (B,) with a forward network: `logits` of the next, and the state after."""
-        ...
-
     def logits(self, y: Floats) -> Floats:
         """The logits (…, V−1) after y (…, S). Column k belongs to id k + 1.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.errors import ModelError
-from charlm.model.layers import States
+from charlm.model.backend import Ids
 from charlm.model.network import Network
+from charlm.model.prediction import NetworkPrediction, State
+from charlm.tokenizer import EOS, START
 
 SMOOTHING = 0.01  # of the running mean of the squared gradient, m
 FLOOR = 1e-3  # ε, in nats: entries with smaller gradients take smaller steps
@@ -19,9 +20,9 @@ TOKENS = 32  # predicted between two steps
 class DynamicEvaluation:
     """Dynamic evaluation (Mikolov et al. 2010, Krause et al. 2018) of one text, from its start.
 
-    After every `TOKENS` predicted tokens, every parameter θ takes a step against the gradient g of
-    their summed loss, divided by the root of the running mean m of its square. It is also drawn
-    back to its trained value θ₀:
+    It is a `Predictor`. After every `TOKENS` predicted tokens, every parameter θ takes a step
+    against the gradient g of their summed loss, divided by the root of the running mean m of its
+    square. It is also drawn back to its trained value θ₀:
 
     θ ← θ − η g / (√m + ε) + δ (θ₀ − θ)
 
@@ -33,6 +34,8 @@ class DynamicEvaluation:
 
     Raises ModelError for a character-aware network, whose word features come from a table.
     """
+
+    at_once, one_text = TOKENS, True
 
     def __init__(self, network: Network, rate: float, decay: float = 0.02) -> None:
         if network.config.characters:
@@ -48,20 +51,29 @@ class DynamicEvaluation:
         self.squares = [torch.zeros_like(p) for p in self.trained]
         self.steps = 0
 
-    def predict_and_learn(
-        self, inputs: NDArray[np.integer], targets: NDArray[np.integer], state: States
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], States]:
-        """A `likelihood.Predict`: predict the targets (B, T), then take a step."""
-        device = self.network.device
-        x, target_ids = (
-            torch.from_numpy(ids.T.astype(np.int64)).to(device) for ids in (inputs, targets)
-        )
-        y, state = self.network.encoder(x, state)
+    def initial_state(self, batch: int) -> State:
+        """The zero state, and nothing to learn from yet."""
+        return self.network.initial_state(batch), None
+
+    def read(self, ids: Ids, state: State) -> tuple[NetworkPrediction, State]:
+        """See `Predictor.read`. Learns from what was read before, then predicts.
+
+        Its state is the network's, the last outputs with their graph, and the ids read there.
+        """
+        layers, earlier = state
+        x = torch.from_numpy(ids.T.astype(np.int64)).to(self.network.device)
+        if earlier:
+            outputs, read = earlier
+            targets = torch.cat([read[1:], x[:1]])
+            self._learn(outputs, torch.where(targets == START, EOS, targets))
+        y, layers = self.network.encoder(x, layers)
+        layers = [tuple(s.detach() for s in layer) for layer in layers]
         outputs = y.detach().transpose(0, 1).cpu().numpy()
-        logprobs = self.network.logprobs(outputs, targets)
-        self.network.loss(y, target_ids).backward()  # type: ignore[no-untyped-call]
+        return NetworkPrediction(self.network, outputs), (layers, (y, x))
+
+    def _learn(self, outputs: Tensor, targets: Tensor) -> None:
+        self.network.loss(outputs, targets).backward()  # type: ignore[no-untyped-call]
         self._step()
-        return outputs, logprobs, [tuple(s.detach() for s in layer) for layer in state]
 
     @torch.no_grad()
     def _step(self) -> None:

@@ -18,14 +18,16 @@ from charlm.errors import CharlmError, ModelError
 from charlm.files import replacing
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
+from charlm.model.mixture import Mixture
+from charlm.model.ngram import Ngram, NgramTables
 from charlm.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT = 2
+FORMAT = 3
 MODEL_FILE = "model.safetensors"
-_TOKENIZER = "tokenizer."
+_TOKENIZER, _NGRAM = "tokenizer.", "ngram."
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Card:
     valid_tokens:     tokens of the validation part that were measured
     valid_nats:       validation loss, nats per token: with the state carried from line to line, or
                       with each line from the zero state where lines are independent
+    valid_network, valid_ngram:  the same of the network alone, and of the n-gram model alone; None
+                      without an n-gram model
     valid_carried, valid_lines:  the loss measured in these two ways on the same first part of the
                       validation text, of `valid_both_tokens`; None if unknown
     valid_bits_per_char:  the same as valid_nats, in bits per character
@@ -65,6 +69,8 @@ class Card:
     charlm_version: str
     valid_both_tokens: int | None = None
     longest_line: int | None = None
+    valid_network: float | None = None
+    valid_ngram: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class ModelFile:
     tokenizer:  text to ids and back
     card:       where the model comes from
     task:       what it was trained for, a name in `charlm.tasks.TASKS`
+    mixture:    the n-gram model that the network is combined with; None for the network alone
     """
 
     config: ModelConfig
@@ -83,6 +90,7 @@ class ModelFile:
     tokenizer: Tokenizer
     card: Card
     task: str = "lm"
+    mixture: Mixture | None = None
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
@@ -95,6 +103,13 @@ class ModelFile:
             "card": dataclasses.asdict(self.card),
         }
         tensors = dict(self.weights) | {_TOKENIZER + name: a for name, a in arrays.items()}
+        if self.mixture:
+            ngram = self.mixture.ngram
+            header["ngram"] = {
+                "lines": ngram.lines,
+                "mixture": self.mixture.combination.weights.tolist(),
+            }
+            tensors |= {_NGRAM + name: a for name, a in ngram.tables.to_arrays().items()}
         with replacing(path) as beside:
             save_file(tensors, beside, {"charlm": json.dumps(header, ensure_ascii=False)})
 
@@ -113,29 +128,32 @@ class ModelFile:
             )
         try:
             config = ModelConfig(**known_fields(ModelConfig, header["model"]))
-            tokenizer = load_tokenizer(
-                header["tokenizer"],
-                {
-                    n.removeprefix(_TOKENIZER): a
-                    for n, a in tensors.items()
-                    if n.startswith(_TOKENIZER)
-                },
-            )
+            tokenizer = load_tokenizer(header["tokenizer"], _strip_prefix(_TOKENIZER, tensors))
             weights = {name: tensors[name] for name in config.shapes()}
             card, task = Card(**known_fields(Card, header["card"])), str(header["task"])
-        except (KeyError, TypeError, CharlmError) as error:
+            mixture = None
+            if "ngram" in header:
+                tables = NgramTables.from_arrays(_strip_prefix(_NGRAM, tensors), config.vocab)
+                ngram = Ngram(tables, config.vocab, bool(header["ngram"]["lines"]))
+                mixture = Mixture(ngram, np.array(header["ngram"]["mixture"], np.float64))
+        except (KeyError, TypeError, ValueError, CharlmError) as error:
             raise _damaged(path, str(error)) from None
         for name, shape in config.shapes().items():
             if weights[name].shape != shape or tokenizer.size != config.vocab:
                 raise _damaged(path, name)
             if not np.isfinite(weights[name]).all():
                 raise _damaged(path, f"{name} holds values that are not numbers")
-        return cls(config, weights, tokenizer, card, task)
+        return cls(config, weights, tokenizer, card, task, mixture)
 
 
 def known_fields(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are fields of a dataclass: later versions may write more."""
     return {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
+
+
+def _strip_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The tensors whose names start with `prefix`, by the rest of their names."""
+    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
 
 
 def _damaged(path: Path, what: str) -> ModelError:
@@ -151,7 +169,7 @@ def _upgraded(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The content of a file of any format, as this format has it."""
     version = header.get("format")
-    if version == FORMAT:
+    if version in (2, FORMAT):
         return header, tensors
     if version != 1:
         raise ModelError(

@@ -1,23 +1,15 @@
-"""Log-probabilities of tokens by a forward network: a running text, or separate sequences."""
+"""Predictions of tokens, one after the other: of a running text, or of separate sequences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.backend import Backend, Floats, Ids
-from charlm.model.cache import Cache
-from charlm.model.sequences import (
-    LONGEST_SINGLE,
-    STEP_PER_SEQUENCE,
-    STEPS_AT_ONCE,
-    WARM_UP,
-    by_length,
-    pad,
-)
+from charlm.model.backend import Floats, Ids
+from charlm.model.prediction import Prediction, Predictor
+from charlm.model.sequences import LONGEST_SINGLE, STEP_PER_SEQUENCE, WARM_UP, by_length, pad
 from charlm.tokenizer import EOS, START, as_inputs
 
 # A long text is cut into streams that run side by side. Each stream first reads `WARM_UP` tokens
@@ -25,9 +17,6 @@ from charlm.tokenizer import EOS, START, as_inputs
 # state. Its state is then the same as after a single run.
 MOST_STREAMS = 64
 SEQUENCES_AT_ONCE = 128
-
-# inputs (B, T), targets (B, T), state -> y (B, T, H), log-probabilities (B, T), state after
-Predict = Callable[[Ids, Ids, Any], tuple[Floats, Floats, Any]]
 
 
 def text_streams(tokens: int) -> tuple[int, int]:
@@ -42,77 +31,83 @@ def text_streams(tokens: int) -> tuple[int, int]:
     return streams, -(-tokens // streams) + WARM_UP
 
 
-def text_logprob(
-    backend: Backend,
+def read_text(
+    predictor: Predictor,
     ids: Ids,
-    *,
     span: tuple[int, int] | None = None,
-    cache: Cache | None = None,
-    ngram: tuple[NDArray[np.float64], float] | None = None,
-    predict: tuple[Predict, int] | None = None,
     progress: Callable[[float], None] | None = None,
-) -> float:
-    """Σ log p(ids[t] | ids[:t]) in nats: a text from the zero state, carried to its end.
+) -> Iterator[tuple[Prediction, Ids, NDArray[np.bool_]]]:
+    """The predictions of a text's tokens: a text from the zero state, carried to its end.
 
-    span:      sum over start ≤ t < end only; None for the whole text
-    cache:     mix the prediction with a neural cache of the text so far
-    ngram:     mix it with the probabilities of another model, (n,), and their weight
-    predict:   predicts instead of the backend, and the number of tokens at once: the text is then
-               read in one stream, in order, see `dynamic_evaluation`
+    span:      read what is needed for the tokens start ≤ t < end only; None for the whole text
     progress:  called with the fraction of the text that is done
+
+    Yields the predictions of (B, T) tokens, these tokens, and which of them are in the span. Each
+    token of the span comes once.
     """
     begin, end = span or (0, len(ids))
-    single = cache is not None or predict is not None
-    streams = 1 if single else text_streams(end - begin)[0]
-    predictor, at_once = predict or (_predict_with(backend), STEPS_AT_ONCE)
+    streams = 1 if predictor.one_text else text_streams(end - begin)[0]
     edges = begin + np.arange(streams + 1)[:, None] * (end - begin) // streams
-    first = _warm_up_starts(ids, edges[:-1])
-    total, state = 0.0, backend.initial_state(streams)
+    first = np.zeros((1, 1), np.int64)
+    if not predictor.one_text:
+        first = _warm_up_starts(ids, edges[:-1])
+    state = predictor.initial_state(streams)
     longest = int((edges[1:] - first).max())
-    for start in range(0, longest, at_once):
+    for start in range(0, longest, predictor.at_once):
         if progress:
             progress(start / longest)
-        positions = first + np.arange(start, start + at_once)
+        positions = first + np.arange(start, start + predictor.at_once)
         if streams == 1:
             positions = positions[:, positions[0] < end]
         scored = (positions >= edges[:-1]) & (positions < edges[1:])
         positions = np.minimum(positions, len(ids) - 1)
         inputs = np.where(positions == 0, START, as_inputs(ids[positions - 1]))
-        y, logprobs, state = predictor(inputs, ids[positions], state)
-        if ngram:
-            p, weight = ngram
-            with np.errstate(divide="ignore"):
-                logprobs = np.logaddexp(logprobs + np.log1p(-weight), np.log(weight * p[positions]))
-        if cache:
-            total += float(cache.mixed(y[0], ids[positions[0]], logprobs[0]).sum())
-        else:
-            total += float(logprobs[scored].sum(dtype=np.float64))
-    return total
+        prediction, state = predictor.read(inputs, state)
+        yield prediction, ids[positions], scored
 
 
-def sequence_logprobs(backend: Backend, sequences: Sequence[Ids]) -> list[Floats]:
-    """log p(s[t] | `<START>`, s[:t]) in nats for every token of every sequence s, in order."""
-    predict = _predict_with(backend)
+def text_logprob(
+    predictor: Predictor,
+    ids: Ids,
+    *,
+    span: tuple[int, int] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> float:
+    """Σ log p(ids[t] | ids[:t]) in nats over a text or a part of it, see `read_text`."""
+    return sum(
+        float(prediction.logprobs(targets)[scored].sum(dtype=np.float64))
+        for prediction, targets, scored in read_text(predictor, ids, span, progress)
+    )
 
-    def batch_logprobs(batch: Sequence[Ids]) -> Floats:
+
+def read_sequences(
+    predictor: Predictor,
+    sequences: Sequence[Ids],
+    function: Callable[[Prediction, Ids], Floats],
+) -> list[Floats]:
+    """A function of the predictions of every token of every sequence, each from the zero state.
+
+    function:  the prediction of (B, T) tokens, and these tokens -> an array (B, T, …)
+
+    Returns an array (n, …) for each sequence, in order.
+    """
+
+    def of_batch(batch: Sequence[Ids]) -> Floats:
         targets = pad(batch)
         inputs = as_inputs(np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START))
-        state, parts = backend.initial_state(len(batch)), []
-        for start in range(0, targets.shape[1], STEPS_AT_ONCE):
-            chunk = slice(start, start + STEPS_AT_ONCE)
-            _, logprobs, state = predict(inputs[:, chunk], targets[:, chunk], state)
-            parts.append(logprobs)
+        state, parts = predictor.initial_state(len(batch)), []
+        for start in range(0, targets.shape[1], predictor.at_once):
+            chunk = slice(start, start + predictor.at_once)
+            prediction, state = predictor.read(inputs[:, chunk], state)
+            parts.append(function(prediction, targets[:, chunk]))
         return np.concatenate(parts, axis=1)
 
-    return by_length(batch_logprobs, sequences, lambda length: SEQUENCES_AT_ONCE)
+    return by_length(of_batch, sequences, lambda length: SEQUENCES_AT_ONCE)
 
 
-def _predict_with(backend: Backend) -> Predict:
-    def predict(inputs: Ids, targets: Ids, state: Any) -> tuple[Floats, Floats, Any]:
-        y, after = backend.read(inputs, state)
-        return y, backend.logprobs(y, targets), after
-
-    return predict
+def sequence_logprobs(predictor: Predictor, sequences: Sequence[Ids]) -> list[Floats]:
+    """log p(s[t] | `<START>`, s[:t]) in nats for every token of every sequence s, in order."""
+    return read_sequences(predictor, sequences, lambda p, targets: p.logprobs(targets))
 
 
 def _warm_up_starts(ids: Ids, edges: NDArray[np.int64]) -> NDArray[np.int64]:

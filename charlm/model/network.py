@@ -229,10 +229,6 @@ class Network(nn.Module):
         y, after = self.encoder(x, state, reverse=reverse)
         return y.transpose(0, 1).float().cpu().numpy(), after
 
-    def step(self, ids: NDArray[np.integer], state: States) -> tuple[NDArray[np.float32], States]:
-        y, after = self.read(ids[:, None], state)
-        return self.logits(y[:, 0]), after
-
     @torch.no_grad()
     def logits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         features, softmax = self.head(torch.from_numpy(y).to(self.device)), self.softmax()

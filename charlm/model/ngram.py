@@ -1,12 +1,93 @@
-"""An n-gram model: interpolated Kneser-Ney smoothing with modified discounts."""
+"""An n-gram model: interpolated Kneser-Ney smoothing with modified discounts, in a trie."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.integer]
+from charlm.errors import ModelError
+from charlm.model.backend import Floats, Ids
+from charlm.model.prediction import Prediction, State
+from charlm.model.sequences import STEPS_AT_ONCE
+from charlm.tokenizer import EOS, START
+
 Indices = NDArray[np.int64]
+ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
+MOST_VALUES = 256  # different counts in a model file; larger ones are rounded to 2 % or so
+EMPTY = 1  # the number of the empty context
+SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
+DENSE_ENTRIES = 1 << 20  # of the distributions that are computed once
+
+
+@dataclass(frozen=True)
+class NgramTables:
+    """The counts of an n-gram model, as a trie.
+
+    A node is an n-gram; its children are the n-grams with one more token at the end. Node 0 is the
+    empty one. The others are numbered level by level, and children of the same node by token, so
+    that the children of a node lie together. N is the number of nodes without node 0.
+
+    tokens:     (N,) the last token of each node but the first
+    counts:     (N,) how often each occurs, adjusted by Kneser-Ney, see `Ngram`
+    children:   (N + 1,) the number of children of each node
+    discounts:  (order, 4) D for counts of 0, 1, 2 and more, for n-grams of each length
+    """
+
+    tokens: Ids
+    counts: Indices
+    children: Indices
+    discounts: NDArray[np.float32]
+
+    def rounded(self) -> NgramTables:
+        """The same with at most `MOST_VALUES` different counts, as a model file holds them."""
+        values = _representatives(self.counts)
+        between = (values[1:] + values[:-1]) / 2
+        return replace(self, counts=values[np.searchsorted(between, self.counts)])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The tables in few bytes; about 2.3 for each n-gram of up to 256 different tokens.
+
+        A count is stored as an index into the list of all different counts. The numbers of
+        children are in unary: a 1 for each child, a 0 after the last (Jacobson 1989, LOUDS).
+        """
+        values, codes = np.unique(self.counts, return_inverse=True)
+        bits = np.ones(len(self.tokens) + len(self.children), np.uint8)
+        bits[np.cumsum(self.children + 1) - 1] = 0
+        return {
+            "tokens": self.tokens.astype(np.min_scalar_type(int(self.tokens.max(initial=0)))),
+            "counts": codes.astype(np.uint8),
+            "values": values,
+            "children": np.packbits(bits),
+            "discounts": self.discounts,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], vocab: int) -> NgramTables:
+        """The tables of `to_arrays`. Raises ModelError if they are damaged.
+
+        vocab:  number of token ids of the model
+        """
+        try:
+            tokens, codes, values = (arrays[name] for name in ("tokens", "counts", "values"))
+            discounts, nodes = arrays["discounts"], len(tokens) + 1
+            ends = np.flatnonzero(np.unpackbits(arrays["children"])[: 2 * nodes - 1] == 0)
+            counts = values[codes]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ModelError(f"n-gram tables: {error}") from None
+        tables = cls(tokens, counts, np.diff(ends, prepend=-1) - 1, discounts)
+        whole = len(codes) == len(tokens) > 0 and len(ends) == nodes and ends[-1] == 2 * nodes - 2
+        if not whole or discounts.shape != (len(discounts), 4) or not len(discounts):
+            raise ModelError("n-gram tables: parts are missing")
+        in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
+        if not in_range or not ((discounts >= 0) & (discounts <= [0, 1, 2, 3])).all():
+            raise ModelError("n-gram tables: values out of range")
+        return tables
 
 
 class Ngram:
@@ -17,74 +98,220 @@ class Ngram:
     u′ is u without its first token. γ_n(u) normalises the distribution. In the highest order, c
     is the number of occurrences of uw; in a lower order, the number of different tokens before
     uw. D_n is D₁, D₂ or D₃₊, estimated from the counts of counts. p_0 is uniform. A line end is
-    an ordinary token.
+    an ordinary token, and read as `<START>` like any network does.
 
-    ids:    (N,), the training text
-    vocab:  number of token ids V; id 0 is never predicted
-    order:  n; reduced to N if the text is shorter
+    tables:  see `NgramTables`
+    vocab:   number of token ids V; id 0 is never predicted
+    lines:   lines are independent: `<START>` ends every context
+
+    Its state is a list of one layer with one array, (B, order − 1): for each length the number of
+    the context, 0 if the training text does not continue it. Number 1 is the empty context, and
+    n + 1 is node n of the tables. It is a `Predictor`.
+
+    Raises ModelError for tables that are not sorted, or that have too many levels.
     """
 
-    # An n-gram has an index. The index of a unigram is its token id. The index of a longer n-gram
-    # is its position in the sorted `keys` of its order; its key is the index of its first n − 1
-    # tokens × V + its last token.
+    at_once, one_text = STEPS_AT_ONCE, False
 
-    def __init__(self, ids: Ids, vocab: int, order: int) -> None:
-        order = min(order, len(ids))
-        self.vocab = vocab
-        self.keys: list[Indices] = []
-        indices = [ids.astype(np.int64)]  # per order: the index of the n-gram that ends at t
-        for n in range(2, order + 1):
-            keys, inverse = np.unique(
-                indices[-1][:-1] * vocab + indices[0][n - 1 :], return_inverse=True
-            )
-            self.keys.append(keys)
-            indices.append(inverse)
-        self.shares, self.backoffs = [], []
-        for n, index in enumerate(indices, 1):
-            size = vocab if n == 1 else len(self.keys[n - 2])
-            counts = np.bincount(index, minlength=size)
-            if n < order:
-                firsts = np.unique(indices[n], return_index=True)[1]
-                preceding = np.bincount(index[1:][firsts], minlength=size)
-                # The n-gram at the start of the text has no token before it; count it once.
-                counts = np.maximum(preceding, counts > 0)
-            contexts = self._size(n - 1)
-            context = self.keys[n - 2] // vocab if n > 1 else np.zeros(size, np.int64)
-            discounts = _discounts(counts)[np.minimum(counts, 3)]
-            totals = np.bincount(context, counts, contexts)
-            discounted = np.bincount(context, discounts, contexts)
-            self.shares.append((counts - discounts) / np.maximum(totals, 1)[context])
-            self.backoffs.append(np.where(totals > 0, discounted / np.maximum(totals, 1), 1.0))
+    def __init__(self, tables: NgramTables, vocab: int, lines: bool = False) -> None:
+        self.tables, self.vocab, self.lines = tables, vocab, lines
+        self.order, nodes = len(tables.discounts), len(tables.children)
+        # By number: its children are entries first … first + sizes − 1 of what follows.
+        self.sizes = np.append(0, tables.children)
+        self.first = np.cumsum(self.sizes) - self.sizes
+        # By entry: number of the parent and last token as one key, which sorts the entries.
+        parents = np.repeat(np.arange(1, nodes + 1), tables.children)
+        self.keys = np.empty(nodes, np.int32 if (nodes + 2) * vocab < 2**31 else np.int64)
+        self.keys[:-1] = parents * vocab + tables.tokens
+        self.keys[-1] = (nodes + 2) * vocab  # for searches behind all others
+        if (np.diff(self.keys) <= 0).any():
+            raise ModelError("n-gram tables: not sorted")
+        self.levels = self._levels()
+        self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
+        discounts = np.empty(nodes - 1, np.float32)
+        for row, (start, end) in zip(tables.discounts, pairwise(self.levels[1:]), strict=True):
+            counts = tables.counts[start - 2 : end - 2]
+            row.take(counts, mode="clip", out=discounts[start - 2 : end - 2])
+        self.totals = self._sums(tables.counts).astype(np.float32)
+        # (c − D) / Σ c, a child's part of the distribution, and γ, what is left to the shorter one.
+        self.shares = np.zeros(nodes, np.float32)
+        np.divide(tables.counts - discounts, self.totals[parents], out=self.shares[:-1])
+        self.backoffs = np.ones(nodes + 1, np.float32)
+        np.divide(self._sums(discounts), self.totals, out=self.backoffs, where=self.totals > 0)
+        # The number of an entry as a context; 0 if nothing follows it.
+        self.contexts = np.where(self.sizes[1:] > 0, np.arange(1, nodes + 1), 0)
+        self.contexts = np.append(self.contexts[1:], 0).astype(self.keys.dtype)
 
-    def _size(self, n: int) -> int:
-        """Number of different n-grams."""
-        return [1, self.vocab, *map(len, self.keys)][n]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what is computed from the tables."""
+        return type(self), (self.tables, self.vocab, self.lines)
 
-    def probabilities(self, ids: Ids) -> NDArray[np.float64]:
-        """p(ids[t] | ids[:t]) for each token of a text, (T,)."""
-        ids = ids.astype(np.int64)
-        p = self.shares[0][ids] + self.backoffs[0][0] / (self.vocab - 1)
-        index = ids  # of the n-gram that ends at t, −1 if it is not in the training text
-        for keys, share, backoff in zip(self.keys, self.shares[1:], self.backoffs[1:], strict=True):
-            context = np.concatenate([[-1], index[:-1]])
-            key = context * self.vocab + ids
-            position = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-            known = (context >= 0) & (keys[position] == key)
-            longer = np.where(known, share[position], 0) + backoff[context] * p
-            p = np.where(context >= 0, longer, p)
-            index = np.where(known, position, -1)
+    def __len__(self) -> int:
+        """The number of n-grams."""
+        return len(self.tables.tokens)
+
+    def _levels(self) -> list[int]:
+        """Where the numbers of each length begin: of the empty context, of unigrams and so on."""
+        levels, end = [1, 2], len(self.tables.children) + 1
+        while levels[-1] < end and len(levels) < self.order + 2:
+            levels.append(int(self.first[levels[-1]]) + 2)
+        levels += [end] * (self.order + 2 - len(levels))
+        if levels[-1] != end:
+            raise ModelError("n-gram tables: more lengths than discounts")
+        return levels
+
+    def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Σ over the children of each number."""
+        sums = np.zeros(len(values) + 1)
+        values.astype(np.float64).cumsum(out=sums[1:])
+        ends = sums[self.first]
+        ends[:-1], ends[-1] = ends[1:] - ends[:-1], sums[-1] - ends[-1]
+        return ends
+
+    def initial_state(self, batch: int) -> State:
+        """No context: the zero state."""
+        return [(np.zeros((batch, self.order - 1), self.keys.dtype),)]
+
+    def read(self, ids: Ids, state: State) -> tuple[NgramPrediction, State]:
+        """See `Predictor.read`."""
+        ((before,),) = state
+        ids = np.where(ids == START, EOS, ids).astype(self.keys.dtype)
+        shorter = np.empty((*ids.shape, self.order - 1), self.keys.dtype)
+        shorter[..., :1] = EMPTY
+        if ids.shape[1] == 1:  # all lengths at once
+            shorter[:, 0, 1:] = before[:, :-1]
+            contexts = self._longer(shorter, ids[..., None])
+            if self.lines:
+                contexts[..., 1:] *= (ids != EOS)[..., None]
+        else:
+            contexts = np.empty_like(shorter)
+            for k in range(self.order - 1):
+                if k:
+                    shorter[:, 0, k], shorter[:, 1:, k] = before[:, k - 1], contexts[:, :-1, k - 1]
+                contexts[..., k] = self._longer(shorter[..., k], ids)
+                if k and self.lines:
+                    contexts[..., k] *= ids != EOS
+        return NgramPrediction(self, contexts), [(contexts[:, -1],)]
+
+    def _longer(self, contexts: Indices, ids: Ids) -> Indices:
+        """Contexts with one more token; 0 where the training text does not continue them."""
+        entries, known = self.find(contexts, ids)
+        return self.contexts[entries] * known
+
+    def find(self, contexts: Indices, ids: Ids) -> tuple[Indices, NDArray[np.bool_]]:
+        """The entries of contexts with one more token, and whether there is one."""
+        keys = contexts * self.vocab + ids
+        entries = self.keys.searchsorted(keys)
+        return entries, self.keys[entries] == keys
+
+    def probabilities(self, contexts: Indices) -> Floats:
+        """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
+        is_dense = contexts < len(self.dense)
+        p = self.dense[(contexts * is_dense).max(axis=1, initial=EMPTY)]
+        sparse = ~is_dense
+        rows, _ = sparse.nonzero()
+        if len(rows):
+            # What the contexts of this length and of longer ones leave to the shorter ones.
+            left = np.ones((len(contexts), contexts.shape[1] + 1), np.float32)
+            left[:, :-1][sparse] = self.backoffs[contexts[sparse]]
+            np.multiply.accumulate(left[:, ::-1], axis=1, out=left[:, ::-1])
+            p *= left[:, :1]
+            self._add_children(p, rows, contexts[sparse], left[:, 1:][sparse])
+        return p
+
+    def _add_children(self, p: Floats, rows: Indices, contexts: Indices, weights: Floats) -> None:
+        """Add the weighted shares of the children of each context to these rows of p (N, V−1)."""
+        sizes = self.sizes[contexts]
+        which = np.arange(len(sizes)).repeat(sizes)
+        entries = (self.first[contexts] - sizes.cumsum() + sizes)[which]
+        entries += np.arange(len(which))
+        places = (rows * p.shape[1] - 1)[which] + self.tables.tokens[entries]
+        np.add.at(p.reshape(-1), places, self.shares[entries] * weights[which])
+
+    @cached_property
+    def dense(self) -> Floats:
+        """The distributions after the first contexts by number, (n, V−1).
+
+        They have the most children, so they are computed only once.
+        """
+        size = max(min(DENSE_ENTRIES // self.vocab, len(self.backoffs)), 2)
+        shorter = np.ones(size, self.keys.dtype)  # the context without its first token
+        p = np.full((size, self.vocab - 1), 1 / (self.vocab - 1), np.float32)
+        for length, (start, end) in enumerate(pairwise(self.levels)):
+            numbers = np.arange(start, min(end, size))
+            if length > 1 and len(numbers):
+                parents, tokens = np.divmod(self.keys[numbers - 2], self.vocab)
+                shorter[numbers] = self.find(shorter[parents], tokens)[0] + 2
+            if length:
+                p[numbers] = p[shorter[numbers]]
+            p[numbers] *= self.backoffs[numbers, None]
+            self._add_children(p, numbers, numbers, np.ones(len(numbers), np.float32))
         return p
 
 
-def _discounts(counts: Indices) -> NDArray[np.float64]:
-    """D for the counts 0, 1, 2 and ≥ 3 (Chen and Goodman 1999).
+class NgramPrediction(Prediction):
+    """What an n-gram model predicts.
 
-    A denominator of 0 is replaced by 1.
+    contexts:  (B, T, order − 1), the number of the context of each length, 0 where there is none
     """
-    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
-    y = n1 / max(n1 + 2 * n2, 1)
-    discounts = [
-        k - (k + 1) * y * b / max(a, 1)
-        for k, (a, b) in enumerate(((n1, n2), (n2, n3), (n3, n4)), 1)
-    ]
-    return np.clip([0.0, *discounts], 0, [0, 1, 2, 3])
+
+    def __init__(self, ngram: Ngram, contexts: Indices) -> None:
+        self.ngram, self.contexts = ngram, contexts
+
+    @property
+    def y(self) -> Floats:
+        return np.zeros((*self.contexts.shape[:2], 0), np.float32)
+
+    @property
+    def matched(self) -> Indices:
+        """The length of the longest context, (B, T)."""
+        return self.ngram.lengths.searchsorted(self.longest, "right")
+
+    @property
+    def total(self) -> Floats:
+        """Σ of the counts after the longest context, (B, T)."""
+        return self.ngram.totals[self.longest]
+
+    @property
+    def backoff(self) -> Floats:
+        """γ of the longest context, (B, T)."""
+        return self.ngram.backoffs[self.longest]
+
+    @cached_property
+    def longest(self) -> Indices:
+        """The number of the longest context, (B, T)."""
+        return self.contexts.max(axis=-1, initial=EMPTY)
+
+    def logprobs(self, targets: Ids) -> Floats:
+        model = self.ngram
+        p: Floats = np.full(targets.shape, 1 / (model.vocab - 1), np.float32)
+        for k in range(model.order):
+            contexts = self.contexts[..., k - 1] if k else np.ones(targets.shape, np.int64)
+            entries, known = model.find(contexts, targets.astype(model.keys.dtype))
+            p = model.shares[entries] * known + model.backoffs[contexts] * p
+        return np.log(np.maximum(p, SMALLEST))
+
+    def logits(self) -> Floats:
+        return np.log(np.maximum(self.probabilities(), SMALLEST))
+
+    def probabilities(self) -> Floats:
+        """p of every token, (B, T, V−1)."""
+        shape = self.contexts.shape
+        p = self.ngram.probabilities(self.contexts.reshape(shape[0] * shape[1], shape[2]))
+        return p.reshape(*shape[:2], -1)
+
+    def last(self) -> NgramPrediction:
+        return NgramPrediction(self.ngram, self.contexts[:, -1:])
+
+
+def _representatives(counts: Indices) -> Indices:
+    """At most `MOST_VALUES` counts that stand for all: the counts themselves, or a geometric row.
+
+    Small counts are exact.
+    """
+    values = np.unique(counts)
+    size = 2 * MOST_VALUES
+    while len(values) > MOST_VALUES:
+        values = np.unique(np.geomspace(1, counts.max(), size).round().astype(np.int64))
+        size -= 8
+    return values

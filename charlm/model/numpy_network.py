@@ -48,10 +48,6 @@ class NumpyNetwork:
             y[:, t], state = stack.step(ids[:, t], state)
         return y, state
 
-    def step(self, ids: Ids, state: list[State]) -> tuple[Floats, list[State]]:
-        y, after = self.encoder.stacks["layers"].step(ids, state)
-        return self.head.logits(y), after
-
     def logits(self, y: Floats) -> Floats:
         return self.head.logits(y)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from charlm.model.backend import Backend, Floats, Ids
+from charlm.model.prediction import NetworkPrediction, NetworkPredictor, State
 from charlm.model.sequences import by_length, outputs, pad
 
 
@@ -43,6 +44,21 @@ def both_sides(backend: Backend, lines: Sequence[Ids]) -> Floats:
     """
     before, after = outputs(backend, lines), outputs(backend, lines, reverse=True)
     return np.concatenate([before[:, :-1], after[:, 1:]], axis=-1)
+
+
+class OneSidedPredictor(NetworkPredictor):
+    """One direction of a bidirectional network, alone, as a `Predictor`.
+
+    reverse:  the direction that reads from the end: what it reads comes in that order
+    """
+
+    def __init__(self, backend: Backend, reverse: bool) -> None:
+        super().__init__(backend)
+        self.reverse = reverse
+
+    def read(self, ids: Ids, state: State) -> tuple[NetworkPrediction, State]:
+        y, state = self.backend.read(ids, state, self.reverse)
+        return NetworkPrediction(self.backend, one_side(y, self.reverse)), state
 
 
 def one_side(y: Floats, reverse: bool) -> Floats:

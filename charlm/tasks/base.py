@@ -14,6 +14,7 @@ from charlm.embedding import LineVectors, embed_lines
 from charlm.errors import InputError
 from charlm.model.backend import Backend, Backends
 from charlm.model.file import ModelFile
+from charlm.model.mixture import Mixture
 from charlm.parts import WHOLE, Part
 from charlm.tokenizer import UNK, Tokenizer
 from charlm.tokenizer.letters import Letters
@@ -32,12 +33,14 @@ class Task(ABC):
 
     name:   the value of `task` in the options and in the model file
     model:  the class of its trained models
+    mixes:  its models combine the network with an n-gram model
 
     B stands for the type of its batches, which only the task itself looks into.
     """
 
     name: ClassVar[str]
     model: ClassVar[type[TrainedModel]]
+    mixes: ClassVar[bool] = False
 
     def network_parts(self) -> Mapping[str, Any]:
         """The fields of `ModelConfig` that this task sets; options may raise them."""
@@ -96,20 +99,36 @@ class Validation(ABC):
         """The number of predicted tokens."""
 
     @abstractmethod
+    def totals(
+        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
+    ) -> Sequence[float]:
+        """Σ −log p of the predicted tokens, in nats. The parts add up to the whole.
+
+        mixture:  what the network is combined with
+
+        Returns the sum for the whole model; with a mixture also for the network and the n-gram
+        model alone.
+        """
+
     def total(self, backend: Backend, part: Part = WHOLE) -> float:
-        """Σ −log p of the predicted tokens, in nats. The parts add up to the whole."""
+        """`totals` of the network alone."""
+        return self.totals(backend, part=part)[0]
 
     def loss(self, backend: Backend) -> float:
-        """Nats per predicted token."""
+        """Nats per predicted token, of the network alone."""
         return self.total(backend) / max(self.predicted, 1)
 
-    def figures(self, backend: Backend) -> dict[str, Any]:
+    def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
+        """The mixture with the weights that predict this text best."""
+        return mixture
+
+    def figures(self, backend: Backend, mixture: Mixture | None = None) -> dict[str, Any]:
         """Further figures for the card, by the names of its fields."""
         return {}
 
     @abstractmethod
-    def seconds(self, backend: Backend) -> float:
-        """The time that `loss` and `figures` will take, by a short measurement."""
+    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
+        """The time that `fitted`, `totals` and `figures` will take, by a short measurement."""
 
 
 class TrainedModel:
@@ -120,6 +139,7 @@ class TrainedModel:
     tokenizer:  text to ids and back
     card:       where the model comes from, and how good it is
     backends:   what runs the network
+    mixture:    what the network is combined with; None for the network alone
 
     task:             the name of its task
     purpose:          what it does, in words, for messages
@@ -140,11 +160,13 @@ class TrainedModel:
         backend: str | Backend = "auto",
         device: str = "auto",
         threads: int | None = None,
+        network_only: bool = False,
     ) -> None:
-        """See `charlm.model.backend.Backends` for backend, device and threads."""
+        """See `charlm.load` for the arguments."""
         self.path = path
         self.config, self.tokenizer, self.card = file.config, file.tokenizer, file.card
         self.backends = Backends(file.config, file.weights, backend, device, threads)
+        self.mixture = None if network_only else file.mixture
         self._weights = file.weights
 
     def __getstate__(self) -> dict[str, Any]:

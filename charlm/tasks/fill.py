@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charlm.corpus.lines import cut_lines
 from charlm.filling import Filler, FillOptions, TwoSidedFilling
 from charlm.model.backend import Backend
+from charlm.model.mixture import Mixture
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.parts import WHOLE, Part
 from charlm.scores import PseudoScore
@@ -152,11 +153,13 @@ class LineValidation(Validation):
     def predicted(self) -> int:
         return sum(map(len, self._pieces))
 
-    def total(self, backend: Backend, part: Part = WHOLE) -> float:
+    def totals(
+        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
+    ) -> Sequence[float]:
         logprobs = pseudo_logprobs(backend, self._pieces[part.every])
-        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs)
+        return [-sum(float(row.sum(dtype=np.float64)) for row in logprobs)]
 
-    def seconds(self, backend: Backend) -> float:
+    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
         part = self.first(PROBED_TOKENS)
         part.loss(backend)  # the first call builds the kernels
         start = time.perf_counter()

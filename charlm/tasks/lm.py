@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from charlm.evaluation import EvaluateOptions, evaluate_text
 from charlm.filling import Filler, FillOptions, ForwardFilling
-from charlm.model.backend import Backend
-from charlm.model.likelihood import sequence_logprobs, text_logprob, text_streams
+from charlm.model.backend import Backend, Floats
+from charlm.model.likelihood import (
+    read_sequences,
+    read_text,
+    sequence_logprobs,
+    text_logprob,
+    text_streams,
+)
+from charlm.model.mixture import Mixture, MixturePrediction, MixturePredictor, Predictors
+from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
 from charlm.sampling import (
@@ -28,7 +36,7 @@ from charlm.sampling import (
 from charlm.scores import SentenceScore, TextScore
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
-from charlm.tokenizer import UNK, Tokenizer
+from charlm.tokenizer import UNK, IntArray, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
     from charlm.model.network import Network
 
 BOTH_WAYS = 20_000  # tokens that are measured with the state carried and line by line
+FEW_EXAMPLES = 4096  # tokens that a fit of the mixture is timed with
 
 
 class LanguageModel(TrainedModel):
@@ -49,6 +58,11 @@ class LanguageModel(TrainedModel):
     task = "lm"
     purpose = "scores, samples and fills"
     next_commands = ("charlm sample", 'charlm score "a sentence"')
+
+    @cached_property
+    def predictors(self) -> Predictors:
+        """What predicts the next token: the network, combined with the n-gram model."""
+        return Predictors(self.backends, self.mixture)
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
@@ -85,7 +99,7 @@ class LanguageModel(TrainedModel):
         """`score` for any number of sentences, in input order and in bounded memory."""
         options["context"] = one_line_end(options.get("context", ""))
         return score_sentences(
-            self.backends,
+            self.predictors,
             self.tokenizer,
             map(one_line_end, several(texts)),
             ScoreOptions(**options),
@@ -104,7 +118,7 @@ class LanguageModel(TrainedModel):
         text:      a string, or blocks of whole lines. The end of the last line is scored, even if
                    the text does not have it
         progress:  called with the fraction of a running text that is done
-        options:   of `charlm.evaluation.EvaluateOptions`: reset_lines, cache, adapt, ngram, …
+        options:   of `charlm.evaluation.EvaluateOptions`: reset_lines, cache, adapt, …
 
         With `reset_lines` the result is the sum of `score` over the lines. It is the default for a
         model of independent lines.
@@ -116,12 +130,11 @@ class LanguageModel(TrainedModel):
         blocks = [text] if isinstance(text, str) else text
         reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
         return evaluate_text(
-            self.backends,
+            self.predictors,
             self.tokenizer,
             map(one_line_end, blocks),
             chosen,
             reset_lines=reset,
-            run_folder=self.path.parent,
             progress=progress,
         )
 
@@ -185,10 +198,10 @@ class LanguageModel(TrainedModel):
         self, prime: str, options: SampleOptions, samples: Sequence[int]
     ) -> list[Iterator[str]]:
         generators = [random_stream(options.seed or 0, sample) for sample in samples]
-        network, prime = self.backends.numpy, one_line_end(prime)
+        predictor, prime = self.predictors.numpy, one_line_end(prime)
         lines, longest = self.independent_lines, self.card.longest_line
         streams = generate(
-            network, self.tokenizer, prime, options, generators, independent_lines=lines
+            predictor, self.tokenizer, prime, options, generators, independent_lines=lines
         )
         return [limited(p, options, lines=lines, longest_line=longest) for p in streams]
 
@@ -217,7 +230,7 @@ class LanguageModel(TrainedModel):
 
     @cached_property
     def _filling(self) -> ForwardFilling:
-        return ForwardFilling(self.backends, self.tokenizer)
+        return ForwardFilling(self.predictors, self.tokenizer)
 
 
 class LanguageModelTask(Task):
@@ -225,6 +238,7 @@ class LanguageModelTask(Task):
 
     name = "lm"
     model = LanguageModel
+    mixes = True
 
     def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> StreamBatches:
         from charlm.corpus.streams import StreamBatches
@@ -280,41 +294,73 @@ class TextValidation(Validation):
     def predicted(self) -> int:
         return len(self.ids)
 
-    def total(self, backend: Backend, part: Part = WHOLE) -> float:
+    def totals(
+        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
+    ) -> Sequence[float]:
+        def of_parts(prediction: Prediction, targets: IntArray) -> Floats:
+            if isinstance(prediction, MixturePrediction):
+                return prediction.by_part(targets)
+            return prediction.logprobs(targets)[..., None]
+
+        rows = self._rows(_predictor(backend, mixture), of_parts, part)
+        sums = [-row.sum(axis=0, dtype=np.float64) for row in rows]
+        return [float(total) for total in np.sum(sums, axis=0)]
+
+    def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
+        def example(prediction: Prediction, targets: IntArray) -> Floats:
+            assert isinstance(prediction, MixturePrediction)
+            return mixture.combination.example(prediction, targets)
+
+        rows = self.first(mixture.most_examples)._rows(_predictor(backend, mixture), example)
+        return mixture.fitted(np.concatenate(list(rows)))
+
+    def _rows(
+        self,
+        predictor: Predictor,
+        function: Callable[[Prediction, IntArray], Floats],
+        part: Part = WHOLE,
+    ) -> Iterator[Floats]:
+        """A function of the predictions of all tokens: arrays (n, …), see `read_sequences`."""
         if self.lines and self._whole_lines:
-            return _total_by_line(backend, self._whole_lines[part.every])
-        return -text_logprob(backend, self.ids, span=part.span(len(self.ids)))
+            yield from read_sequences(predictor, self._whole_lines[part.every], function)
+            return
+        for prediction, targets, scored in read_text(predictor, self.ids, part.span(len(self.ids))):
+            if scored.any():
+                yield function(prediction, targets)[scored]
 
-    def loss_carried(self, backend: Backend) -> float:
+    def loss_carried(self, predictor: Predictor) -> float:
         """Nats per token, with the state carried from line to line."""
-        return -text_logprob(backend, self.ids) / len(self.ids)
+        return -text_logprob(predictor, self.ids) / len(self.ids)
 
-    def loss_by_line(self, backend: Backend) -> float | None:
+    def loss_by_line(self, predictor: Predictor) -> float | None:
         """Nats per token, with each line from the zero state; None without a whole line."""
         lines = self._whole_lines
-        return _total_by_line(backend, lines) / sum(map(len, lines)) if lines else None
+        if not lines:
+            return None
+        logprobs = sequence_logprobs(predictor, lines)
+        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs) / sum(map(len, lines))
 
     @cached_property
     def _whole_lines(self) -> list[NDArray[np.integer]]:
         ends = np.asarray(self.bounds[: len(self.ids) + 1])
         return [np.asarray(self.ids[a:b]) for a, b in pairwise(ends[ends <= len(self.ids)])]
 
-    def figures(self, backend: Backend) -> dict[str, Any]:
+    def figures(self, backend: Backend, mixture: Mixture | None = None) -> dict[str, Any]:
         """The loss in both ways, on the same first part of the text."""
-        first = self.first(BOTH_WAYS)
+        first, predictor = self.first(BOTH_WAYS), _predictor(backend, mixture)
         return {
             "valid_both_tokens": len(first.ids),
-            "valid_carried": first.loss_carried(backend),
-            "valid_lines": first.loss_by_line(backend),
+            "valid_carried": first.loss_carried(predictor),
+            "valid_lines": first.loss_by_line(predictor),
         }
 
-    def seconds(self, backend: Backend) -> float:
+    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
         streams, length = text_streams(len(self.ids))
-        ids = np.ones((streams, STEPS_AT_ONCE), np.int64)
+        ids, predictor = np.ones((streams, STEPS_AT_ONCE), np.int64), _predictor(backend, mixture)
 
         def call() -> None:
-            y, _ = backend.read(ids, backend.initial_state(streams))
-            backend.logprobs(y, ids)
+            prediction, _ = predictor.read(ids, predictor.initial_state(streams))
+            prediction.logprobs(ids)
 
         call()  # the first call builds the kernels
         start = time.perf_counter()
@@ -322,13 +368,18 @@ class TextValidation(Validation):
         seconds = time.perf_counter() - start
         calls = -(-length // STEPS_AT_ONCE)
         both_ways = min(BOTH_WAYS, len(self.ids)) / (streams * STEPS_AT_ONCE)
-        return seconds * (1.1 * calls + 3 * both_ways)
+        total = seconds * (1.1 * calls + 3 * both_ways)
+        if mixture:
+            few, most = self.first(FEW_EXAMPLES), min(mixture.most_examples, len(self.ids))
+            start = time.perf_counter()
+            few.fitted(backend, mixture)
+            total += (time.perf_counter() - start) * most / len(few.ids)
+        return total
 
 
-def _total_by_line(backend: Backend, lines: Sequence[NDArray[np.integer]]) -> float:
-    """Σ −log p of lines in nats, each from the zero state."""
-    logprobs = sequence_logprobs(backend, lines)
-    return -sum(float(row.sum(dtype=np.float64)) for row in logprobs)
+def _predictor(backend: Backend, mixture: Mixture | None) -> Predictor:
+    network = NetworkPredictor(backend)
+    return MixturePredictor(network, mixture) if mixture else network
 
 
 TASK = LanguageModelTask()

@@ -8,12 +8,14 @@ from charlm.errors import OptionError
 from charlm.model.backend import DEVICES, check_threads
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
 from charlm.model.equations import CELLS
+from charlm.model.ngram import ORDERS
 from charlm.options import SEED, Choices, Range, check_options, option
-from charlm.tasks import TASKS
+from charlm.tasks import TASKS, load_task
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions, check_vocabulary_options
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
+NO_NGRAM = "none"
 BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
 LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
 
@@ -142,6 +144,14 @@ class TrainOptions:
         False, "Do not train the vectors of `embeddings`.", panel=NETWORK
     )
 
+    ngram: int | str | None = option(
+        None,
+        "Longest n-gram of the model's n-gram part, 1 to 9; none for the network alone.",
+        panel=NETWORK,
+        metavar="N|none",
+        auto="by level and size of the text",
+    )
+
     lr: float | None = option(
         None, "Highest learning rate.", POSITIVE, panel=LEARNING, auto="by cell and size"
     )
@@ -218,6 +228,8 @@ class TrainOptions:
             raise OptionError(f"`{budgets[0]}` and `{budgets[1]}`: give only one budget")
         if self.lines and self.unit == "paragraph":
             raise OptionError("`lines` and `unit=paragraph`: give only one of them")
+        if self.ngram not in (None, NO_NGRAM):
+            self._check_ngram(str(self.ngram))
         if self.freeze_embeddings and not self.embeddings:
             raise OptionError("`freeze_embeddings`: give the vectors to keep with `embeddings`")
         if self.valid and self.valid_fraction != TrainOptions.valid_fraction:
@@ -234,6 +246,14 @@ class TrainOptions:
             value = getattr(self, name)
             if value and not tokenizer.tokens_are_words:
                 raise OptionError(f"`{name}={value}`: is for words; add `level=word`")
+
+    def _check_ngram(self, value: str) -> None:
+        low, high = ORDERS
+        if not (value.isdecimal() and low <= int(value) <= high):
+            raise OptionError(f"`ngram={value}`: must be from {low} to {high}, or {NO_NGRAM}")
+        if not load_task(self.task).mixes:
+            raise OptionError(f"`ngram={value}`: is not for `task={self.task}`; leave it out")
+        object.__setattr__(self, "ngram", int(value))
 
     @property
     def vocabulary(self) -> VocabularyOptions:

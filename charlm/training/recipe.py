@@ -14,7 +14,7 @@ from charlm.errors import OptionError
 from charlm.model.config import VARIANTS, Dropout, ModelConfig, multiplied_weights
 from charlm.tasks import load_task
 from charlm.tokenizer import TOKENIZERS
-from charlm.training.options import TrainOptions
+from charlm.training.options import NO_NGRAM, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Recipe:
     """Every decision that training needs, see `TrainOptions` for the meanings.
 
     tokens:   number of tokens that the budget is expected to train on
+    ngram:    length of the longest n-grams; None for a model without
+    ngrams:   about how many n-grams the model may have
     threads:  of the CPU, of all processes on a machine; None in a recipe of an older version
 
     Exactly one of minutes, epochs and steps is not None.
@@ -44,6 +46,8 @@ class Recipe:
     precision: str
     tokens: int
     threads: int | None = None
+    ngram: int | None = None
+    ngrams: int | None = None
 
     @property
     def budget(self) -> str:
@@ -63,6 +67,8 @@ class Recipe:
             f"{self.precision} on {self.device}",
             self.budget,
         ]
+        if self.ngram:
+            parts.insert(1, f"n-grams up to {self.ngram}")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +157,27 @@ def choose(
         precision=precision,
         tokens=tokens,
         threads=threads,
+        ngram=_order(options),
+        ngrams=_most_ngrams(chars),
     )
+
+
+ORDER_BY_LEVEL = {"char": 9, "byte": 9, "subword": 6, "word": 5}
+# An n-gram takes 2.3 bytes of the model file, and 20 of memory. A long text has more of them than
+# are worth that. The number grows with the third root of its length.
+NGRAMS_PER_CHARACTER, NGRAMS_OF_A_MILLION, MOST_NGRAMS = 3.3, 2_500_000, 12_000_000
+
+
+def _order(options: TrainOptions) -> int | None:
+    """The length of the longest n-grams."""
+    if options.ngram == NO_NGRAM or not load_task(options.task).mixes:
+        return None
+    return int(options.ngram or ORDER_BY_LEVEL[options.level])
+
+
+def _most_ngrams(chars: int) -> int:
+    root = NGRAMS_OF_A_MILLION * (chars / 1e6) ** (1 / 3)
+    return int(min(NGRAMS_PER_CHARACTER * chars, root, MOST_NGRAMS))
 
 
 ROWS_OF_TAIL = 100  # a tail costs as much as 100 more rows

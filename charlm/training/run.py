@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from charlm import __version__
 from charlm.corpus.batches import BatchShape
 from charlm.model.file import Card, ModelFile
+from charlm.model.mixture import Mixture
 from charlm.model.network import Network
+from charlm.model.ngram_counts import count, sampled
 from charlm.tasks import load_task
 from charlm.tokenizer import Tokenizer
 from charlm.tokenizer.letters import Letters
@@ -34,6 +38,9 @@ SECONDS_BETWEEN_CHECKPOINTS, MOST_SECONDS_BETWEEN = 2.0, 30.0
 CHECKPOINTING, MOST_CHECKPOINTING = 0.01, 0.02
 FEWEST_VALIDATED = 100_000  # tokens, however short the training is
 SECONDS_TO_WRITE = 0.3
+# Parts of a budget in minutes after which the time for finishing is measured again. The median
+# counts: something else may have kept the machine busy once.
+RESERVE_MEASURED = (0.5, 0.9)
 FEW_STEPS = 200  # no network learns much with fewer
 
 
@@ -94,6 +101,7 @@ class Run:
         frozen = None
         if vectors and plan.options.freeze_embeddings:
             frozen = torch.from_numpy(vectors.ids)
+        self.mixture = self._counted() if recipe.ngram and ranks.is_first else None
         network.move_to(self.device)
         # Different machines may round the initial weights differently.
         ranks.copy_from_first(network.parameters())
@@ -121,7 +129,12 @@ class Run:
                 f"{len(self.validation.ids):,} tokens in fp32"
             )
         signals.defer()
+        reserves, due = [clock.reserve], list(RESERVE_MEASURED)
         for progress in trainer.run(clock):
+            if due and progress.fraction >= due[0] and self.recipe.minutes:
+                due.pop(0)
+                reserves.append(self.ranks.first(self._seconds_to_finish))
+                clock.reserve = statistics.median(reserves)
             if self.ranks.is_first:
                 reporter.progress(progress)
                 if progress.valid_loss is not None:
@@ -142,16 +155,14 @@ class Run:
     def _clock(self, started: float, signals: StopSignals) -> Clock:
         """The clock of this process. It is set to the time of rank 0."""
 
-        def reserve() -> float:
-            return self._seconds_to_finish() if self.recipe.minutes else 0.0
-
+        minutes = self.recipe.minutes
         clock = Clock(
             self.recipe,
             self.trainer.batches.steps_per_epoch,
             started=started,
             signals=signals,
             earlier=self.trainer.seconds,
-            reserve=self.ranks.first(reserve),
+            reserve=self.ranks.first(self._seconds_to_finish) if minutes else 0.0,
             is_first=self.ranks.is_first,
         )
         clock.hear(self.ranks.sum(clock.message()))
@@ -166,7 +177,7 @@ class Run:
             before = time.monotonic()
             self._save_checkpoint(state, finished=False)
             if self.trainer.best and self.trainer.best_loss != self._saved_loss:
-                self._save_model(self._best(), self.trainer.best_loss, {}, self.trainer.seconds)
+                self._save_model(self._best(), [self.trainer.best_loss], {}, self.trainer.seconds)
                 self._saved_loss = self.trainer.best_loss
             return time.monotonic() - before
 
@@ -177,15 +188,31 @@ class Run:
 
     def _finish(self, clock: Clock) -> None:
         """Measure the best weights in float32 on all of `validation`, and write everything."""
-        best, state = self._best(), self.trainer.state()
-        (total,) = self.ranks.sum([self.validation.total(best, self.ranks.part)])
+        best, state, validation = self._best(), self.trainer.state(), self.validation
+
+        def fit() -> Mixture | None:
+            if self.mixture and self.data.corpus.held_out:
+                self.mixture = validation.fitted(best, self.mixture)
+            return self.mixture
+
+        mixture = self.ranks.first(fit)
+        totals = self.ranks.sum(validation.totals(best, mixture, self.ranks.part))
 
         def save() -> None:
-            loss = total / max(self.validation.predicted, 1)
-            self._save_model(best, loss, self.validation.figures(best), clock.now())
+            losses = [total / max(validation.predicted, 1) for total in totals]
+            self._save_model(best, losses, validation.figures(best, mixture), clock.now())
             self._save_checkpoint(state, finished=True)
 
         self.ranks.first(save)
+
+    def _counted(self) -> Mixture:
+        """The n-gram model of the training text, to be combined with the network."""
+        recipe, ids = self.recipe, self.data.training.ids
+        assert recipe.ngram
+        ngram = count(
+            sampled(ids), recipe.model.vocab, recipe.ngram, lines=recipe.lines, most=recipe.ngrams
+        )
+        return Mixture(ngram)
 
     def _judge(self, reporter: Reporter) -> None:
         """Warn about a run that was too short, or a model that learnt nothing."""
@@ -211,8 +238,10 @@ class Run:
 
     def _seconds_to_finish(self) -> float:
         """The time that `_finish` and the last evaluation will take."""
-        self.trainer.network.eval()
-        return SECONDS_TO_WRITE + self.validation.seconds(self.trainer.network) / self.ranks.size
+        network = self.trainer.network.eval()
+        seconds = self.validation.seconds(network, self.mixture)
+        network.train()
+        return SECONDS_TO_WRITE + seconds / self.ranks.size
 
     def _save_checkpoint(self, state: TrainerState, finished: bool) -> None:
         plan = self.plan
@@ -220,8 +249,14 @@ class Run:
         self.folder.save_checkpoint(Checkpoint(info, plan.tokenizer, state))
 
     def _save_model(
-        self, network: Network, loss: float, figures: dict[str, Any], seconds: float
+        self, network: Network, losses: Sequence[float], figures: dict[str, Any], seconds: float
     ) -> None:
+        """Write the model.
+
+        losses:   nats per token on the validation text: of the model, and of its parts alone
+        figures:  further ones for the card
+        """
+        loss, of_network, of_ngram = losses if len(losses) > 1 else (losses[0], None, None)
         corpus, tokens = self.plan.corpus, self.validation.predicted
         share = len(self.validation.ids) / len(self.data.validation.ids)
         # A token that is not predicted is a line end: one character.
@@ -243,8 +278,10 @@ class Run:
             charlm_version=__version__,
             valid_both_tokens=figures.get("valid_both_tokens"),
             longest_line=corpus.longest_line,
+            valid_network=of_network,
+            valid_ngram=of_ngram,
         )
         model, tokenizer = self.recipe.model, self.plan.tokenizer
         self.folder.save_model(
-            ModelFile(model, network.weights(), tokenizer, card, self.recipe.task)
+            ModelFile(model, network.weights(), tokenizer, card, self.recipe.task, self.mixture)
         )

@@ -1,0 +1,314 @@
+"""A language model is a mixture: a network and an n-gram model of the same text, combined."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import ModelError
+from charlm.model.backend import Backends, Floats, Ids
+from charlm.model.ngram import Ngram, NgramPrediction
+from charlm.model.numpy_network import log_softmax
+from charlm.model.prediction import (
+    NetworkPredictor,
+    Prediction,
+    Predictor,
+    State,
+)
+
+MOST_LOG_LINEAR = 512  # token ids whose whole distribution is cheap at every step
+NEWTON_STEPS = 20
+TOLERANCE = 1e-7  # nats per token that another step of Newton's method must gain
+FITTED_ENTRIES = 1 << 21  # logarithms of probabilities that weights are fitted on, at the most
+
+
+class Combination(ABC):
+    """How two predictions are combined, by weights that are fitted.
+
+    weights:  a row for each fitted quantity, a column for each of its features
+
+    name:     of the combination
+    default:  weights that are good on texts of many kinds
+    prior:    how firmly fitted weights are held to them: the precision of a Gaussian
+    """
+
+    name: ClassVar[str]
+    default: ClassVar[NDArray[np.float64]]
+    prior: ClassVar[float]
+
+    def __init__(self, weights: NDArray[np.float64] | None = None) -> None:
+        self.weights = self.default if weights is None else weights
+        if self.weights.shape != self.default.shape or not np.isfinite(self.weights).all():
+            raise ModelError(f"weights of the mixture: not {self.default.shape} numbers")
+
+    @abstractmethod
+    def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        """See `Prediction.logprobs`."""
+
+    @abstractmethod
+    def logits(self, mixed: MixturePrediction) -> Floats:
+        """See `Prediction.logits`."""
+
+    @abstractmethod
+    def example(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        """All that `fitted` needs of each position, (B, T, …)."""
+
+    @classmethod
+    @abstractmethod
+    def example_size(cls, vocab: int) -> int:
+        """The work for an example, in numbers that are read."""
+
+    @abstractmethod
+    def fitted(self, examples: Floats) -> Self:
+        """With the weights that predict these examples (n, …) best, see `prior`."""
+
+
+class LogLinear(Combination):
+    """p ∝ p_network^a · p_ngram^b. The exponents a and b need not add up to 1.
+
+    Each is a weighted sum of: 1, log(1 + counts after the longest context), a quarter of its
+    length, and the entropies of both distributions in nats.
+    """
+
+    name = "log-linear"
+    prior = 100.0
+    default = np.array([[0.08, 0.04, 0.25, -0.02, 0.06], [0.66, -0.02, 0.02, 0.08, -0.16]])
+
+    def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        z = self.logits(mixed)
+        highest = z.max(axis=-1, keepdims=True)
+        total = np.log(np.exp(z - highest).sum(axis=-1)) + highest[..., 0]
+        return _at(z, targets) - total
+
+    def logits(self, mixed: MixturePrediction) -> Floats:
+        exponents = self._features(mixed) @ self._columns
+        z: Floats = np.matmul(exponents[..., None, :], mixed.of_parts)[..., 0, :]
+        return z
+
+    @cached_property
+    def _columns(self) -> Floats:
+        return self.weights.T.astype(np.float32)
+
+    @staticmethod
+    def _features(mixed: MixturePrediction) -> Floats:
+        features = np.empty((*mixed.ngram.contexts.shape[:2], 5), np.float32)
+        features[..., 0] = 1
+        features[..., 1] = np.log1p(mixed.ngram.total)
+        features[..., 2] = mixed.ngram.matched / 4
+        features[..., 3:] = -np.vecdot(np.exp(mixed.of_parts), mixed.of_parts)
+        return features
+
+    def example(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        logprobs = mixed.of_parts.reshape(*targets.shape, -1)
+        parts = (self._features(mixed), logprobs, targets[..., None])
+        return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+    @classmethod
+    def example_size(cls, vocab: int) -> int:
+        return vocab
+
+    def fitted(self, examples: Floats) -> LogLinear:
+        """Newton's method. The loss is convex in the weights, as in any log-linear model."""
+        size, rows = self.default.shape[1], np.arange(len(examples))
+        F, targets = examples[:, :size], examples[:, -1].astype(np.int64) - 1
+        x = np.split(examples[:, size:-1], 2, axis=1)  # log p, of both models
+        reached = np.stack([part[rows, targets] for part in x])
+
+        def loss(weights: NDArray[np.float64]) -> tuple[float, Floats]:
+            a, b = (F @ weights.T.astype(np.float32)).T[..., None]
+            logprobs = log_softmax(a * x[0] + b * x[1])
+            prior = self.prior / 2 * ((weights - self.default) ** 2).sum()
+            return prior - logprobs[rows, targets].sum(dtype=np.float64), np.exp(logprobs)
+
+        def newton(weights: NDArray[np.float64], p: Floats) -> NDArray[np.float64]:
+            weighted = [p * part for part in x]
+            means = np.stack([w.sum(axis=1) for w in weighted])
+            gradient = (means - reached) @ F + self.prior * (weights - self.default)
+            hessian = np.empty((2, size, 2, size))
+            for i in range(2):
+                for j in range(2):
+                    moment = np.einsum("nk,nk->n", weighted[i], x[j])
+                    hessian[i, :, j] = (F * (moment - means[i] * means[j])[:, None]).T @ F
+            flat = hessian.reshape(2 * size, -1) + self.prior * np.eye(2 * size)
+            step = np.linalg.solve(flat, gradient.ravel()).astype(np.float64)
+            return step.reshape(2, size)
+
+        weights = self.default
+        before, p = loss(weights)
+        for _ in range(NEWTON_STEPS):
+            step = newton(weights, p)
+            after, p = loss(weights - step)
+            while after > before and np.abs(step).max() > 1e-6:
+                step = step / 2
+                after, p = loss(weights - step)
+            weights = weights - step
+            if before - after < TOLERANCE * len(examples):
+                break
+            before = after
+        return type(self)(weights)
+
+
+class Linear(Combination):
+    """p = (1−λ) p_network + λ p_ngram, for large vocabularies: it needs no whole distribution.
+
+    The logit of λ is a weighted sum of: 1, log(1 + counts after the longest context), and the
+    logarithm of what that context leaves to shorter ones (γ).
+    """
+
+    name = "linear"
+    prior = 10.0
+    default = np.array([[-0.5, -0.4, -0.85]])
+
+    def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        return self._mixed(mixed, mixed.network.logprobs(targets), mixed.ngram.logprobs(targets))
+
+    def logits(self, mixed: MixturePrediction) -> Floats:
+        return self._mixed(mixed, mixed.of_parts[..., 0, :], mixed.of_parts[..., 1, :])
+
+    def _mixed(self, mixed: MixturePrediction, of_network: Floats, of_ngram: Floats) -> Floats:
+        logit = self._features(mixed) @ self.weights[0].astype(np.float32)
+        if of_network.ndim > logit.ndim:
+            logit = logit[..., None]
+        # log λ and log (1−λ)
+        share, rest = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
+        return np.logaddexp(rest + of_network, share + of_ngram)
+
+    @staticmethod
+    def _features(mixed: MixturePrediction) -> Floats:
+        features = np.ones((*mixed.ngram.contexts.shape[:2], 3), np.float32)
+        features[..., 1] = np.log1p(mixed.ngram.total)
+        features[..., 2] = np.log(mixed.ngram.backoff + 1e-3)
+        return features
+
+    def example(self, mixed: MixturePrediction, targets: Ids) -> Floats:
+        logprobs = (mixed.network.logprobs(targets), mixed.ngram.logprobs(targets))
+        parts = (self._features(mixed), *(row[..., None] for row in logprobs))
+        return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+    @classmethod
+    def example_size(cls, vocab: int) -> int:
+        return 32
+
+    def fitted(self, examples: Floats) -> Linear:
+        """Expectation maximisation, with a Newton step for each maximisation."""
+        size = self.default.shape[1]
+        F, (of_network, of_ngram) = examples[:, :size].astype(np.float64), examples[:, size:].T
+        ratio, weights = of_ngram.astype(np.float64) - of_network, self.default[0]
+        for _ in range(NEWTON_STEPS):
+            logit = F @ weights
+            prior, posterior = 1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(-logit - ratio))
+            gradient = F.T @ (posterior - prior) - self.prior * (weights - self.default[0])
+            hessian = (F * (prior * (1 - prior))[:, None]).T @ F + self.prior * np.eye(size)
+            weights = weights + np.linalg.solve(hessian, gradient)
+        return type(self)(weights[None])
+
+
+class Mixture:
+    """An n-gram model, and how it is combined with a network.
+
+    ngram:    of the training text
+    weights:  of the combination; None for the default ones
+    """
+
+    def __init__(self, ngram: Ngram, weights: NDArray[np.float64] | None = None) -> None:
+        self.ngram = ngram
+        self.combination = (LogLinear if ngram.vocab <= MOST_LOG_LINEAR else Linear)(weights)
+
+    def fitted(self, examples: Floats) -> Mixture:
+        """With weights for these examples, (n, …) of `Combination.example`."""
+        return Mixture(self.ngram, self.combination.fitted(examples).weights)
+
+    @property
+    def most_examples(self) -> int:
+        """The number of tokens that suffices for a fit, and takes about a second."""
+        return FITTED_ENTRIES // self.combination.example_size(self.ngram.vocab)
+
+
+class Predictors:
+    """The predictors of one language model.
+
+    backends:  of its network
+    mixture:   what the network is combined with; None for the network alone
+    """
+
+    def __init__(self, backends: Backends, mixture: Mixture | None) -> None:
+        self.backends, self.mixture = backends, mixture
+
+    def __call__(self, tokens: int) -> Predictor:
+        """The predictor for the next `tokens` tokens. Called before every batch."""
+        return self.with_network(NetworkPredictor(self.backends(tokens)))
+
+    @property
+    def numpy(self) -> Predictor:
+        """The predictor that runs the network in NumPy, the fastest for single steps."""
+        return self.with_network(NetworkPredictor(self.backends.numpy))
+
+    def with_network(self, network: Predictor) -> Predictor:
+        """The predictor with this network, or what stands for it."""
+        return MixturePredictor(network, self.mixture) if self.mixture else network
+
+
+class MixturePredictor:
+    """A network and an n-gram model as one `Predictor`. Its state holds the states of both.
+
+    network:  the network, or what stands for it
+    mixture:  the n-gram model, and how it is combined
+    """
+
+    def __init__(self, network: Predictor, mixture: Mixture) -> None:
+        self.network, self.mixture = network, mixture
+        self.at_once, self.one_text = network.at_once, network.one_text
+
+    def initial_state(self, batch: int) -> State:
+        """The zero state of both."""
+        return [*self.network.initial_state(batch), *self.mixture.ngram.initial_state(batch)]
+
+    def read(self, ids: Ids, state: State) -> tuple[MixturePrediction, State]:
+        """See `Predictor.read`."""
+        network, layers = self.network.read(ids, state[:-1])
+        ngram, nodes = self.mixture.ngram.read(ids, state[-1:])
+        return MixturePrediction(network, ngram, self.mixture.combination), [*layers, *nodes]
+
+
+class MixturePrediction(Prediction):
+    """What a network and an n-gram model predict together."""
+
+    def __init__(
+        self, network: Prediction, ngram: NgramPrediction, combination: Combination
+    ) -> None:
+        self.network, self.ngram, self.combination = network, ngram, combination
+
+    @property
+    def y(self) -> Floats:
+        return self.network.y
+
+    @cached_property
+    def of_parts(self) -> Floats:
+        """log p of every token by the network, and by the n-gram model, (B, T, 2, V−1)."""
+        logits = self.network.logits()
+        logprobs = np.empty((*logits.shape[:2], 2, logits.shape[2]), np.float32)
+        logprobs[:, :, 0] = log_softmax(logits)
+        logprobs[:, :, 1] = self.ngram.logits()
+        return logprobs
+
+    def logprobs(self, targets: Ids) -> Floats:
+        return self.combination.logprobs(self, targets)
+
+    def logits(self) -> Floats:
+        return self.combination.logits(self)
+
+    def last(self) -> MixturePrediction:
+        return MixturePrediction(self.network.last(), self.ngram.last(), self.combination)
+
+    def by_part(self, targets: Ids) -> Floats:
+        """log p(targets) of the mixture, the network and the n-gram model, (B, T, 3)."""
+        return np.stack([p.logprobs(targets) for p in (self, self.network, self.ngram)], axis=-1)
+
+
+def _at(logprobs: Floats, targets: Ids) -> Floats:
+    """The entries of (…, V−1) for targets (…)."""
+    return np.take_along_axis(logprobs, targets[..., None].astype(np.int64) - 1, -1)[..., 0]

@@ -1,0 +1,160 @@
+"""Counting the n-grams of a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.model.backend import Ids
+from charlm.model.ngram import Indices, Ngram, NgramTables
+from charlm.tokenizer import EOS
+
+ALWAYS_KEPT = 3  # contexts up to this length are never pruned
+LEAST_DISCOUNT = 0.05
+MOST_COUNTED = 1 << 24  # tokens; counting them takes about a gigabyte of memory
+STRETCHES = 64
+
+
+def sampled(ids: Ids) -> Ids:
+    """The text itself; of a text of more than `MOST_COUNTED` tokens, stretches all over it."""
+    if len(ids) <= MOST_COUNTED:
+        return np.asarray(ids)
+    starts = np.linspace(0, len(ids) - MOST_COUNTED // STRETCHES, STRETCHES).astype(np.int64)
+    return np.concatenate([ids[start : start + MOST_COUNTED // STRETCHES] for start in starts])
+
+
+def count(
+    ids: Ids, vocab: int, order: int, *, lines: bool = False, most: int | None = None
+) -> Ngram:
+    """The n-gram model of a text.
+
+    ids:    (N,), the text; every line ends with an `<EOS>`
+    vocab:  number of token ids V
+    order:  n; reduced to N if the text is shorter
+    lines:  lines are independent: no n-gram holds parts of two
+    most:   about how many n-grams are kept; None for all. Where there are more, contexts of more
+            than `ALWAYS_KEPT` tokens that occur less than k times are pruned, with the smallest k
+            that suffices
+    """
+    counter = _Counter(ids, vocab, lines)
+    for _ in range(min(order, len(ids))):
+        counter.add_level(fewest=2 if most and len(ids) > most else 1)
+    return Ngram(counter.tables(most), vocab, lines)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """All n-grams of one length, sorted.
+
+    parents:    (M,) the number of each without its last token, among the n-grams one shorter
+    tokens:     (M,) its last token
+    frequency:  (M,) how often it occurs
+    counts:     (M,) the same, adjusted by Kneser-Ney
+    """
+
+    parents: Indices
+    tokens: Indices
+    frequency: Indices
+    counts: Indices
+
+
+class _Counter:
+    """Counts the n-grams of a text, one length after the other."""
+
+    def __init__(self, ids: Ids, vocab: int, lines: bool) -> None:
+        self.ids, self.vocab, self.lines = ids.astype(np.int64), vocab, lines
+        self.levels: list[_Level] = []
+        # Of all n-grams of the last length: where they begin, and their number among the
+        # different ones.
+        self.positions = np.arange(len(ids))
+        self.numbers = np.zeros(len(ids), np.int64)
+
+    def add_level(self, fewest: int) -> None:
+        """Count the n-grams that are one token longer.
+
+        fewest:  contexts of more than `ALWAYS_KEPT` tokens occur at least so often
+        """
+        n = len(self.levels)  # length of the contexts
+        kept = self.positions < len(self.ids) - n
+        if n > ALWAYS_KEPT and fewest > 1:
+            kept &= self.levels[-1].frequency[self.numbers] >= fewest
+        if self.lines and n > 1:  # a line end is the first token or the last
+            kept[kept] = self.ids[self.positions[kept] + n - 1] != EOS
+        positions = self.positions[kept]
+        keys = self.numbers[kept] * self.vocab + self.ids[positions + n]
+        order = np.argsort(keys)
+        keys, positions = keys[order], positions[order]
+        new = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
+        firsts = np.flatnonzero(new)
+        if n:
+            self._adjust(positions[firsts], n)
+        parents, tokens = np.divmod(keys[firsts], self.vocab)
+        frequency = np.diff(np.append(firsts, len(keys)))
+        self.levels.append(_Level(parents, tokens, frequency, frequency))
+        self.positions, self.numbers = positions, np.cumsum(new) - 1
+
+    def _adjust(self, longer: Indices, n: int) -> None:
+        """Kneser-Ney's counts of the n-grams: the number of different tokens before each.
+
+        longer:  where each different (n + 1)-gram begins
+
+        The first n-gram of the text has no token before it; it counts once. Where lines are
+        independent, one at the start of a line keeps its frequency.
+        """
+        level, number = self.levels[-1], np.zeros(len(self.ids), np.int64)
+        number[self.positions] = self.numbers
+        counts = np.bincount(number[longer + 1], minlength=len(level.counts))
+        if self.lines and n > 1:
+            first = np.zeros(len(counts), np.int64)
+            first[self.numbers] = self.ids[self.positions]
+            counts = np.where(first == EOS, level.frequency, counts)
+        self.levels[-1] = replace(level, counts=np.maximum(counts, 1))
+
+    def tables(self, most: int | None) -> NgramTables:
+        """The n-grams as a trie, pruned to about `most`."""
+        discounts = np.array([_discounts(level.counts) for level in self.levels], np.float32)
+        fewest = self._fewest(most)
+        tokens, counts, children = [], [], []
+        numbers = np.zeros(1, np.int64)  # of the level before, after pruning
+        for n, level in enumerate(self.levels):
+            kept = np.full(len(level.tokens), True)
+            if n > ALWAYS_KEPT:
+                kept = self.levels[n - 1].frequency[level.parents] >= fewest
+            parents = numbers[level.parents[kept]]
+            children.append(np.bincount(parents, minlength=numbers.max(initial=-1) + 1))
+            tokens.append(level.tokens[kept])
+            counts.append(level.counts[kept])
+            numbers = np.cumsum(kept) - 1
+        children.append(np.zeros(numbers.max(initial=-1) + 1, np.int64))
+        return NgramTables(
+            np.concatenate(tokens), np.concatenate(counts), np.concatenate(children), discounts
+        ).rounded()
+
+    def _fewest(self, most: int | None) -> int:
+        """How often a longer context must occur, so that about `most` n-grams remain."""
+        pairs = list(pairwise(self.levels))[ALWAYS_KEPT:]
+        frequencies = [shorter.frequency[longer.parents] for shorter, longer in pairs]
+        size = sum(len(level.tokens) for level in self.levels)
+        if most is None or size <= most or not frequencies:
+            return 1
+        frequency = np.sort(np.concatenate(frequencies))
+        dropped = min(size - most, len(frequency))
+        return int(frequency[dropped - 1]) + 1
+
+
+def _discounts(counts: Indices) -> NDArray[np.float64]:
+    """D for the counts 0, 1, 2 and ≥ 3 (Chen and Goodman 1999).
+
+    A denominator of 0 is replaced by 1. No discount is below `LEAST_DISCOUNT`, so that every token
+    has a probability.
+    """
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    y = n1 / max(n1 + 2 * n2, 1)
+    discounts = [
+        k - (k + 1) * y * b / max(a, 1)
+        for k, (a, b) in enumerate(((n1, n2), (n2, n3), (n3, n4)), 1)
+    ]
+    return np.append(0.0, np.clip(discounts, LEAST_DISCOUNT, [1, 2, 3]))
