@@ -74,7 +74,7 @@ def watched(out: Path, kind: str, text: str, options: dict[str, Any]) -> None:
     if kind == "ddp":  # nothing but gradients travels: the processes have no common time
         Run._save_unfinished = lambda *_: None  # type: ignore[method-assign]
     Trainer._update, Ranks.sum_gradients = timed, kept  # type: ignore[method-assign, assignment]
-    model = charlm.train(text, out=out.with_suffix(""), quiet=True, **options)
+    model = charlm.train(text, out=out.with_suffix(""), ngram="none", quiet=True, **options)
     if Ranks().is_first:
         speed = statistics.median(predicted[WARM_UP:]) / statistics.median(seconds[WARM_UP:])
         weights = sum(value.size for value in model._weights.values())

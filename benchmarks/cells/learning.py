@@ -57,8 +57,8 @@ def measure_gradients(text: Path, minutes: float) -> dict[str, Any]:
 
 
 def train(text: Path, minutes: float, run: Path, *options: str, seed: int = 1) -> Path:
-    """Train a model in a run folder. Returns the folder."""
+    """Train a network in a run folder, without n-grams. Returns the folder."""
     size = ("--hidden", str(HIDDEN), "--dropout", str(DROPOUT), "--minutes", str(minutes))
-    run_options = ("--seed", str(seed), "--quiet", "--out", str(run))
+    run_options = ("--ngram", "none", "--seed", str(seed), "--quiet", "--out", str(run))
     charlm(run.parent, "train", str(text), *size, *run_options, *options)
     return run

@@ -47,6 +47,8 @@ def training_figures(data: Path, run: Path) -> dict[str, Any]:
     return {
         "trained": card["trained"],
         "nats": card["valid_nats"],
+        "network_nats": card["valid_network"] or card["valid_nats"],
+        "ngram_nats": card["valid_ngram"],
         "nats_by_line": card["valid_lines"],
         "bits_per_char": card["valid_bits_per_char"],
         "steps": last["step"],
@@ -59,12 +61,16 @@ def further_figures(name: str, data: Path, run: Path) -> dict[str, Any]:
     """The figures that only some trainings have."""
     figures: dict[str, Any] = {}
     if name.startswith("shakespeare"):
-        model = charlm.load(run, kind=LanguageModel)
-        figures["nats_in_windows"] = loss_in_windows(model, data / SHAKESPEARE, WINDOW)
+        for figure, only in (("nats_in_windows", False), ("network_in_windows", True)):
+            model = charlm.load(run, kind=LanguageModel, network_only=only)
+            figures[figure] = loss_in_windows(model, data / SHAKESPEARE, WINDOW)
     if name.startswith("ptb"):
         score = evaluate(data, run, TEST)
         figures["test_perplexity"] = score["perplexity"]
         figures["test_bits"] = score["bits_per_char"]
+        score = evaluate(data, run, TEST, "--network-only")
+        figures["network_test_perplexity"] = score["perplexity"]
+        figures["network_test_bits"] = score["bits_per_char"]
     if name in WITH_EXTRAS:
         for extra, options in EXTRAS.items():
             score = evaluate(data, run, TEST, *options.split())

@@ -42,9 +42,11 @@ def recipe_table(runs: Runs) -> str:
         middle = sorted(seeds, key=lambda figures: figures["nats"])[(len(seeds) - 1) // 2]
         chosen = middle["trained"].rsplit(", ", 1)[0]  # without the budget
         epochs = f"{middle['epochs']:.1f}"
-        losses = _median(seeds, "nats"), _median(seeds, "bits_per_char")
+        losses = [_median(seeds, f"{part}nats") for part in ("network_", "ngram_", "")]
+        losses.append(_median(seeds, "bits_per_char"))
         rows.append([name, str(minutes), str(len(seeds)), chosen, epochs, *losses])
-    return table("text | minutes | seeds | chosen | epochs | nats/token | bits/char", rows)
+    columns = "text | minutes | seeds | chosen | epochs | network | n-gram | mixture | bits/char"
+    return table(columns, rows)
 
 
 def window_table(runs: Runs) -> str:
@@ -52,28 +54,33 @@ def window_table(runs: Runs) -> str:
         [
             str(minutes),
             str(len(seeds)),
+            _median(seeds, "network_nats"),
             _median(seeds, "nats"),
+            _median(seeds, "network_in_windows"),
             _median(seeds, "nats_in_windows"),
             _median(seeds, "seconds", 0),
         ]
         for (name, minutes), seeds in runs.items()
         if name == "shakespeare"
     ]
-    return table("minutes | seeds | carried | in windows of 256 | seconds in all", rows)
+    columns = "network, carried | mixture | network, in windows of 256 | mixture | seconds in all"
+    return table(f"minutes | seeds | {columns}", rows)
 
 
 def treebank_table(runs: Runs) -> str:
     rows = []
     for (name, minutes), seeds in runs.items():
         if name.startswith("ptb"):
-            extras = [
-                _median(seeds, f"with {extra}", 2) if f"with {extra}" in seeds[0] else ""
-                for extra in EXTRAS
+            extras = [_median(seeds, f"with {extra}", 2) for extra in EXTRAS]
+            scores = [
+                _median(seeds, f"{part}test_{figure}", digits)
+                for part in ("network_", "")
+                for figure, digits in (("bits", 4), ("perplexity", 2))
             ]
-            scores = _median(seeds, "test_bits"), _median(seeds, "test_perplexity", 2)
             rows.append([name, str(minutes), str(len(seeds)), *scores, *extras])
     columns = " | ".join(f"with {extra}" for extra in EXTRAS)
-    return table(f"text | minutes | seeds | bits/char | perplexity | {columns}", rows)
+    measures = "network: bits/char | perplexity | mixture: bits/char | perplexity"
+    return table(f"text | minutes | seeds | {measures} | {columns}", rows)
 
 
 def character_table(results: dict[str, Any]) -> str:
@@ -87,4 +94,6 @@ def character_table(results: dict[str, Any]) -> str:
 
 
 def _median(seeds: Seeds, figure: str, digits: int = 4) -> str:
-    return f"{median(figures[figure] for figures in seeds):.{digits}f}"
+    """The median of a figure; nothing where it was not measured."""
+    values = [figures[figure] for figures in seeds if figures.get(figure) is not None]
+    return f"{median(values):.{digits}f}" if values else ""

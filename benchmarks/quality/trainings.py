@@ -47,6 +47,6 @@ FILLED = {
 }
 
 # Options of `charlm evaluate` that mix in another prediction, and the trainings measured with them.
-EXTRAS = {"cache": "--cache 1000", "ngram": "--ngram 5", "adapt": "--adapt"}
-EXTRAS["all"] = " ".join(EXTRAS.values())
+EXTRAS = {"cache": "--cache 1000", "adapt": "--adapt"}
+EXTRAS["both"] = " ".join(EXTRAS.values())
 WITH_EXTRAS = ("ptb-words-10", "ptb-words-60")

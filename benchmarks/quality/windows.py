@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from charlm import LanguageModel
 from charlm.corpus.reading import Corpus
 from charlm.tokenizer import as_inputs
@@ -19,6 +21,10 @@ def loss_in_windows(model: LanguageModel, text: Path, window: int) -> float:
     ids = model.tokenizer.encode_ids(characters[cut:])
     ids = ids[: (len(ids) - 1) // window * window + 1]
     inputs, targets = as_inputs(ids[:-1]).reshape(-1, window), ids[1:].reshape(-1, window)
-    network = model.backends.torch
-    y, _ = network.read(inputs, network.initial_state(len(inputs)))
-    return -float(network.logprobs(y, targets).astype(float).mean())
+    predictor = model.predictors(inputs.size)
+    state, losses = predictor.initial_state(len(inputs)), []
+    for start in range(0, window, predictor.at_once):
+        part = slice(start, start + predictor.at_once)
+        prediction, state = predictor.read(inputs[:, part], state)
+        losses.append(-prediction.logprobs(targets[:, part]).astype(float))
+    return float(np.concatenate(losses, axis=1).mean())

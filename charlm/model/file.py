@@ -41,8 +41,9 @@ class Card:
     valid_tokens:     tokens of the validation part that were measured
     valid_nats:       validation loss, nats per token: with the state carried from line to line, or
                       with each line from the zero state where lines are independent
-    valid_network, valid_ngram:  the same of the network alone, and of the n-gram model alone; None
-                      without an n-gram model
+    valid_network, valid_ngram:  the same of the network alone, and of the n-gram model alone. None
+                      without an n-gram model; None, too, while training is unfinished: valid_nats
+                      is then of the network alone
     valid_carried, valid_lines:  the loss measured in these two ways on the same first part of the
                       validation text, of `valid_both_tokens`; None if unknown
     valid_bits_per_char:  the same as valid_nats, in bits per character

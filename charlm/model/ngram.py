@@ -62,7 +62,7 @@ class NgramTables:
         return {
             "tokens": self.tokens.astype(np.min_scalar_type(int(self.tokens.max(initial=0)))),
             "counts": codes.astype(np.uint8),
-            "values": values,
+            "values": values.astype(np.int32),
             "children": np.packbits(bits),
             "discounts": self.discounts,
         }
@@ -76,7 +76,8 @@ class NgramTables:
         try:
             tokens, codes, values = (arrays[name] for name in ("tokens", "counts", "values"))
             discounts, nodes = arrays["discounts"], len(tokens) + 1
-            ends = np.flatnonzero(np.unpackbits(arrays["children"])[: 2 * nodes - 1] == 0)
+            bits = np.unpackbits(arrays["children"])[: 2 * nodes - 1]
+            ends = np.flatnonzero(bits == 0).astype(np.int32)
             counts = values[codes]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"n-gram tables: {error}") from None
@@ -117,14 +118,17 @@ class Ngram:
         self.tables, self.vocab, self.lines = tables, vocab, lines
         self.order, nodes = len(tables.discounts), len(tables.children)
         # By number: its children are entries first … first + sizes − 1 of what follows.
-        self.sizes = np.append(0, tables.children)
-        self.first = np.cumsum(self.sizes) - self.sizes
+        self.sizes = np.zeros(nodes + 1, np.int32)
+        self.sizes[1:] = tables.children
+        self.first = np.cumsum(self.sizes, dtype=np.int32)
+        self.first -= self.sizes
         # By entry: number of the parent and last token as one key, which sorts the entries.
-        parents = np.repeat(np.arange(1, nodes + 1), tables.children)
+        parents = np.repeat(np.arange(nodes + 1, dtype=np.int32), self.sizes)
         self.keys = np.empty(nodes, np.int32 if (nodes + 2) * vocab < 2**31 else np.int64)
-        self.keys[:-1] = parents * vocab + tables.tokens
+        keys = np.multiply(parents, vocab, dtype=self.keys.dtype)
+        np.add(keys, tables.tokens, out=self.keys[:-1], casting="unsafe")
         self.keys[-1] = (nodes + 2) * vocab  # for searches behind all others
-        if (np.diff(self.keys) <= 0).any():
+        if not (self.keys[1:] > self.keys[:-1]).all():  # type: ignore[operator]
             raise ModelError("n-gram tables: not sorted")
         self.levels = self._levels()
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
@@ -139,8 +143,9 @@ class Ngram:
         self.backoffs = np.ones(nodes + 1, np.float32)
         np.divide(self._sums(discounts), self.totals, out=self.backoffs, where=self.totals > 0)
         # The number of an entry as a context; 0 if nothing follows it.
-        self.contexts = np.where(self.sizes[1:] > 0, np.arange(1, nodes + 1), 0)
-        self.contexts = np.append(self.contexts[1:], 0).astype(self.keys.dtype)
+        self.contexts = np.zeros(nodes, self.keys.dtype)
+        self.contexts[:-1] = np.arange(2, nodes + 1, dtype=np.int32)
+        self.contexts[:-1] *= self.sizes[2:] > 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what is computed from the tables."""

@@ -307,12 +307,16 @@ class TextValidation(Validation):
         return [float(total) for total in np.sum(sums, axis=0)]
 
     def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
+        return mixture.fitted(self.first(mixture.most_examples).examples(backend, mixture))
+
+    def examples(self, backend: Backend, mixture: Mixture) -> Floats:
+        """What the weights of a mixture are fitted on, (n, …), see `Combination.example`."""
+
         def example(prediction: Prediction, targets: IntArray) -> Floats:
             assert isinstance(prediction, MixturePrediction)
             return mixture.combination.example(prediction, targets)
 
-        rows = self.first(mixture.most_examples)._rows(_predictor(backend, mixture), example)
-        return mixture.fitted(np.concatenate(list(rows)))
+        return np.concatenate(list(self._rows(_predictor(backend, mixture), example)))
 
     def _rows(
         self,

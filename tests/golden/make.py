@@ -19,7 +19,10 @@ import charlm
 
 HERE = Path(__file__).parent
 CORPUS = HERE.parents[1] / "corpora" / "tales.txt"
-SMALL = {"hidden": 16, "bptt": 32, "batch": 8, "steps": 120, "lr": 0.01, "precision": "fp32"}
+SMALL = {
+    "hidden": 16, "bptt": 32, "batch": 8, "steps": 120, "lr": 0.01, "precision": "fp32",
+    "ngram": "none",
+}  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "lm-char": {},
     "lm-char-lines": {"lines": True, "cell": "gru", "layers": 2},
@@ -37,6 +40,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lm-word-letters": {"level": "word", "characters": "recurrent", "vocab_size": 200},
     "lm-word-filters": {"level": "word", "characters": "convolutional", "vocab_size": 200},
     "lm-subword": {"level": "subword", "vocab_size": 400},
+    "lm-char-ngram": {"ngram": 4},
+    "lm-char-lines-ngram": {"lines": True, "ngram": 3},
+    "lm-word-ngram": {"level": "word", "vocab_size": 600, "ngram": 3},
     "fill-char": {"bidirectional": True},
     "fill-byte": {"bidirectional": True, "level": "byte"},
     "fill-word": {"bidirectional": True, "level": "word", "vocab_size": 200, "layers": 2},
