@@ -2,9 +2,10 @@
 
     python -m benchmarks.mixture DATA [PART]
 
-DATA is the folder with tinyshakespeare.txt. A PART is "defaults", "files", "copying", "sampling" or "large";
-without one all are measured, in about half an hour. The results are written to
-benchmarks/mixture.json and to docs/mixture.md. Nothing else may run meanwhile.
+DATA is a folder with tinyshakespeare.txt, names.txt, ptb.train.txt and ptb.valid.txt. A PART is
+"defaults", "halves", "files", "copying", "sampling" or "large"; without one all are measured, in
+an hour. The results are written to benchmarks/mixture.json and docs/mixture.md. Nothing else may
+run meanwhile.
 
 Texts of more than a megabyte are not real: each of their words follows the word before it at some
 place of Shakespeare's text.
@@ -47,7 +48,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "charlm", *map(str, arguments)]
 
 
-def trained(text: Path, name: str, *options: object) -> Path:
+def trained(text: object, name: str, *options: object) -> Path:
     """The run folder of a training; one that is there is used again."""
     run = Path(name).resolve()
     if not run.exists():
@@ -126,14 +127,47 @@ def defaults(folder: Path, text: Path) -> dict[str, list[list[float]]]:
     return weights
 
 
+def halves(folder: Path, text: Path) -> dict[str, dict[str, float]]:
+    """Losses on the validation text, with weights fitted on it, and on the other half of it."""
+    ptb = (text.with_name("ptb.train.txt"), "--valid", text.with_name("ptb.valid.txt"))
+    cases: dict[str, tuple[object, ...]] = {
+        "shakespeare": (text,),
+        "names": (text.with_name("names.txt"), "--lines"),
+        "tales": (TALES,),
+        "treebank, characters": ptb,
+        "treebank, words": (*ptb, "--level", "word", "--split", "whitespace"),
+    }
+    results = {}
+    for name, options in cases.items():
+        run = trained(options[0], f"halves {name}", "--minutes", 1, *options[1:])
+        mixture = charlm.load(run).mixture
+        assert mixture
+        default, rows = type(mixture.combination)(), validation_examples(run)
+        parts = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+        crossed = [default.fitted(a).losses(b) for a, b in (parts, parts[::-1])]
+        results[name] = {
+            "examples": len(rows),
+            "default": float(default.losses(rows).mean()),
+            "fitted": float(default.fitted(rows).losses(rows).mean()),
+            "crossed": float(np.concatenate(crossed).mean()),
+        }
+    return results
+
+
 def examples(run: Path) -> Floats:
-    """Examples of the validation text of a run, as many for each text."""
+    """As many examples of the validation text for each run."""
+    rows = validation_examples(run)
+    return rows[np.random.default_rng(1).integers(len(rows), size=EXAMPLES)]
+
+
+def validation_examples(run: Path) -> Floats:
+    """What the weights of a run's mixture are fitted on."""
     model = charlm.load(run, kind=LanguageModel)
     file = TokenFile.open(run / "valid", model.tokenizer.size)
     validation = TextValidation(file.ids, file.bounds, lines=model.independent_lines)
     assert model.mixture
-    rows = validation.first(EXAMPLES).examples(model.backends.torch, model.mixture)
-    return rows[np.random.default_rng(1).integers(len(rows), size=EXAMPLES)]
+    first = validation.first(model.mixture.most_examples)
+    return first.examples(model.backends.torch, model.mixture)
 
 
 def together(texts: list[Floats]) -> Floats:
@@ -286,6 +320,15 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
             "`score` without, s | with, s",
             rows,
         )
+    if "halves" in results:
+        rows = [
+            [name, f"{r['examples']:,}", *(f"{r[k]:.4f}" for k in ("default", "fitted", "crossed"))]
+            for name, r in results["halves"].items()
+        ]
+        parts["halves"] = table(
+            "validation text | tokens | default weights | fitted weights | fitted on the other half",
+            rows,
+        )
     if "copying" in results:
         rows = [
             [kind, f"{statistics.median(lengths):g}", str(max(lengths))]
@@ -324,6 +367,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
 
 PARTS = {
     "defaults": defaults,
+    "halves": halves,
     "files": files,
     "copying": copying,
     "sampling": sampling,

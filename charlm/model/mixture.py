@@ -63,6 +63,10 @@ class Combination(ABC):
         """The work for an example, in numbers that are read."""
 
     @abstractmethod
+    def losses(self, examples: Floats) -> Floats:
+        """−log p of the tokens of examples, in nats, (n,)."""
+
+    @abstractmethod
     def fitted(self, examples: Floats) -> Self:
         """With the weights that predict these examples (n, …) best, see `prior`."""
 
@@ -111,16 +115,27 @@ class LogLinear(Combination):
     def example_size(cls, vocab: int) -> int:
         return vocab
 
+    def losses(self, examples: Floats) -> Floats:
+        F, x, targets = self._split(examples)
+        return -self._logprobs(F, x)[np.arange(len(targets)), targets]
+
+    def _split(self, examples: Floats) -> tuple[Floats, list[Floats], NDArray[np.int64]]:
+        """The features, log p of both models, and the columns of the targets."""
+        size = self.default.shape[1]
+        x = np.split(examples[:, size:-1], 2, axis=1)
+        return examples[:, :size], x, examples[:, -1].astype(np.int64) - 1
+
+    def _logprobs(self, F: Floats, x: list[Floats]) -> Floats:
+        a, b = (F @ self._columns).T[..., None]
+        return log_softmax(a * x[0] + b * x[1])
+
     def fitted(self, examples: Floats) -> LogLinear:
         """Newton's method. The loss is convex in the weights, as in any log-linear model."""
-        size, rows = self.default.shape[1], np.arange(len(examples))
-        F, targets = examples[:, :size], examples[:, -1].astype(np.int64) - 1
-        x = np.split(examples[:, size:-1], 2, axis=1)  # log p, of both models
-        reached = np.stack([part[rows, targets] for part in x])
+        (F, x, targets), rows = self._split(examples), np.arange(len(examples))
+        size, reached = self.default.shape[1], np.stack([part[rows, targets] for part in x])
 
         def loss(weights: NDArray[np.float64]) -> tuple[float, Floats]:
-            a, b = (F @ weights.T.astype(np.float32)).T[..., None]
-            logprobs = log_softmax(a * x[0] + b * x[1])
+            logprobs = LogLinear(weights)._logprobs(F, x)
             prior = self.prior / 2 * ((weights - self.default) ** 2).sum()
             return prior - logprobs[rows, targets].sum(dtype=np.float64), np.exp(logprobs)
 
@@ -164,18 +179,15 @@ class Linear(Combination):
     default = np.array([[-0.5, -0.4, -0.85]])
 
     def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
-        return self._mixed(mixed, mixed.network.logprobs(targets), mixed.ngram.logprobs(targets))
+        of_network, of_ngram = (part.logprobs(targets) for part in (mixed.network, mixed.ngram))
+        return _mixed(self._logit(mixed), of_network, of_ngram)
 
     def logits(self, mixed: MixturePrediction) -> Floats:
-        return self._mixed(mixed, mixed.of_parts[..., 0, :], mixed.of_parts[..., 1, :])
+        logit = self._logit(mixed)[..., None]
+        return _mixed(logit, mixed.of_parts[..., 0, :], mixed.of_parts[..., 1, :])
 
-    def _mixed(self, mixed: MixturePrediction, of_network: Floats, of_ngram: Floats) -> Floats:
-        logit = self._features(mixed) @ self.weights[0].astype(np.float32)
-        if of_network.ndim > logit.ndim:
-            logit = logit[..., None]
-        # log λ and log (1−λ)
-        share, rest = -np.logaddexp(np.float32(0), -logit), -np.logaddexp(np.float32(0), logit)
-        return np.logaddexp(rest + of_network, share + of_ngram)
+    def _logit(self, mixed: MixturePrediction) -> Floats:
+        return self._features(mixed) @ self.weights[0].astype(np.float32)
 
     @staticmethod
     def _features(mixed: MixturePrediction) -> Floats:
@@ -192,6 +204,11 @@ class Linear(Combination):
     @classmethod
     def example_size(cls, vocab: int) -> int:
         return 32
+
+    def losses(self, examples: Floats) -> Floats:
+        size = self.default.shape[1]
+        logit = examples[:, :size] @ self.weights[0].astype(np.float32)
+        return -_mixed(logit, examples[:, size], examples[:, size + 1])
 
     def fitted(self, examples: Floats) -> Linear:
         """Expectation maximisation, with a Newton step for each maximisation."""
@@ -307,6 +324,13 @@ class MixturePrediction(Prediction):
     def by_part(self, targets: Ids) -> Floats:
         """log p(targets) of the mixture, the network and the n-gram model, (B, T, 3)."""
         return np.stack([p.logprobs(targets) for p in (self, self.network, self.ngram)], axis=-1)
+
+
+def _mixed(logit: Floats, of_network: Floats, of_ngram: Floats) -> Floats:
+    """log((1−λ) p_network + λ p_ngram), from the logit of λ."""
+    zero = np.float32(0)
+    share, rest = -np.logaddexp(zero, -logit), -np.logaddexp(zero, logit)  # log λ and log (1−λ)
+    return np.logaddexp(rest + of_network, share + of_ngram)
 
 
 def _at(logprobs: Floats, targets: Ids) -> Floats:
