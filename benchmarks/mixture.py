@@ -326,7 +326,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
             for name, r in results["halves"].items()
         ]
         parts["halves"] = table(
-            "validation text | tokens | default weights | fitted weights | fitted on the other half",
+            "validation text | tokens | default weights | fitted | fitted on the other half",
             rows,
         )
     if "copying" in results:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import charlm
-from benchmarks import scale, strain
+from benchmarks import mixture, scale, strain
 from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
@@ -22,6 +22,7 @@ from benchmarks.speed.parts import NANOGPT, PARTS
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.model.layers import Layer
+from charlm.model.mixture import Linear, LogLinear
 
 PAGE = (ROOT / "docs/cells.md").read_text(encoding="utf-8")
 OPTIONS = (
@@ -102,6 +103,16 @@ def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
     page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
     assert page.endswith(speed_page.tables(results))
     assert set(results) <= {"machine", NANOGPT, *PARTS}
+
+
+def test_the_figures_of_the_mixture_are_those_of_the_benchmark() -> None:
+    results = load_results(mixture.RESULTS)
+    page = mixture.PAGE.read_text(encoding="utf-8")
+    assert set(results) <= set(mixture.PARTS)
+    for name, block in mixture.blocks(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
+    for kind in (LogLinear, Linear):
+        assert kind.default.tolist() == results["defaults"][kind.name]
 
 
 def test_the_figures_of_strain_are_those_of_the_benchmark() -> None:

@@ -32,7 +32,7 @@ class Combination(ABC):
     weights:  a row for each fitted quantity, a column for each of its features
 
     name:     of the combination
-    default:  weights that are good on texts of many kinds
+    default:  weights that are good on texts of many kinds, fitted by `benchmarks.mixture`
     prior:    how firmly fitted weights are held to them: the precision of a Gaussian
     """
 
@@ -80,7 +80,7 @@ class LogLinear(Combination):
 
     name = "log-linear"
     prior = 100.0
-    default = np.array([[0.08, 0.04, 0.25, -0.02, 0.06], [0.66, -0.02, 0.02, 0.08, -0.16]])
+    default = np.array([[0.28, 0.02, 0.12, -0.02, 0.04], [0.82, -0.01, -0.11, 0.11, -0.2]])
 
     def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
         z = self.logits(mixed)
@@ -176,7 +176,7 @@ class Linear(Combination):
 
     name = "linear"
     prior = 10.0
-    default = np.array([[-0.5, -0.4, -0.85]])
+    default = np.array([[-0.3, -0.5, -1.45]])
 
     def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
         of_network, of_ngram = (part.logprobs(targets) for part in (mixed.network, mixed.ngram))
