@@ -43,6 +43,7 @@ from charlm.training.recipe import (
     softmax_rows,
     split_softmax,
 )
+from charlm.training.run import Run
 from charlm.training.run_folder import RunFolder, Start
 from charlm.training.stopping import StopSignals
 from charlm.training.trainer import Trainer, schedule
@@ -317,14 +318,18 @@ def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
 
 
 def clock_of(
-    minutes: float | None = 1.0, passed: float = 0.0, start_up: float = 0.0, **facts: Any
+    minutes: float | None = 1.0,
+    passed: float = 0.0,
+    start_up: float = 0.0,
+    reserve: float = 0.0,
+    **facts: Any,
 ) -> Clock:
     """A clock of a run that started so many seconds ago, just read."""
     budget = {"minutes": minutes} if minutes else {"steps": 300}
     recipe = recipe_for(10**6, **budget)
     clock = Clock(recipe, 100, started=time.monotonic() - passed, **facts)
     clock.hear(clock.message())
-    clock.start_up = start_up
+    clock.start_up, clock.reserve = start_up, reserve
     return clock
 
 
@@ -503,6 +508,19 @@ def test_a_finished_run_goes_on_with_a_larger_budget_only(corpus: Path) -> None:
     losses = {m["step"]: m["valid_nats_per_token"] for m in map(json.loads, metrics)}
     on_the_way = [loss for step, loss in losses.items() if 20 <= step < 60]
     assert len(set(on_the_way)) == len(on_the_way) > 2  # not of the averaged weights of before
+
+
+def test_time_that_was_reserved_for_finishing_is_given_back(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was busy when the reserve was measured first: the run would end after 2 s."""
+    measured = iter([4.0, 0.2, 0.2])
+    monkeypatch.setattr(Run, "_seconds_to_finish", lambda self: next(measured))
+    started = time.monotonic()
+    model = charlm.train(corpus, minutes=0.1, started=started, **SMALL)
+    assert time.monotonic() - started > 5.5
+    assert model.card.seconds > 5.4
+    assert next(measured, None) is None
 
 
 def test_other_settings_cannot_change_on_resuming(corpus: Path, tmp_path: Path) -> None:

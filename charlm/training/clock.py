@@ -23,11 +23,11 @@ class Clock:
     started:          `time.monotonic()` from which the budget counts
     signals:          may end the run; None for no signals
     earlier:          seconds that the run took before it was resumed
-    reserve:          seconds of a budget in minutes that are kept for finishing
     is_first:         whether this is the first process
 
     seconds:     of the run, when the last step was done
     start_up:    seconds until the first step, which do not count as training
+    reserve:     seconds of a budget in minutes that are kept for finishing
     stopped_by:  the number of a signal that one of the processes has received
     """
 
@@ -39,10 +39,9 @@ class Clock:
         started: float,
         signals: StopSignals | None = None,
         earlier: float = 0.0,
-        reserve: float = 0.0,
         is_first: bool = True,
     ) -> None:
-        self.recipe, self.steps_per_epoch, self.reserve = recipe, steps_per_epoch, reserve
+        self.recipe, self.steps_per_epoch, self.reserve = recipe, steps_per_epoch, 0.0
         self.is_first = is_first
         self._started, self._signals = started - earlier, signals or StopSignals()
         self.seconds, self.start_up = earlier, 0.0

@@ -38,9 +38,9 @@ SECONDS_BETWEEN_CHECKPOINTS, MOST_SECONDS_BETWEEN = 2.0, 30.0
 CHECKPOINTING, MOST_CHECKPOINTING = 0.01, 0.02
 FEWEST_VALIDATED = 100_000  # tokens, however short the training is
 SECONDS_TO_WRITE = 0.3
-# Parts of a budget in minutes after which the time for finishing is measured again. The median
-# counts: something else may have kept the machine busy once.
-RESERVE_MEASURED = (0.5, 0.9)
+# Parts of a budget in minutes after which the time for finishing is measured. The median counts:
+# something else may have kept the machine busy once.
+RESERVE_MEASURED = (0.0, 0.5, 0.9)
 FEW_STEPS = 200  # no network learns much with fewer
 
 
@@ -110,6 +110,7 @@ class Run:
             self.trainer.restore(plan.state)
         self._checkpoint_due = -math.inf  # the first step is followed by one
         self._saved_loss: float | None = None  # of the model that was written last
+        self._reserves: list[float] = []  # seconds for finishing, as measured so far
 
     def train(self, started: float, reporter: Reporter, signals: StopSignals) -> int | None:
         """Train until the budget is used, and write the model.
@@ -120,21 +121,11 @@ class Run:
         """
         trainer = self.trainer
         clock = self._clock(started, signals)
-        measured = len(trainer.validation.ids)
-        differs = measured < len(self.validation.ids) or self.recipe.precision != "fp32"
-        if differs and self.ranks.is_first:
-            reporter.note(
-                f"note: while it trains, valid is the loss of the first {measured:,} tokens of the "
-                f"validation text in {self.recipe.precision}; the final figure is of "
-                f"{len(self.validation.ids):,} tokens in fp32"
-            )
+        if self.ranks.is_first:
+            self._note_what_is_measured(reporter)
         signals.defer()
-        reserves, due = [clock.reserve], list(RESERVE_MEASURED)
         for progress in trainer.run(clock):
-            if due and progress.fraction >= due[0] and self.recipe.minutes:
-                due.pop(0)
-                reserves.append(self.ranks.first(self._seconds_to_finish))
-                clock.reserve = statistics.median(reserves)
+            self._measure_reserve(clock, progress.fraction)
             if self.ranks.is_first:
                 reporter.progress(progress)
                 if progress.valid_loss is not None:
@@ -152,22 +143,43 @@ class Run:
             self._judge(reporter)
         return None
 
+    def _note_what_is_measured(self, reporter: Reporter) -> None:
+        measured, precision = len(self.trainer.validation.ids), self.recipe.precision
+        if self.mixture or measured < len(self.validation.ids) or precision != "fp32":
+            by_network, by_mixture = ", by the network alone", ", by the mixture"
+            reporter.note(
+                f"note: while it trains, valid is the loss of the first {measured:,} tokens of the "
+                f"validation text in {precision}{by_network if self.mixture else ''}; the final "
+                f"figure is of {len(self.validation.ids):,} tokens in fp32"
+                f"{by_mixture if self.mixture else ''}"
+            )
+
     def _clock(self, started: float, signals: StopSignals) -> Clock:
         """The clock of this process. It is set to the time of rank 0."""
-
-        minutes = self.recipe.minutes
         clock = Clock(
             self.recipe,
             self.trainer.batches.steps_per_epoch,
             started=started,
             signals=signals,
             earlier=self.trainer.seconds,
-            reserve=self.ranks.first(self._seconds_to_finish) if minutes else 0.0,
             is_first=self.ranks.is_first,
         )
+        self._measure_reserve(clock, 0.0)
         clock.hear(self.ranks.sum(clock.message()))
         clock.start_up = self.trainer.start_up if self.trainer.step else clock.seconds
         return clock
+
+    def _measure_reserve(self, clock: Clock, fraction: float) -> None:
+        """Set the time of a budget in minutes that is kept for finishing, when that is due.
+
+        fraction:  of the budget that is used
+        """
+        measured = len(self._reserves)
+        if not self.recipe.minutes or measured == len(RESERVE_MEASURED):
+            return
+        if fraction >= RESERVE_MEASURED[measured]:
+            self._reserves.append(self.ranks.first(self._seconds_to_finish))
+            clock.reserve = statistics.median(self._reserves)
 
     def _save_unfinished(self, clock: Clock) -> None:
         """Write the checkpoint, and a model if there are better weights than before."""
