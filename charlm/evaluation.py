@@ -176,7 +176,7 @@ def _encode(tokenizer: Tokenizer, blocks: Iterable[str]) -> tuple[IntArray, NDAr
 
 
 def _predictor(predictors: Predictors, tokens: int, options: EvaluateOptions) -> Predictor:
-    """The model for so many tokens, with the extra models that the options ask for."""
+    """The predictor for a text of `tokens` tokens, with the extra models of the options."""
     if options.adapt:
         from charlm.model.dynamic_evaluation import DynamicEvaluation
 

@@ -105,12 +105,10 @@ class ModelFile:
         }
         tensors = dict(self.weights) | {_TOKENIZER + name: a for name, a in arrays.items()}
         if self.mixture:
-            ngram = self.mixture.ngram
-            header["ngram"] = {
-                "lines": ngram.lines,
-                "mixture": self.mixture.combination.weights.tolist(),
+            header["ngram"] = {"mixture": self.mixture.combination.weights.tolist()}
+            tensors |= {
+                _NGRAM + name: a for name, a in self.mixture.ngram.tables.to_arrays().items()
             }
-            tensors |= {_NGRAM + name: a for name, a in ngram.tables.to_arrays().items()}
         with replacing(path) as beside:
             save_file(tensors, beside, {"charlm": json.dumps(header, ensure_ascii=False)})
 
@@ -135,7 +133,7 @@ class ModelFile:
             mixture = None
             if "ngram" in header:
                 tables = NgramTables.from_arrays(_strip_prefix(_NGRAM, tensors), config.vocab)
-                ngram = Ngram(tables, config.vocab, bool(header["ngram"]["lines"]))
+                ngram = Ngram(tables, config.vocab)
                 mixture = Mixture(ngram, np.array(header["ngram"]["mixture"], np.float64))
         except (KeyError, TypeError, ValueError, CharlmError) as error:
             raise _damaged(path, str(error)) from None

@@ -103,7 +103,6 @@ class Ngram:
 
     tables:  see `NgramTables`
     vocab:   number of token ids V; id 0 is never predicted
-    lines:   lines are independent: `<START>` ends every context
 
     Its state is a list of one layer with one array, (B, order − 1): for each length the number of
     the context, 0 if the training text does not continue it. Number 1 is the empty context, and
@@ -114,8 +113,8 @@ class Ngram:
 
     at_once, one_text = STEPS_AT_ONCE, False
 
-    def __init__(self, tables: NgramTables, vocab: int, lines: bool = False) -> None:
-        self.tables, self.vocab, self.lines = tables, vocab, lines
+    def __init__(self, tables: NgramTables, vocab: int) -> None:
+        self.tables, self.vocab = tables, vocab
         self.order, nodes = len(tables.discounts), len(tables.children)
         # By number: its children are entries first … first + sizes − 1 of what follows.
         self.sizes = np.zeros(nodes + 1, np.int32)
@@ -149,7 +148,7 @@ class Ngram:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what is computed from the tables."""
-        return type(self), (self.tables, self.vocab, self.lines)
+        return type(self), (self.tables, self.vocab)
 
     def __len__(self) -> int:
         """The number of n-grams."""
@@ -186,16 +185,12 @@ class Ngram:
         if ids.shape[1] == 1:  # all lengths at once
             shorter[:, 0, 1:] = before[:, :-1]
             contexts = self._longer(shorter, ids[..., None])
-            if self.lines:
-                contexts[..., 1:] *= (ids != EOS)[..., None]
         else:
             contexts = np.empty_like(shorter)
             for k in range(self.order - 1):
                 if k:
                     shorter[:, 0, k], shorter[:, 1:, k] = before[:, k - 1], contexts[:, :-1, k - 1]
                 contexts[..., k] = self._longer(shorter[..., k], ids)
-                if k and self.lines:
-                    contexts[..., k] *= ids != EOS
         return NgramPrediction(self, contexts), [(contexts[:, -1],)]
 
     def _longer(self, contexts: Indices, ids: Ids) -> Indices:

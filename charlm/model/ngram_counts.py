@@ -34,7 +34,7 @@ def count(
     ids:    (N,), the text; every line ends with an `<EOS>`
     vocab:  number of token ids V
     order:  n; reduced to N if the text is shorter
-    lines:  lines are independent: no n-gram holds parts of two
+    lines:  lines are independent: no n-gram holds parts of two, so a line end ends every context
     most:   about how many n-grams are kept; None for all. Where there are more, contexts of more
             than `ALWAYS_KEPT` tokens that occur less than k times are pruned, with the smallest k
             that suffices
@@ -42,7 +42,7 @@ def count(
     counter = _Counter(ids, vocab, lines)
     for _ in range(min(order, len(ids))):
         counter.add_level(fewest=2 if most and len(ids) > most else 1)
-    return Ngram(counter.tables(most), vocab, lines)
+    return Ngram(counter.tables(most), vocab)
 
 
 @dataclass(frozen=True)
