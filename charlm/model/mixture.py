@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Backends, Floats, Ids
-from charlm.model.ngram import Ngram, NgramPrediction
+from charlm.model.ngram import SMALLEST, Ngram, NgramPrediction
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import (
     NetworkPredictor,
@@ -83,14 +83,12 @@ class LogLinear(Combination):
     default = np.array([[0.28, 0.02, 0.12, -0.02, 0.04], [0.82, -0.01, -0.11, 0.11, -0.2]])
 
     def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
-        z = self.logits(mixed)
-        highest = z.max(axis=-1, keepdims=True)
-        total = np.log(np.exp(z - highest).sum(axis=-1)) + highest[..., 0]
-        return _at(z, targets) - total
+        return _at(log_softmax(self.logits(mixed)), targets)
 
     def logits(self, mixed: MixturePrediction) -> Floats:
-        exponents = self._features(mixed) @ self._columns
-        z: Floats = np.matmul(exponents[..., None, :], mixed.of_parts)[..., 0, :]
+        of_parts, features = self._inputs(mixed)
+        exponents = features @ self._columns
+        z: Floats = np.matmul(exponents[..., None, :], of_parts)[..., 0, :]
         return z
 
     @cached_property
@@ -98,17 +96,25 @@ class LogLinear(Combination):
         return self.weights.T.astype(np.float32)
 
     @staticmethod
-    def _features(mixed: MixturePrediction) -> Floats:
-        features = np.empty((*mixed.ngram.contexts.shape[:2], 5), np.float32)
-        features[..., 0] = 1
-        features[..., 1] = np.log1p(mixed.ngram.total)
+    def _inputs(mixed: MixturePrediction) -> tuple[Floats, Floats]:
+        """log p of every token by both parts, (B, T, 2, V−1), and the features, (B, T, 5)."""
+        logits = mixed.network.logits()
+        x = np.empty((*logits.shape[:2], 2, logits.shape[2]), np.float32)
+        x[:, :, 0], x[:, :, 1] = logits, mixed.ngram.logits()
+        x -= np.maximum.reduce(x, axis=-1, keepdims=True)
+        p = np.exp(x)
+        total = np.add.reduce(p, axis=-1, keepdims=True)
+        x -= np.log(total)
+        p /= total
+        features = np.ones((*logits.shape[:2], 5), np.float32)
+        features[..., 1] = mixed.ngram.log_total
         features[..., 2] = mixed.ngram.matched / 4
-        features[..., 3:] = -np.vecdot(np.exp(mixed.of_parts), mixed.of_parts)
-        return features
+        features[..., 3:] = -np.vecdot(p, x)
+        return x, features
 
     def example(self, mixed: MixturePrediction, targets: Ids) -> Floats:
-        logprobs = mixed.of_parts.reshape(*targets.shape, -1)
-        parts = (self._features(mixed), logprobs, targets[..., None])
+        x, features = self._inputs(mixed)
+        parts = (features, x.reshape(*targets.shape, -1), targets[..., None])
         return np.concatenate(parts, axis=-1, dtype=np.float32)
 
     @classmethod
@@ -183,8 +189,12 @@ class Linear(Combination):
         return _mixed(self._logit(mixed), of_network, of_ngram)
 
     def logits(self, mixed: MixturePrediction) -> Floats:
-        logit = self._logit(mixed)[..., None]
-        return _mixed(logit, mixed.of_parts[..., 0, :], mixed.of_parts[..., 1, :])
+        share = np.exp(-np.logaddexp(np.float32(0), -self._logit(mixed)[..., None]))
+        logits = mixed.network.logits()
+        p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        p *= (1 - share) / p.sum(axis=-1, keepdims=True)
+        p += share * mixed.ngram.probabilities()
+        return np.log(np.maximum(p, SMALLEST))
 
     def _logit(self, mixed: MixturePrediction) -> Floats:
         return self._features(mixed) @ self.weights[0].astype(np.float32)
@@ -192,7 +202,7 @@ class Linear(Combination):
     @staticmethod
     def _features(mixed: MixturePrediction) -> Floats:
         features = np.ones((*mixed.ngram.contexts.shape[:2], 3), np.float32)
-        features[..., 1] = np.log1p(mixed.ngram.total)
+        features[..., 1] = mixed.ngram.log_total
         features[..., 2] = np.log(mixed.ngram.backoff + 1e-3)
         return features
 
@@ -302,15 +312,6 @@ class MixturePrediction(Prediction):
     @property
     def y(self) -> Floats:
         return self.network.y
-
-    @cached_property
-    def of_parts(self) -> Floats:
-        """log p of every token by the network, and by the n-gram model, (B, T, 2, V−1)."""
-        logits = self.network.logits()
-        logprobs = np.empty((*logits.shape[:2], 2, logits.shape[2]), np.float32)
-        logprobs[:, :, 0] = log_softmax(logits)
-        logprobs[:, :, 1] = self.ngram.logits()
-        return logprobs
 
     def logprobs(self, targets: Ids) -> Floats:
         return self.combination.logprobs(self, targets)

@@ -129,18 +129,22 @@ class Ngram:
         self.keys[-1] = (nodes + 2) * vocab  # for searches behind all others
         if not (self.keys[1:] > self.keys[:-1]).all():  # type: ignore[operator]
             raise ModelError("n-gram tables: not sorted")
+        self.inputs = np.arange(vocab, dtype=self.keys.dtype)
+        self.inputs[START] = EOS  # a line end is read as <START>
         self.levels = self._levels()
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
         discounts = np.empty(nodes - 1, np.float32)
         for row, (start, end) in zip(tables.discounts, pairwise(self.levels[1:]), strict=True):
             counts = tables.counts[start - 2 : end - 2]
             row.take(counts, mode="clip", out=discounts[start - 2 : end - 2])
-        self.totals = self._sums(tables.counts).astype(np.float32)
-        # (c − D) / Σ c, a child's part of the distribution, and γ, what is left to the shorter one.
-        self.shares = np.zeros(nodes, np.float32)
-        np.divide(tables.counts - discounts, self.totals[parents], out=self.shares[:-1])
+        totals = self._sums(tables.counts).astype(np.float32)
+        left = self._sums(discounts).astype(np.float32)  # Σ D, to the shorter context
+        # γ of a context, and a child's share (c − D) / Σ D: p(w | u) = γ(u) (share + p(w | u′)).
         self.backoffs = np.ones(nodes + 1, np.float32)
-        np.divide(self._sums(discounts), self.totals, out=self.backoffs, where=self.totals > 0)
+        np.divide(left, totals, out=self.backoffs, where=totals > 0)
+        self.shares = np.zeros(nodes, np.float32)
+        np.divide(tables.counts - discounts, left[parents], out=self.shares[:-1])
+        self.log_totals = np.log1p(totals, out=totals)
         # The number of an entry as a context; 0 if nothing follows it.
         self.contexts = np.zeros(nodes, self.keys.dtype)
         self.contexts[:-1] = np.arange(2, nodes + 1, dtype=np.int32)
@@ -179,7 +183,7 @@ class Ngram:
     def read(self, ids: Ids, state: State) -> tuple[NgramPrediction, State]:
         """See `Predictor.read`."""
         ((before,),) = state
-        ids = np.where(ids == START, EOS, ids).astype(self.keys.dtype)
+        ids = self.inputs[ids]
         shorter = np.empty((*ids.shape, self.order - 1), self.keys.dtype)
         shorter[..., :1] = EMPTY
         if ids.shape[1] == 1:  # all lengths at once
@@ -206,27 +210,28 @@ class Ngram:
 
     def probabilities(self, contexts: Indices) -> Floats:
         """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
-        is_dense = contexts < len(self.dense)
-        p = self.dense[(contexts * is_dense).max(axis=1, initial=EMPTY)]
-        sparse = ~is_dense
-        rows, _ = sparse.nonzero()
-        if len(rows):
-            # What the contexts of this length and of longer ones leave to the shorter ones.
-            left = np.ones((len(contexts), contexts.shape[1] + 1), np.float32)
-            left[:, :-1][sparse] = self.backoffs[contexts[sparse]]
-            np.multiply.accumulate(left[:, ::-1], axis=1, out=left[:, ::-1])
-            p *= left[:, :1]
-            self._add_children(p, rows, contexts[sparse], left[:, 1:][sparse])
+        sparse = contexts * (contexts >= len(self.dense))  # else 0, which has no children and γ = 1
+        numbers: Indices = np.maximum.reduce(contexts - sparse, axis=1, initial=EMPTY)
+        p = self.dense[numbers]
+        if self.order == 1:
+            return p
+        # What contexts of this length and of longer ones leave: the product of their γ.
+        left = np.multiply.accumulate(self.backoffs[sparse[:, ::-1]], axis=1)[:, ::-1]
+        p *= left[:, :1]
+        self._add_children(p, sparse, left)
         return p
 
-    def _add_children(self, p: Floats, rows: Indices, contexts: Indices, weights: Floats) -> None:
-        """Add the weighted shares of the children of each context to these rows of p (N, V−1)."""
-        sizes = self.sizes[contexts]
-        which = np.arange(len(sizes)).repeat(sizes)
-        entries = (self.first[contexts] - sizes.cumsum() + sizes)[which]
-        entries += np.arange(len(which))
-        places = (rows * p.shape[1] - 1)[which] + self.tables.tokens[entries]
-        np.add.at(p.reshape(-1), places, self.shares[entries] * weights[which])
+    def _add_children(self, p: Floats, contexts: Indices, weights: Floats) -> None:
+        """Add the weighted shares of the children of contexts (N, K) to the rows of p (N, V−1)."""
+        sizes = self.sizes[contexts].ravel()
+        ends = sizes.cumsum()
+        entries = (self.first[contexts].ravel() + sizes - ends).repeat(sizes)
+        entries += np.arange(len(entries))
+        places = np.arange(-1, p.size - 1, p.shape[1]).repeat(contexts.shape[1]).repeat(sizes)
+        places += self.tables.tokens[entries]
+        shares = weights.ravel().repeat(sizes)
+        shares *= self.shares[entries]
+        np.add.at(p.reshape(-1), places, shares)
 
     @cached_property
     def dense(self) -> Floats:
@@ -245,7 +250,9 @@ class Ngram:
             if length:
                 p[numbers] = p[shorter[numbers]]
             p[numbers] *= self.backoffs[numbers, None]
-            self._add_children(p, numbers, numbers, np.ones(len(numbers), np.float32))
+            of_level = p[numbers]
+            self._add_children(of_level, numbers[:, None], self.backoffs[numbers])
+            p[numbers] = of_level
         return p
 
 
@@ -268,9 +275,9 @@ class NgramPrediction(Prediction):
         return self.ngram.lengths.searchsorted(self.longest, "right")
 
     @property
-    def total(self) -> Floats:
-        """Σ of the counts after the longest context, (B, T)."""
-        return self.ngram.totals[self.longest]
+    def log_total(self) -> Floats:
+        """log(1 + Σ of the counts after the longest context), (B, T)."""
+        return self.ngram.log_totals[self.longest]
 
     @property
     def backoff(self) -> Floats:
@@ -280,7 +287,7 @@ class NgramPrediction(Prediction):
     @cached_property
     def longest(self) -> Indices:
         """The number of the longest context, (B, T)."""
-        return self.contexts.max(axis=-1, initial=EMPTY)
+        return np.maximum.reduce(self.contexts, axis=-1, initial=EMPTY)
 
     def logprobs(self, targets: Ids) -> Floats:
         model = self.ngram
@@ -288,7 +295,7 @@ class NgramPrediction(Prediction):
         for k in range(model.order):
             contexts = self.contexts[..., k - 1] if k else np.ones(targets.shape, np.int64)
             entries, known = model.find(contexts, targets.astype(model.keys.dtype))
-            p = model.shares[entries] * known + model.backoffs[contexts] * p
+            p = model.backoffs[contexts] * (model.shares[entries] * known + p)
         return np.log(np.maximum(p, SMALLEST))
 
     def logits(self) -> Floats:
