@@ -255,7 +255,8 @@ def sampling(folder: Path, text: Path) -> dict[str, dict[str, float]]:
         f"characters, {layers} × {hidden}": ("--layers", layers, "--hidden", hidden)
         for layers, hidden in SHAPES
     }
-    cases["10,000 words, 1 × 256"] = ("--level", "word", "--vocab-size", 10_000, "--hidden", 256)
+    words = ("--level", "word", "--vocab-size", 10_000)
+    cases |= {f"10,000 words, 1 × {h}": (*words, "--hidden", h) for h in (128, 256)}
     results = {}
     for name, options in cases.items():
         run = trained(text, f"sampling {name}", "--steps", 300, *options)

@@ -297,12 +297,7 @@ class TextValidation(Validation):
     def totals(
         self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
     ) -> Sequence[float]:
-        def of_parts(prediction: Prediction, targets: IntArray) -> Floats:
-            if isinstance(prediction, MixturePrediction):
-                return prediction.by_part(targets)
-            return prediction.logprobs(targets)[..., None]
-
-        rows = self._rows(_predictor(backend, mixture), of_parts, part)
+        rows = self._rows(_predictor(backend, mixture), _by_part, part)
         sums = [-row.sum(axis=0, dtype=np.float64) for row in rows]
         return [float(total) for total in np.sum(sums, axis=0)]
 
@@ -360,11 +355,12 @@ class TextValidation(Validation):
 
     def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
         streams, length = text_streams(len(self.ids))
-        ids, predictor = np.ones((streams, STEPS_AT_ONCE), np.int64), _predictor(backend, mixture)
+        shape, predictor = (streams, STEPS_AT_ONCE), _predictor(backend, mixture)
+        ids = np.resize(self.ids[: streams * STEPS_AT_ONCE], shape).astype(np.int64)
 
         def call() -> None:
             prediction, _ = predictor.read(ids, predictor.initial_state(streams))
-            prediction.logprobs(ids)
+            _by_part(prediction, ids)
 
         call()  # the first call builds the kernels
         start = time.perf_counter()
@@ -379,6 +375,13 @@ class TextValidation(Validation):
             few.fitted(backend, mixture)
             total += (time.perf_counter() - start) * most / len(few.ids)
         return total
+
+
+def _by_part(prediction: Prediction, targets: IntArray) -> Floats:
+    """log p(targets) of the model, and of its parts alone if it has two, (B, T, 1 or 3)."""
+    if isinstance(prediction, MixturePrediction):
+        return prediction.by_part(targets)
+    return prediction.logprobs(targets)[..., None]
 
 
 def _predictor(backend: Backend, mixture: Mixture | None) -> Predictor:

@@ -289,7 +289,7 @@ def probe(options: TrainOptions) -> ModelConfig:
 
 # Tokens to train on for each recurrent weight. With a large vocabulary most of what a network
 # learns is in the embedding, so there are more.
-TOKENS_PER_WEIGHT, TOKENS_PER_WEIGHT_LARGE = 5.5, 16.0
+TOKENS_PER_WEIGHT, TOKENS_PER_WEIGHT_LARGE = 5.5, 12.0
 WEIGHTS_PER_ROOT = 1600.0  # a text of n tokens can teach 1600·√n weights
 
 
