@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import charlm
-from benchmarks import mixture, scale, strain
+from benchmarks import scale, strain
 from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
 from benchmarks.cells.variants import config_fields
+from benchmarks.mixture import __main__ as mixture
+from benchmarks.mixture import page as mixture_page
 from benchmarks.project import ROOT, load_results
 from benchmarks.quality import page as quality_page
 from benchmarks.quality.trainings import TRAININGS
@@ -107,9 +109,9 @@ def test_the_figures_of_speed_are_those_of_the_benchmark() -> None:
 
 def test_the_figures_of_the_mixture_are_those_of_the_benchmark() -> None:
     results = load_results(mixture.RESULTS)
-    page = mixture.PAGE.read_text(encoding="utf-8")
+    page = mixture_page.PAGE.read_text(encoding="utf-8")
     assert set(results) <= set(mixture.PARTS)
-    for name, block in mixture.blocks(results).items():
+    for name, block in mixture_page.blocks(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
     for kind in (LogLinear, Linear):
         assert kind.default.tolist() == results["defaults"][kind.name]
