@@ -287,17 +287,19 @@ def probe(options: TrainOptions) -> ModelConfig:
     return network(plain, PROBE_VOCAB, PROBE_HIDDEN)
 
 
-# Tokens to train on for each recurrent weight. With a large vocabulary most of what a network
-# learns is in the embedding, so there are more.
-TOKENS_PER_WEIGHT, TOKENS_PER_WEIGHT_LARGE = 5.5, 12.0
+TOKENS_PER_WEIGHT = 5.5  # to train on for each recurrent weight
 WEIGHTS_PER_ROOT = 1600.0  # a text of n tokens can teach 1600·√n weights
+# With a large vocabulary most of what a network learns is in the embedding. Training on n tokens
+# is enough for 15·n^⅔ recurrent weights.
+WEIGHTS_LARGE, EXPONENT_LARGE = 15.0, 2 / 3
 
 
 def _fits(large_vocabulary: bool, model: ModelConfig, tokens: float, train_tokens: int) -> bool:
     """Whether the budget trains this network well, and the text has enough to teach it."""
-    tokens_per_weight = TOKENS_PER_WEIGHT_LARGE if large_vocabulary else TOKENS_PER_WEIGHT
-    teachable = WEIGHTS_PER_ROOT * train_tokens**0.5
-    return multiplied_weights(model, 0) <= min(tokens / tokens_per_weight, teachable)
+    trained = tokens / TOKENS_PER_WEIGHT
+    if large_vocabulary:
+        trained = WEIGHTS_LARGE * tokens**EXPONENT_LARGE
+    return multiplied_weights(model, 0) <= min(trained, WEIGHTS_PER_ROOT * train_tokens**0.5)
 
 
 LEAST_DROPOUT = 0.05  # a smaller probability costs its masks and brings nothing
