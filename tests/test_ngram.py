@@ -117,9 +117,11 @@ def fewest_of(model: Ngram, ids: Ids) -> int:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 300])
 @pytest.mark.parametrize("order", [1, 3, 9])
+@pytest.mark.parametrize("dense", [1, 200, 10**6])
 def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
-    size: int, order: int
+    size: int, order: int, dense: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("charlm.model.ngram.DENSE_ENTRIES", dense)
     model = count(random_ids(size), VOCAB, order)
     inputs = np.array([[START, 1, 2, START, 8, 8], [START, 3, 1, 3, 1, 3]])
     prediction, _ = model.read(inputs, model.initial_state(2))
@@ -200,6 +202,8 @@ def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays["values"][0] = 0
     elif name == "discount not a number":
         arrays["discounts"][0, 1] = np.nan
+    elif name == "discount of zero":
+        arrays["discounts"][0, 1] = 0
     elif name == "fewer discounts":
         arrays["discounts"] = arrays["discounts"][:2]
     return arrays
@@ -217,6 +221,7 @@ def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "code out of range",
         "count of zero",
         "discount not a number",
+        "discount of zero",
         "fewer discounts",
     ],
 )

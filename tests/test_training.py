@@ -78,6 +78,16 @@ def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks()
         assert found == sorted(found) and len(set(found)) > 1 and set(found) <= {*HIDDEN_SIZES}
 
 
+@pytest.mark.parametrize(("steps", "hidden"), [(1_000, 128), (2_500, 192), (5_000, 256)])
+def test_networks_of_a_large_vocabulary_need_the_more_tokens_for_each_weight_the_larger_they_are(
+    steps: int, hidden: int
+) -> None:
+    model = recipe_for(5_000_000, level="word", steps=steps).model
+    assert model.hidden == hidden
+    tokens, larger = steps * 32 * 64, HIDDEN_SIZES[HIDDEN_SIZES.index(hidden) + 1]
+    assert 8 * hidden**2 <= 15 * tokens ** (2 / 3) < 8 * larger**2
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({"minutes": 0.02}, 1), ({"steps": 3}, 2), ({"minutes": 0.02, "threads": 2}, 2)],

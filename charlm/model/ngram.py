@@ -86,7 +86,8 @@ class NgramTables:
         if not whole or discounts.shape != (len(discounts), 4) or not len(discounts):
             raise ModelError("n-gram tables: parts are missing")
         in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
-        if not in_range or not ((discounts >= 0) & (discounts <= [0, 1, 2, 3])).all():
+        # A discount of 0 would leave nothing for the tokens that did not occur.
+        if not in_range or not ((discounts[:, 1:] > 0) & (discounts[:, 1:] <= [1, 2, 3])).all():
             raise ModelError("n-gram tables: values out of range")
         return tables
 
