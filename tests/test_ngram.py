@@ -135,14 +135,15 @@ def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
 
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("dense", [1, 200, 10**6])
+@pytest.mark.parametrize("batch", [1, 3])
 def test_reading_step_by_step_is_the_same(
-    lines: bool, dense: int, monkeypatch: pytest.MonkeyPatch
+    lines: bool, dense: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("charlm.model.ngram.DENSE_ENTRIES", dense)
     model = count(random_ids(1000), VOCAB, 5, lines=lines)
-    inputs = as_inputs(np.stack([random_ids(40, seed) for seed in range(1, 4)]))
-    whole, after = model.read(inputs, model.initial_state(3))
-    state, steps = model.initial_state(3), []
+    inputs = as_inputs(np.stack([random_ids(40, seed) for seed in range(batch)]))
+    whole, after = model.read(inputs, model.initial_state(batch))
+    state, steps = model.initial_state(batch), []
     for t in range(40):
         prediction, state = model.read(inputs[:, t : t + 1], state)
         steps.append(prediction.logits())
