@@ -96,17 +96,17 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, sample]))
 
 
-def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
+def distribution(logits: Floats, options: SampleOptions) -> Floats:
     """The probabilities to draw from: logits (K,) -> (K,), which sum to 1.
 
     A token with logit −inf is never drawn. Temperature comes first, then top-k, top-p and min-p,
     each applied to the renormalised result of the one before. Of equal tokens the first are kept.
     """
-    scaled = logits.astype(np.float64) - logits.max()
+    scaled = logits - logits.max()
     if options.temperature == 0:
         scaled[scaled < 0] = -np.inf
     else:
-        scaled /= options.temperature
+        scaled *= np.float32(min(max(1 / options.temperature, 1e-30), 1e30))  # within float32
     p = np.exp(scaled)
     p /= p.sum()
     if options.top_k is None and options.top_p is None and options.min_p is None:
@@ -124,9 +124,9 @@ def distribution(logits: Floats, options: SampleOptions) -> NDArray[np.float64]:
     return p
 
 
-def draw(p: NDArray[np.float64], random: np.random.Generator) -> int:
+def draw(p: NDArray[np.floating], random: np.random.Generator) -> int:
     """Draw an index with these probabilities, using one uniform number."""
-    cumulative = np.cumsum(p)
+    cumulative = np.cumsum(p, dtype=np.float64)
     index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
     return index if index < len(p) else int(np.flatnonzero(p)[-1])  # by rounding
 

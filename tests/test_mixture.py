@@ -14,9 +14,10 @@ from safetensors.numpy import save_file
 
 import charlm
 from charlm import LanguageModel
-from charlm.errors import ModelError, OptionError
+from charlm.corpus.encoding import TokenFile
+from charlm.errors import ModelError, OptionError, Stopped
 from charlm.model.config import ModelConfig
-from charlm.model.likelihood import sequence_logprobs
+from charlm.model.likelihood import sequence_logprobs, text_logprob
 from charlm.model.mixture import Linear, LogLinear, Mixture, MixturePredictor
 from charlm.model.ngram_counts import count
 from charlm.model.numpy_network import NumpyNetwork
@@ -24,6 +25,7 @@ from charlm.model.prediction import NetworkPredictor
 from charlm.sampling import SampleOptions, generate, limited, random_stream
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs, train_tokenizer
+from conftest import stopped_after
 
 VOCAB = 9
 WEIGHTS = {
@@ -279,6 +281,22 @@ def test_a_text_too_small_to_hold_out_keeps_the_default_weights(tmp_path: Path) 
     assert model.mixture and not model.card.valid_is_held_out
     np.testing.assert_array_equal(model.mixture.combination.weights, LogLinear.default)
     assert np.isfinite(model.score("a b c").logprob)
+
+
+def test_the_model_of_a_stopped_run_is_fitted_and_measured_too(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped_after(20, monkeypatch)
+    with pytest.raises(Stopped):
+        trained(corpus, tmp_path / "run")
+    model = charlm.load(tmp_path / "run", kind=LanguageModel)
+    assert model.mixture and model.card.valid_network and model.card.valid_ngram
+    assert not np.array_equal(model.mixture.combination.weights, LogLinear.default)
+    alone = charlm.load(tmp_path / "run", network_only=True, kind=LanguageModel)
+    held_out = TokenFile.open(tmp_path / "run/valid", model.tokenizer.size).ids
+    for scorer, nats in ((model, model.card.valid_nats), (alone, model.card.valid_network)):
+        total = text_logprob(scorer.predictors.numpy, held_out)
+        assert -total / len(held_out) == pytest.approx(nats, abs=1e-4)
 
 
 @pytest.mark.parametrize("value", [0, 99, -1, "many", "4.5", ""])

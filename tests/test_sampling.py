@@ -55,7 +55,7 @@ def test_distributions(options: dict[str, Any], expected: list[float]) -> None:
 def test_masked_tokens_are_never_drawn_at_any_temperature() -> None:
     logits = LOGITS.copy()
     logits[0] = -np.inf
-    for temperature in (0.0, 0.01, 1.0, 100.0):
+    for temperature in (0.0, 1e-300, 0.01, 1.0, 100.0, 1e300):
         p = distribution(logits, SampleOptions(temperature=temperature))
         assert p[0] == 0 and p.sum() == pytest.approx(1)
 

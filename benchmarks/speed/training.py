@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.speed.harness import Row, in_turns
+from benchmarks.speed.harness import Row, in_turns, repeated
 from benchmarks.speed.limits import PRECISIONS, product_rate
 from benchmarks.speed.networks import character_network
 from charlm.corpus.encoding import TokenFile
@@ -28,6 +28,7 @@ from charlm.training.recipe import Recipe
 from charlm.training.trainer import CLIP, Trainer
 
 SHAPES = ((2, 512, 128, 128), (1, 320, 32, 32))  # layers, features, streams, tokens of a stream
+TOKENS = 16_384  # of a run: a single small step would mostly wait for threads to wake up
 MODULES = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 CPU = torch.device("cpu")
 
@@ -36,20 +37,21 @@ def training() -> Iterator[Row]:
     torch.set_flush_denormal(True)
     for (layers, hidden, batch, length), cell in product(SHAPES, MODULES):
         config = character_network(layers, hidden, cell)
+        steps = max(TOKENS // (batch * length), 1)
         runs = {
-            f"{name} {precision}": step(config, batch, length, precision)
+            f"{name} {precision}": repeated(steps, step(config, batch, length, precision))
             for precision in PRECISIONS
             for name, step in (("charlm", charlm_step), ("plain", plain_step))
         }
-        seconds = in_turns(runs, rounds=3 if batch > 32 else 15)
-        tokens = batch * length
+        seconds = in_turns(runs)
+        tokens = steps * batch * length
         for precision in PRECISIONS:
             yield Row(
                 f"{cell} {layers} × {hidden}, {batch} × {length}, {precision}",
                 "tokens/s",
                 tokens / seconds[f"charlm {precision}"],
                 plain=tokens / seconds[f"plain {precision}"],
-                limit=tokens / product_seconds(config, batch, length, precision),
+                limit=batch * length / product_seconds(config, batch, length, precision),
             )
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 # Logits (rows × vocabulary) are computed in chunks of this size to limit memory traffic.
 LOGITS_PER_CHUNK = 1 << 22
+FEW_LOGITS = 1 << 17  # so many fit the cache, and torch's own functions are faster
 MIN_PROBABILITY = 1e-37  # smaller probabilities are raised to this before the logarithm
 
 
@@ -70,6 +71,9 @@ def summed_cross_entropy(y: Tensor, targets: Tensor, softmax: Softmax) -> Tensor
     Under autocast, products and the softmax have its lower precision. Sums always have the
     precision of the bias.
     """
+    if not softmax.cutoffs and len(y) * len(softmax.bias) <= FEW_LOGITS:
+        logits = F.linear(y, softmax.rows, softmax.bias).to(softmax.bias.dtype)
+        return F.cross_entropy(logits, targets, reduction="sum")
     return _SummedCrossEntropy.apply(y, targets, *softmax)  # type: ignore[no-untyped-call]
 
 

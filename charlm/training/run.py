@@ -18,6 +18,7 @@ from charlm.model.mixture import Mixture
 from charlm.model.network import Network
 from charlm.model.ngram_counts import count, sampled
 from charlm.tasks import load_task
+from charlm.tasks.base import Validation
 from charlm.tokenizer import Tokenizer
 from charlm.tokenizer.letters import Letters
 from charlm.training.checkpoint import Checkpoint, RunInfo
@@ -134,11 +135,11 @@ class Run:
                 self._save_unfinished(clock)
                 if not trainer.best:
                     trainer.evaluate()
-                    self._save_unfinished(clock)
+                self._finish(clock, trainer.validation, finished=False)
                 return clock.stopped_by
             if clock.seconds >= self._checkpoint_due:
                 self._save_unfinished(clock)
-        self._finish(clock)
+        self._finish(clock, self.validation, finished=True)
         if self.ranks.is_first:
             self._judge(reporter)
         return None
@@ -189,7 +190,13 @@ class Run:
             before = time.monotonic()
             self._save_checkpoint(state, finished=False)
             if self.trainer.best and self.trainer.best_loss != self._saved_loss:
-                self._save_model(self._best(), [self.trainer.best_loss], {}, self.trainer.seconds)
+                self._save_model(
+                    self._best(),
+                    self.trainer.validation,
+                    [self.trainer.best_loss],
+                    {},
+                    self.trainer.seconds,
+                )
                 self._saved_loss = self.trainer.best_loss
             return time.monotonic() - before
 
@@ -198,9 +205,9 @@ class Run:
         between = max(between, seconds / MOST_CHECKPOINTING, SECONDS_BETWEEN_CHECKPOINTS)
         self._checkpoint_due = clock.seconds + seconds + between
 
-    def _finish(self, clock: Clock) -> None:
-        """Measure the best weights in float32 on all of `validation`, and write everything."""
-        best, state, validation = self._best(), self.trainer.state(), self.validation
+    def _finish(self, clock: Clock, validation: Validation, finished: bool) -> None:
+        """Write everything. The model is fitted to and measured on `validation`, in float32."""
+        best, state = self._best(), self.trainer.state()
 
         def fit() -> Mixture | None:
             if self.mixture and self.data.corpus.held_out:
@@ -212,8 +219,9 @@ class Run:
 
         def save() -> None:
             losses = [total / max(validation.predicted, 1) for total in totals]
-            self._save_model(best, losses, validation.figures(best, mixture), clock.now())
-            self._save_checkpoint(state, finished=True)
+            figures = validation.figures(best, mixture)
+            self._save_model(best, validation, losses, figures, clock.now())
+            self._save_checkpoint(state, finished)
 
         self.ranks.first(save)
 
@@ -261,18 +269,23 @@ class Run:
         self.folder.save_checkpoint(Checkpoint(info, plan.tokenizer, state))
 
     def _save_model(
-        self, network: Network, losses: Sequence[float], figures: dict[str, Any], seconds: float
+        self,
+        network: Network,
+        validation: Validation,
+        losses: Sequence[float],
+        figures: dict[str, Any],
+        seconds: float,
     ) -> None:
         """Write the model.
 
-        losses:   nats per token on the validation text: of the model, and of its parts alone
+        losses:   nats per token on `validation`: of the model, and of its parts alone
         figures:  further ones for the card
         """
         loss, of_network, of_ngram = losses if len(losses) > 1 else (losses[0], None, None)
-        corpus, tokens = self.plan.corpus, self.validation.predicted
-        share = len(self.validation.ids) / len(self.data.validation.ids)
+        corpus, tokens = self.plan.corpus, validation.predicted
+        share = len(validation.ids) / len(self.data.validation.ids)
         # A token that is not predicted is a line end: one character.
-        chars = corpus.valid_chars * share - (len(self.validation.ids) - tokens)
+        chars = corpus.valid_chars * share - (len(validation.ids) - tokens)
         card = Card(
             corpus=corpus.name,
             corpus_sha256=corpus.sha256,
