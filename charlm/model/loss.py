@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 # Logits (rows × vocabulary) are computed in chunks of this size to limit memory traffic.
 LOGITS_PER_CHUNK = 1 << 22
-FEW_LOGITS = 1 << 17  # so many fit the cache, and torch's own functions are faster
+FEW_LOGITS = 1 << 17  # up to here the functions of torch are faster
 MIN_PROBABILITY = 1e-37  # smaller probabilities are raised to this before the logarithm
 
 
