@@ -342,12 +342,13 @@ def split_logprobs(y: torch.Tensor, softmax: Softmax, tied: bool) -> torch.Tenso
     return torch.cat([head[:, :head_rows], *parts], dim=1)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 100])
+@pytest.mark.parametrize(("few", "rows"), [(0, 1), (0, 3), (0, 100), (100, 100)])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("cutoffs", SHAPES.values(), ids=SHAPES)
 def test_loss_and_gradients_equal_those_of_torch_functions(
-    rows: int, tied: bool, cutoffs: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    few: int, rows: int, tied: bool, cutoffs: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("charlm.model.loss.FEW_LOGITS", few)
     monkeypatch.setattr("charlm.model.loss.LOGITS_PER_CHUNK", rows * 7)
     torch.manual_seed(0)
     softmax = random_softmax(cutoffs, tied, dtype=torch.float64)
@@ -367,8 +368,12 @@ def test_loss_and_gradients_equal_those_of_torch_functions(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("few", [0, 1000])
 @pytest.mark.parametrize("cutoffs", SHAPES.values(), ids=SHAPES)
-def test_loss_in_bf16_is_close_to_float32(cutoffs: tuple[int, ...]) -> None:
+def test_loss_in_bf16_is_close_to_float32(
+    cutoffs: tuple[int, ...], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.model.loss.FEW_LOGITS", few)
     torch.manual_seed(0)
     softmax, y = random_softmax(cutoffs, False), torch.randn(50, 4, requires_grad=True)
     targets = torch.randint(7, (50,))

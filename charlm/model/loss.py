@@ -68,8 +68,8 @@ def summed_cross_entropy(y: Tensor, targets: Tensor, softmax: Softmax) -> Tensor
     y:        (N, H), the features that the softmax reads
     targets:  (N,), rows 0 … K−1
 
-    Under autocast, products and the softmax have its lower precision. Sums always have the
-    precision of the bias.
+    Under autocast, products have its lower precision, and so has the softmax of many logits. Sums
+    always have the precision of the bias.
     """
     if not softmax.cutoffs and len(y) * len(softmax.bias) <= FEW_LOGITS:
         logits = F.linear(y, softmax.rows, softmax.bias).to(softmax.bias.dtype)
