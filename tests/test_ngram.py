@@ -152,9 +152,9 @@ def test_reading_step_by_step_is_the_same(
 
 
 def test_a_token_never_seen_has_a_logarithm_whatever_the_counts() -> None:
-    counts, children = np.full(6, 10**9), np.array([1, 1, 1, 1, 1, 1, 0])
+    counts, parents = np.full(6, 10**9), np.arange(6)
     discounts = np.full((6, 4), 0.05, np.float32)
-    model = Ngram(NgramTables(np.full(6, 3, np.uint8), counts, children, discounts), VOCAB)
+    model = Ngram(NgramTables(np.full(6, 3, np.uint8), counts, parents, discounts), VOCAB)
     text = np.append(np.full(9, 3), 5)
     assert logprobs(model, text)[-1] == np.log(SMALLEST)
     inputs = np.append(START, text[:-1])[None]
@@ -167,7 +167,7 @@ def test_tables_are_the_same_after_storing(size: int) -> None:
     model = count(random_ids(size) * 100, 1000, 6)
     arrays = model.tables.to_arrays()
     restored = NgramTables.from_arrays(arrays, 1000)
-    for name in ("tokens", "counts", "children", "discounts"):
+    for name in ("tokens", "counts", "parents", "discounts"):
         np.testing.assert_array_equal(getattr(restored, name), getattr(model.tables, name))
     assert sum(array.nbytes for array in arrays.values()) < 3.3 * len(model) + 2300
 

@@ -33,15 +33,15 @@ class NgramTables:
     empty one. The others are numbered level by level, and children of the same node by token, so
     that the children of a node lie together. N is the number of nodes without node 0.
 
-    tokens:     (N,) the last token of each node but the first
+    tokens:     (N,) the last token of each node but node 0
     counts:     (N,) how often each occurs, adjusted by Kneser-Ney, see `Ngram`
-    children:   (N + 1,) the number of children of each node
+    parents:    (N,) the node without the last token
     discounts:  (order, 4) D for counts of 0, 1, 2 and more, for n-grams of each length
     """
 
     tokens: Ids
     counts: Indices
-    children: Indices
+    parents: Ids
     discounts: NDArray[np.float32]
 
     def rounded(self) -> NgramTables:
@@ -53,12 +53,12 @@ class NgramTables:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The tables in few bytes; about 2.3 for each n-gram of up to 256 different tokens.
 
-        A count is stored as an index into the list of all different counts. The numbers of
-        children are in unary: a 1 for each child, a 0 after the last (Jacobson 1989, LOUDS).
+        A count is stored as an index into the list of all different counts. The parents are
+        stored as bits: for each node a 1 for each child and then a 0 (Jacobson 1989, LOUDS).
         """
         values, codes = np.unique(self.counts, return_inverse=True)
-        bits = np.ones(len(self.tokens) + len(self.children), np.uint8)
-        bits[np.cumsum(self.children + 1) - 1] = 0
+        bits = np.zeros(2 * len(self.tokens) + 1, np.uint8)
+        bits[np.arange(len(self.tokens)) + self.parents] = 1
         return {
             "tokens": self.tokens.astype(np.min_scalar_type(int(self.tokens.max(initial=0)))),
             "counts": codes.astype(np.uint8),
@@ -75,21 +75,20 @@ class NgramTables:
         """
         try:
             tokens, codes, values = (arrays[name] for name in ("tokens", "counts", "values"))
-            discounts, nodes = arrays["discounts"], len(tokens) + 1
-            bits = np.unpackbits(arrays["children"])[: 2 * nodes - 1]
-            ends = np.flatnonzero(bits == 0).astype(np.int32)
-            counts = values[codes]
+            discounts, size = arrays["discounts"], len(tokens)
+            bits = np.unpackbits(arrays["children"])[: 2 * size + 1].view(bool)
+            parents, counts = np.flatnonzero(bits).astype(np.int32), values[codes]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"n-gram tables: {error}") from None
-        tables = cls(tokens, counts, np.diff(ends, prepend=-1) - 1, discounts)
-        whole = len(codes) == len(tokens) > 0 and len(ends) == nodes and ends[-1] == 2 * nodes - 2
-        if not whole or discounts.shape != (len(discounts), 4) or not len(discounts):
+        whole = len(codes) == len(parents) == size > 0 and len(bits) == 2 * size + 1
+        if not whole or bits[-1] or discounts.shape != (len(discounts), 4) or not len(discounts):
             raise ModelError("n-gram tables: parts are missing")
         in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
         # A discount of 0 would leave nothing for the tokens that did not occur.
         if not in_range or not ((discounts[:, 1:] > 0) & (discounts[:, 1:] <= [1, 2, 3])).all():
             raise ModelError("n-gram tables: values out of range")
-        return tables
+        parents -= np.arange(size, dtype=np.int32)
+        return cls(tokens, counts, parents, discounts)
 
 
 class Ngram:
@@ -116,36 +115,39 @@ class Ngram:
 
     def __init__(self, tables: NgramTables, vocab: int) -> None:
         self.tables, self.vocab = tables, vocab
-        self.order, nodes = len(tables.discounts), len(tables.children)
-        # By number: its children are entries first … first + sizes − 1 of what follows.
-        self.sizes = np.zeros(nodes + 1, np.int32)
-        self.sizes[1:] = tables.children
-        self.first = np.cumsum(self.sizes, dtype=np.int32)
-        self.first -= self.sizes
-        # By entry: number of the parent and last token as one key, which sorts the entries.
-        parents = np.repeat(np.arange(nodes + 1, dtype=np.int32), self.sizes)
+        self.order, nodes = len(tables.discounts), len(tables.tokens) + 1
+        # By entry, which is a node but node 0: number of the parent and last token as one key,
+        # which sorts the entries.
+        parents = tables.parents.astype(np.int64) + 1
         self.keys = np.empty(nodes, np.int32 if (nodes + 2) * vocab < 2**31 else np.int64)
-        keys = np.multiply(parents, vocab, dtype=self.keys.dtype)
-        np.add(keys, tables.tokens, out=self.keys[:-1], casting="unsafe")
+        keys = np.multiply(parents, vocab, out=self.keys[:-1], casting="unsafe")
+        keys += tables.tokens
         self.keys[-1] = (nodes + 2) * vocab  # for searches behind all others
         if not (self.keys[1:] > self.keys[:-1]).all():  # type: ignore[operator]
             raise ModelError("n-gram tables: not sorted")
         self.inputs = np.arange(vocab, dtype=self.keys.dtype)
         self.inputs[START] = EOS  # a line end is read as <START>
+
+        # By number of a context: its children are the entries first … first + sizes − 1.
+        self.sizes = np.bincount(parents, minlength=nodes + 1).astype(np.int32)
+        self.first = np.cumsum(self.sizes, dtype=np.int32)
+        self.first -= self.sizes
         self.levels = self._levels()
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
         discounts = np.empty(nodes - 1, np.float32)
         for row, (start, end) in zip(tables.discounts, pairwise(self.levels[1:]), strict=True):
             counts = tables.counts[start - 2 : end - 2]
             row.take(counts, mode="clip", out=discounts[start - 2 : end - 2])
-        totals = self._sums(tables.counts).astype(np.float32)
-        left = self._sums(discounts).astype(np.float32)  # Σ D, to the shorter context
-        # γ of a context, and a child's share (c − D) / Σ D: p(w | u) = γ(u) (share + p(w | u′)).
+        totals, left = (
+            np.bincount(parents, of_children, nodes + 1).astype(np.float32)
+            for of_children in (tables.counts, discounts)
+        )
+        # With γ(u) = Σ D / Σ c, p(w | u) = γ(u) ((c − D) / Σ D + p(w | u′)).
         self.backoffs = np.ones(nodes + 1, np.float32)
         np.divide(left, totals, out=self.backoffs, where=totals > 0)
-        self.shares = np.zeros(nodes, np.float32)
-        np.divide(tables.counts - discounts, left[parents], out=self.shares[:-1])
-        self.log_totals = np.log1p(totals, out=totals)
+        self.left = np.maximum(left, SMALLEST)  # Σ D, to the shorter context
+        self.discounted = np.zeros(nodes, np.float32)  # c − D, by entry
+        np.subtract(tables.counts, discounts, out=self.discounted[:-1], casting="same_kind")
         # The number of an entry as a context; 0 if nothing follows it.
         self.contexts = np.zeros(nodes, self.keys.dtype)
         self.contexts[:-1] = np.arange(2, nodes + 1, dtype=np.int32)
@@ -161,21 +163,13 @@ class Ngram:
 
     def _levels(self) -> list[int]:
         """Where the numbers of each length begin: of the empty context, of unigrams and so on."""
-        levels, end = [1, 2], len(self.tables.children) + 1
+        levels, end = [1, 2], len(self.keys) + 1
         while levels[-1] < end and len(levels) < self.order + 2:
             levels.append(int(self.first[levels[-1]]) + 2)
         levels += [end] * (self.order + 2 - len(levels))
         if levels[-1] != end:
             raise ModelError("n-gram tables: more lengths than discounts")
         return levels
-
-    def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Σ over the children of each number."""
-        sums = np.zeros(len(values) + 1)
-        values.astype(np.float64).cumsum(out=sums[1:])
-        ends = sums[self.first]
-        ends[:-1], ends[-1] = ends[1:] - ends[:-1], sums[-1] - ends[-1]
-        return ends
 
     def initial_state(self, batch: int) -> State:
         """No context: the zero state."""
@@ -230,8 +224,8 @@ class Ngram:
         entries += np.arange(len(entries))
         places = np.arange(-1, p.size - 1, p.shape[1]).repeat(contexts.shape[1]).repeat(sizes)
         places += self.tables.tokens[entries]
-        shares = weights.ravel().repeat(sizes)
-        shares *= self.shares[entries]
+        shares = (weights / self.left[contexts]).ravel().repeat(sizes)
+        shares *= self.discounted[entries]
         np.add.at(p.reshape(-1), places, shares)
 
     @cached_property
@@ -252,7 +246,7 @@ class Ngram:
                 p[numbers] = p[shorter[numbers]]
             p[numbers] *= self.backoffs[numbers, None]
             of_level = p[numbers]
-            self._add_children(of_level, numbers[:, None], self.backoffs[numbers])
+            self._add_children(of_level, numbers[:, None], self.backoffs[numbers, None])
             p[numbers] = of_level
         return p
 
@@ -278,7 +272,7 @@ class NgramPrediction(Prediction):
     @property
     def log_total(self) -> Floats:
         """log(1 + Σ of the counts after the longest context), (B, T)."""
-        return self.ngram.log_totals[self.longest]
+        return np.log1p(self.ngram.left[self.longest] / self.backoff)
 
     @property
     def backoff(self) -> Floats:
@@ -296,7 +290,8 @@ class NgramPrediction(Prediction):
         for k in range(model.order):
             contexts = self.contexts[..., k - 1] if k else np.ones(targets.shape, np.int64)
             entries, known = model.find(contexts, targets.astype(model.keys.dtype))
-            p = model.backoffs[contexts] * (model.shares[entries] * known + p)
+            p += model.discounted[entries] * known / model.left[contexts]
+            p *= model.backoffs[contexts]
         return np.log(np.maximum(p, SMALLEST))
 
     def logits(self) -> Floats:

@@ -117,20 +117,20 @@ class _Counter:
         """The n-grams as a trie, pruned to about `most`."""
         discounts = np.array([_discounts(level.counts) for level in self.levels], np.float32)
         fewest = self._fewest(most)
-        tokens, counts, children = [], [], []
-        numbers = np.zeros(1, np.int64)  # of the level before, after pruning
+        tokens, counts, parents = [], [], []
+        nodes = np.zeros(1, np.int64)  # the node of each n-gram of the level before
+        end = 1  # the next node
         for n, level in enumerate(self.levels):
             kept = np.full(len(level.tokens), True)
             if n > ALWAYS_KEPT:
                 kept = self.levels[n - 1].frequency[level.parents] >= fewest
-            parents = numbers[level.parents[kept]]
-            children.append(np.bincount(parents, minlength=numbers.max(initial=-1) + 1))
+            parents.append(nodes[level.parents[kept]])
             tokens.append(level.tokens[kept])
             counts.append(level.counts[kept])
-            numbers = np.cumsum(kept) - 1
-        children.append(np.zeros(numbers.max(initial=-1) + 1, np.int64))
+            nodes = np.cumsum(kept) + end - 1
+            end += len(tokens[-1])
         return NgramTables(
-            np.concatenate(tokens), np.concatenate(counts), np.concatenate(children), discounts
+            np.concatenate(tokens), np.concatenate(counts), np.concatenate(parents), discounts
         ).rounded()
 
     def _fewest(self, most: int | None) -> int:
