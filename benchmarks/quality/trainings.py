@@ -5,10 +5,10 @@ from __future__ import annotations
 from benchmarks.project import SENTENCES, TALES
 
 SHAKESPEARE = "tinyshakespeare.txt --valid-fraction 0.1"
-DEEP = f"{SHAKESPEARE} --minutes 2 --hidden 128 --dropout 0.1 --layers"
+DEEP = f"{SHAKESPEARE} --ngram none --minutes 2 --hidden 128 --dropout 0.1 --layers"
 PTB = "ptb.train.txt --valid ptb.valid.txt"
 WORDS = f"{PTB} --level word --split whitespace"
-SHORT = f"{WORDS} --minutes 5 --hidden 192 --dropout 0.2"
+SHORT = f"{WORDS} --ngram none --minutes 5 --hidden 192 --dropout 0.2"
 HELD_OUT = str(SENTENCES.with_suffix(".heldout.txt"))
 LITTLE = 20_000  # characters of tiny-shakespeare in "little.txt"
 
