@@ -126,8 +126,8 @@ def distribution(logits: Floats, options: SampleOptions) -> Floats:
 
 def draw(p: NDArray[np.floating], random: np.random.Generator) -> int:
     """Draw an index with these probabilities, using one uniform number."""
-    cumulative = np.cumsum(p, dtype=np.float64)
-    index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+    cumulative = p.cumsum(dtype=np.float64)
+    index = int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
     return index if index < len(p) else int(np.flatnonzero(p)[-1])  # by rounding
 
 
