@@ -191,6 +191,11 @@ def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays["tokens"] = arrays["tokens"][:-5]
     elif name == "children cut":
         arrays["children"] = arrays["children"][:-3]
+    elif name == "child of no node":
+        size = len(arrays["tokens"])
+        bits = np.unpackbits(arrays["children"])[: 2 * size + 1]
+        bits[[bits.nonzero()[0][-1], -1]] = 0, 1
+        arrays["children"] = np.packbits(bits)
     elif name == "unsorted":
         arrays["tokens"][:2] = arrays["tokens"][:2][::-1]
     elif name == "token out of range":
@@ -216,6 +221,7 @@ def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "missing",
         "cut",
         "children cut",
+        "child of no node",
         "unsorted",
         "token out of range",
         "start token",
