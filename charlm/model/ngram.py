@@ -81,7 +81,7 @@ class NgramTables:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"n-gram tables: {error}") from None
         whole = len(codes) == len(parents) == size > 0 and len(bits) == 2 * size + 1
-        if not whole or bits[-1] or discounts.shape != (len(discounts), 4) or not len(discounts):
+        if not whole or discounts.shape != (len(discounts), 4) or not len(discounts):
             raise ModelError("n-gram tables: parts are missing")
         in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
         # A discount of 0 would leave nothing for the tokens that did not occur.
