@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
+from charlm.errors import OptionError
+from charlm.model.backend import Floats
+from charlm.model.distributions import Distributions
+from charlm.tokenizer import EOS, SPECIALS, UNK, Encoding, Tokenizer
+from charlm.tokenizer.word_starts import WordStarts, word_starts
 
 CHARS_AT_ONCE = 1 << 20
 
@@ -24,6 +28,8 @@ class TokenScore:
     token:    its printable form, such as "a" or "<EOS>"
     logprob:  log p(token | context), nats
     start, end:  its characters [start, end) in the text
+    rank, entropy, likeliest:  of the distribution before it, see `Distributions`; the entropy in
+              nats, and the likeliest tokens with their log p. None without `details`
     """
 
     id: int
@@ -31,11 +37,28 @@ class TokenScore:
     logprob: float
     start: int
     end: int
+    rank: int | None = None
+    entropy: float | None = None
+    likeliest: tuple[tuple[str, float], ...] | None = None
 
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ p."""
         return 0.0 - self.logprob / math.log(2)
+
+    def to_json(self) -> dict[str, Any]:
+        """The values under their names in JSON output."""
+        record = {
+            "token": self.token,
+            "logprob": self.logprob,
+            "log10prob": self.logprob / math.log(10),
+            "bits": self.bits,
+            "start": self.start,
+            "end": self.end,
+        }
+        if self.rank is not None and self.entropy is not None:
+            record |= {"rank": self.rank, "entropy_bits": self.entropy / math.log(2)}
+        return record
 
     @property
     def is_unknown(self) -> bool:
@@ -46,6 +69,42 @@ class TokenScore:
     def is_line_end(self) -> bool:
         """Whether the token is the end of a line, `<EOS>`."""
         return self.id == EOS
+
+
+@dataclass(frozen=True)
+class WordScore:
+    """One word of a scored sentence, see `SentenceScore.words`.
+
+    word:      as it stands in the text; "<EOS>" for the line end
+    logprob:   log P, nats, with the probability that it ends here
+    entropy:   of the distribution of its first token after white space, nats
+    start, end:  its characters [start, end) in the text
+    is_unknown:  some of its tokens are not in the vocabulary
+    """
+
+    word: str
+    logprob: float
+    entropy: float
+    start: int
+    end: int
+    is_unknown: bool
+
+    @property
+    def bits(self) -> float:
+        """The surprisal, −log₂ P."""
+        return 0.0 - self.logprob / math.log(2)
+
+    def to_json(self) -> dict[str, Any]:
+        """The values under their names in JSON output."""
+        return {
+            "word": self.word,
+            "start": self.start,
+            "end": self.end,
+            "bits": self.bits,
+            "entropy_bits": self.entropy / math.log(2),
+            "length": self.end - self.start,
+            "unknown": self.is_unknown,
+        }
 
 
 @dataclass(frozen=True)
@@ -125,6 +184,7 @@ class SentenceScore(TextScore):
     context:   the text before it
     ids:       (n,) its tokens
     logprobs:  (n,) log p of each token, nats
+    measured:  (n, …) of `charlm.model.distributions.measure`; None without `details`
 
     `spans` and `token_scores` are computed when they are first read: that takes longer than
     scoring one of many lines.
@@ -134,6 +194,7 @@ class SentenceScore(TextScore):
     ids: NDArray[np.int64] = field(repr=False, compare=False)
     logprobs: NDArray[np.float32] = field(repr=False, compare=False)
     tokenizer: Tokenizer = field(repr=False, compare=False)
+    measured: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     prefix: ClassVar[str] = ""  # of the measures' names
 
     @cached_property
@@ -145,11 +206,74 @@ class SentenceScore(TextScore):
     @cached_property
     def token_scores(self) -> tuple[TokenScore, ...]:
         """The tokens in order."""
+        token, d = self.tokenizer.token, self.distributions
         rows = zip(self.ids.tolist(), self.spans.tolist(), self.logprobs.tolist(), strict=True)
-        return tuple(
-            TokenScore(id, self.tokenizer.token(id), logprob, start, end)
-            for id, (start, end), logprob in rows
+        scores = [TokenScore(id, token(id), p, start, end) for id, (start, end), p in rows]
+        if d is None:
+            return tuple(scores)
+        likeliest = np.vectorize(token, otypes=[object])(d.likeliest.astype(int)).tolist()
+        details = zip(
+            d.rank.astype(int).tolist(),
+            d.entropy.tolist(),
+            likeliest,
+            d.likeliest_logprobs.tolist(),
+            strict=True,
         )
+        return tuple(
+            replace(score, rank=rank, entropy=entropy, likeliest=tuple(zip(names, p, strict=True)))
+            for score, (rank, entropy, names, p) in zip(scores, details, strict=True)
+        )
+
+    @cached_property
+    def distributions(self) -> Distributions | None:
+        """The distributions before the tokens; None without `details`."""
+        if self.measured is None:
+            return None
+        return Distributions.of(self.measured, sum(len(s.masks) for s in self._word_starts))
+
+    @property
+    def _word_starts(self) -> tuple[WordStarts, WordStarts]:
+        return word_starts(self.tokenizer, False), word_starts(self.tokenizer, True)
+
+    def words(self, punctuation: bool = False) -> tuple[WordScore, ...]:
+        """The words, and the line end. Their log P add up to that of the sentence.
+
+        punctuation:  marks are words by themselves; otherwise they belong to the word they touch
+
+        The tokens of a word do not say that it ends. With B = Σ p over the tokens that may begin
+        the next word, and `<EOS>`, log P(word) = Σ log p(its tokens) + log B(after) − log B(before)
+        (Pimentel and Meister 2024, Oh and Schuler 2024). The first word has no B(before).
+
+        Raises OptionError for a sentence that was scored without `details`.
+        """
+        d = self.distributions
+        if d is None:
+            if self.tokens:
+                raise OptionError("`words`: goes with `details=True`")
+            return ()
+        joined, separate = self._word_starts
+        begins, place = (separate if punctuation else joined).of(self.ids)
+        edges = np.flatnonzero(begins)
+        place, first = place[edges], len(joined.masks) if punctuation else 0
+        before = np.where(place < 0, 0.0, d.masses[edges, np.maximum(place, 0) + first])
+        logprobs = np.add.reduceat(self.logprobs, edges, dtype=np.float64)
+        logprobs += np.append(before[1:], 0.0) - before
+        ends = np.append(edges[1:], self.tokens)
+        rows = zip(edges.tolist(), ends.tolist(), logprobs.tolist(), strict=True)
+        return tuple(self._word(a, b, logprob, d.entropy) for a, b, logprob in rows)
+
+    def _word(self, a: int, b: int, logprob: float, entropy: Floats) -> WordScore:
+        """The word of the tokens [a, b)."""
+        while a < b - 1 and not self.text[slice(*self.spans[a].tolist())].strip():
+            a += 1  # white space before the word
+        start, end = self.spans[[a, b - 1], [0, 1]].tolist()
+        word = self.text[start:end]
+        if self.ids[b - 1] == EOS:
+            return WordScore(SPECIALS[EOS], logprob, float(entropy[a]), end, end, False)
+        start += len(word) - len(word.lstrip())
+        word = word.strip()
+        unknown = bool((self.ids[a:b] == UNK).any())
+        return WordScore(word, logprob, float(entropy[a]), start, end, unknown)
 
 
 @dataclass(frozen=True)
@@ -196,10 +320,11 @@ def in_groups(
 def encode_after(tokenizer: Tokenizer, context: str, sentence: str) -> Encoding:
     """The tokens of a sentence and its line end, and the characters of each in the sentence.
 
-    The first token may begin in the context: its span then begins below 0.
+    The first token may begin in the context: its span then begins below 0. A token without text
+    belongs to what follows it.
     """
     ids, spans = tokenizer.encode(f"{context}{sentence}\n")
-    own = spans[:, 1] > len(context)
+    own = (spans[:, 1] > len(context)) | (spans[:, 0] == len(context))
     return Encoding(ids[own], spans[own] - len(context))
 
 

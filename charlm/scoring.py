@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, pairwise
 from typing import TypeVar
 
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.backend import ChooseBackend, Floats
-from charlm.model.likelihood import sequence_logprobs
+from charlm.model.distributions import at_once, measure
+from charlm.model.likelihood import read_sequences, sequence_logprobs
 from charlm.model.prediction import ChoosePredictor, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.options import check_options, option
 from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
+from charlm.tokenizer.word_starts import word_starts
 
 # Sentences that are read before the first one is scored: enough for batches of similar length.
 SENTENCES_AT_ONCE = 4096
@@ -39,10 +42,12 @@ def score_sentences(
     sentences: Iterable[str],
     options: ScoreOptions,
     *,
+    details: bool = False,
     independent_lines: bool = False,
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in input order.
 
+    details:            also measure the whole distribution before each token, which takes longer
     independent_lines:  every line starts from the zero state, also one within a sentence or after
                         the context
 
@@ -52,15 +57,25 @@ def score_sentences(
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
         predictor = predictors(sum(map(len, encoded)))
-        if independent_lines:
-            results = _by_line(predictor, encoded)
-        else:
-            results = sequence_logprobs(predictor, encoded)
-        for sentence, ids, logprobs in zip(batch, encoded, results, strict=True):
+        lines = _lines_of(encoded) if independent_lines else [[ids] for ids in encoded]
+        read = iter(_read(predictor, tokenizer, list(chain.from_iterable(lines)), details))
+        for sentence, ids, parts in zip(batch, encoded, lines, strict=True):
+            found = np.concatenate(list(islice(read, len(parts))))
             if context:
                 scored = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
-                ids, logprobs = ids[len(ids) - scored :], logprobs[len(ids) - scored :]
-            yield _sentence_score(SentenceScore, tokenizer, context, sentence, ids, logprobs, eos)
+                ids, found = ids[len(ids) - scored :], found[len(ids) - scored :]
+            yield _sentence_score(SentenceScore, tokenizer, context, sentence, ids, found, eos)
+
+
+def _read(
+    predictor: Predictor, tokenizer: Tokenizer, sequences: list[IntArray], details: bool
+) -> list[Floats]:
+    """log p of the tokens of each sequence, (n,); with details the rows (n, …) of `measure`."""
+    if not details:
+        return sequence_logprobs(predictor, sequences)
+    masks = np.concatenate([word_starts(tokenizer, p).masks for p in (False, True)])
+    function, most = partial(measure, masks=masks), at_once(tokenizer.size)
+    return read_sequences(predictor, sequences, function, most)
 
 
 def pseudo_score_sentences(
@@ -74,11 +89,9 @@ def pseudo_score_sentences(
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 
 
-def _by_line(predictor: Predictor, sequences: list[IntArray]) -> list[Floats]:
-    """`sequence_logprobs` with every line of a sequence from the zero state."""
-    lines = [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sequences]
-    results = iter(sequence_logprobs(predictor, list(chain.from_iterable(lines))))
-    return [np.concatenate(list(islice(results, len(parts)))) for parts in lines]
+def _lines_of(sequences: list[IntArray]) -> list[list[IntArray]]:
+    """Each sequence cut into its lines."""
+    return [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sequences]
 
 
 def _encode_lines(
@@ -100,9 +113,11 @@ def _sentence_score(
     context: str,
     sentence: str,
     ids: IntArray,
-    logprobs: NDArray[np.float32],
+    found: NDArray[np.float32],
     eos: bool,
 ) -> Score:
+    """found: (n,) log p of each token, or the rows (n, …) of `distributions.measure`"""
+    logprobs = found if found.ndim == 1 else found[:, 0]
     return kind(
         text=sentence,
         logprob=float(logprobs.sum(dtype=np.float64)),
@@ -114,4 +129,5 @@ def _sentence_score(
         ids=ids.astype(np.int64),
         logprobs=logprobs,
         tokenizer=tokenizer,
+        measured=None if found.ndim == 1 else found,
     )

@@ -12,6 +12,7 @@ import typer
 from charlm.options import Choices
 
 FORMATS = ("table", "tsv", "json")
+FAINTEST = 0.1  # share of the strongest colour that is shown
 
 
 def format_option(*more: str) -> Any:
@@ -48,14 +49,13 @@ def write_tsv(records: Iterable[Mapping[str, object]], columns: Sequence[str] = 
 
     columns:  the heading; without it the names of the first record, if there is one
     """
-    headed = bool(columns)
     if columns:
         write(_tsv_row(columns))
     for record in records:
-        if not headed:
-            write(_tsv_row(record))
-            headed = True
-        write(_tsv_row(record.values()))
+        if not columns:
+            columns = tuple(record)
+            write(_tsv_row(columns))
+        write(_tsv_row(record.get(name, "") for name in columns))
 
 
 def write_table(
@@ -82,6 +82,20 @@ def write_table(
     Console(highlight=False).print(table)
 
 
+def write_coloured(pieces: Iterable[tuple[str, float]], end: str) -> None:
+    """Write pieces of text on a background from none, for 0, to red, for 1; and then `end`."""
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text()
+    for text, share in pieces:
+        level = min(max(share, 0.0), 1.0)
+        style = f"black on rgb(255,{round(235 - 145 * level)},{round(190 - 110 * level)})"
+        line.append(printable(text), style if level >= FAINTEST else None)
+    line.append(printable(end))
+    Console(highlight=False).print(line)
+
+
 def printable(text: str) -> str:
     """The text without lone surrogates and other characters that stdout cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -95,5 +109,10 @@ def _tsv_row(values: Iterable[object]) -> str:
 
 
 def _tsv_field(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    elif value is None or isinstance(value, str):
+        text = value or ""
+    else:
+        text = json.dumps(value, ensure_ascii=False)
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, count, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,28 +20,23 @@ from charlm.cli.common import (
     ThreadsOption,
     load_model,
     note,
-    read_groups,
     text_encoding,
     warn_unknown,
 )
+from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_items
 from charlm.cli.options import with_options
-from charlm.cli.records import (
-    choose_format,
-    format_option,
-    write,
-    write_json,
-    write_table,
-    write_tsv,
-)
+from charlm.cli.records import choose_format, format_option
+from charlm.cli.scored import MEASURES, Row, Selection, View, write_rows
 from charlm.errors import InputError, OptionError
-from charlm.parts import WHOLE, Part, of_part, parse_shard
+from charlm.parts import WHOLE, of_part, parse_shard
+from charlm.progress import show_progress
 from charlm.scoring import ScoreOptions
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore, TokenScore
+    from charlm.scores import SentenceScore
     from charlm.tasks.base import TrainedModel
 
-TOKEN_COLUMNS = ("sentence", "token", "logprob", "log10prob", "bits", "start", "end")
+TABLE, ORDER = "Tables", "Selection"
 
 
 @with_options(ScoreOptions)
@@ -61,7 +56,49 @@ def score(
     model: ModelOption = None,
     network_only: NetworkOnlyOption = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Show every word's surprisal.")] = False,
+    punctuation: Annotated[
+        bool,
+        typer.Option("--punctuation", help="With --words: a mark is a word by itself."),
+    ] = False,
     format: Annotated[str | None, format_option("kenlm")] = None,
+    text_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The file is a table (TSV, CSV or JSON lines) with the sentences in this column. "
+            "The other columns come out beside the scores.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Only these of the other columns.", rich_help_panel=TABLE
+        ),
+    ] = None,
+    strict: StrictOption = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[-]MEASURE",
+            help="Sort by a measure such as bits_per_char, the highest first; with - the lowest.",
+            rich_help_panel=ORDER,
+            autocompletion=lambda: MEASURES,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only the first N sorted ones.", rich_help_panel=ORDER),
+    ] = None,
+    best_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Only the most probable one of those with the same value in this column.",
+            rich_help_panel=ORDER,
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(metavar="I/N", help="Only part I of N of the file: lines I, I+N, …"),
@@ -75,15 +112,21 @@ def score(
     threads: ThreadsOption = None,
     **options: Any,
 ) -> None:
-    """Give the probability of sentences, or the surprisal of every token."""
-    chosen = choose_format(format, "kenlm")
+    """Give the probability of sentences, or the surprisal of every token or word."""
+    chosen, view = choose_format(format, "kenlm"), View(tokens, words, punctuation)
+    selection = Selection(sort, top, best_by)
     if texts and file:
         raise InputError("give sentences or `file`, not both")
-    part = parse_shard(shard) if shard else WHOLE
     if shard and texts:
         raise OptionError(f"`shard={shard}`: goes with `file`, or with standard input")
-    if pseudo and (options or chosen == "kenlm"):
-        raise OptionError("`pseudo`: goes with none of `context`, `eos=False` and `format=kenlm`")
+    if text_column and texts:
+        raise OptionError(f"`text_column={text_column}`: goes with `file`, or with standard input")
+    if (columns or best_by) and not text_column:
+        raise OptionError("`columns` and `best_by`: go with `text_column`")
+    if pseudo and (options or chosen == "kenlm" or words):
+        raise OptionError(
+            "`pseudo`: goes with none of `context`, `eos=False`, `words` and `format=kenlm`"
+        )
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
 
@@ -94,140 +137,46 @@ def score(
         score_group = fill_model.iter_pseudo_scores
     else:
         loaded = language_model = load_model(model, LanguageModel, device, threads, network_only)
-        score_group = language_model.iter_scores
+        score_group = partial(language_model.iter_scores, details=view.details)
     unknown = dict.fromkeys(loaded.unknown_in(options.get("context", "")))
+    part, path = parse_shard(shard) if shard else WHOLE, file or "-"
+    names = text_encoding(loaded, encoding)
+    items: Iterable[Sequence[Item]]
+    if texts:
+        items = [of_texts(texts)]
+    elif text_column:
+        kept = None if columns is None else [*filter(None, [best_by]), *columns.split(",")]
+        items = of_table(path, names, text_column, kept, strict)
+    else:
+        items = of_lines(path, names)
 
-    def groups() -> Iterator[Iterator[SentenceScore]]:
+    def groups() -> Iterator[Iterator[Row]]:
         """The scores of what is there to be scored, so that each is written before the next."""
-        sentences = [texts] if texts else read_groups(file or "-", text_encoding(loaded, encoding))
-        for group in of_part(sentences, part):
-            scores = score_group(group, **options)
-            yield _collect_unknown(scores, unknown)
+        numbers = count(part.number + 1, part.of)
+        for group in of_part(items, part):
+            scores = score_group((item.text for item in group), **options)
+            yield _rows(group, numbers, scores)
             sys.stdout.flush()
 
-    writer = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}[chosen]
-    try:
-        writer(groups(), tokens, part)
-    finally:
-        sys.stdout.flush()
+    def _rows(
+        group: Sequence[Item], numbers: Iterator[int], scores: Iterator[SentenceScore]
+    ) -> Iterator[Row]:
+        for item, number, score in zip(group, numbers, scores, strict=False):
+            if score.unknown:
+                pieces = [score.text[t.start : t.end] for t in score.token_scores if t.is_unknown]
+                unknown.update(dict.fromkeys(pieces))
+            if not sys.stdout.isatty():
+                show(item)
+            yield Row(number, item.columns, score)
+
+    with show_progress() as progress:
+        show = show_items(progress, path, part)
+        try:
+            write_rows(chosen, selection.of(groups()), view)
+        finally:
+            sys.stdout.flush()
     warn_unknown(unknown)
     for text in texts or ():
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)
             note(f"warning: {text!r} was scored as a sentence; for the lines: --file {name}")
-
-
-def _collect_unknown(
-    scores: Iterable[SentenceScore], unknown: dict[str, None]
-) -> Iterator[SentenceScore]:
-    """The scores; the pieces of text that are unknown are entered in `unknown`."""
-    for score in scores:
-        if score.unknown:
-            pieces = [score.text[t.start : t.end] for t in score.token_scores if t.is_unknown]
-            unknown.update(dict.fromkeys(pieces))
-        yield score
-
-
-Groups = Iterable[Iterable["SentenceScore"]]
-
-
-def _table(groups: Groups, tokens: bool, part: Part) -> None:
-    headed = False
-    for scores in groups:
-        if tokens:
-            for score in scores:
-                _token_table(score)
-            continue
-        scores = iter(scores)
-        for first in islice(scores, 1):
-            columns = [
-                (f"{first.prefix}probability", "right"),
-                ("bits", "right"),
-                ("bits/char", "right"),
-                ("perplexity", "right"),
-                ("unknown", "right"),
-                ("text", "left"),
-            ]
-            write_table(columns, map(_table_row, chain([first], scores)), not headed)
-            headed = True
-
-
-def _table_row(s: SentenceScore) -> tuple[str, ...]:
-    return (
-        s.probability,
-        f"{s.bits:.1f}",
-        f"{s.bits_per_char:.3f}",
-        f"{s.perplexity:.2f}",
-        str(s.unknown or ""),
-        s.text,
-    )
-
-
-def _token_table(score: SentenceScore) -> None:
-    longest = max((t.bits for t in score.token_scores), default=1.0)
-    rows = [
-        (t.token, f"{t.bits:.2f}", f"{math.exp(t.logprob):.4f}", "▇" * round(24 * t.bits / longest))
-        for t in score.token_scores
-    ]
-    write(f"{score.text}   {score.prefix}probability {score.probability}, {score.bits:.1f} bits")
-    write_table([("token", "left"), ("bits", "right"), ("p", "right"), ("", "left")], rows)
-
-
-def _tsv(groups: Groups, tokens: bool, part: Part) -> None:
-    scores = chain.from_iterable(groups)
-    if tokens:
-        records = (
-            {"sentence": number, **_token_record(token)}
-            for number, score in zip(count(part.number + 1, part.of), scores, strict=False)
-            for token in score.token_scores
-        )
-        write_tsv(records, TOKEN_COLUMNS)
-        return
-    write_tsv(map(_text_last, scores))
-
-
-def _text_last(score: SentenceScore) -> dict[str, Any]:
-    """The record of a score. The text comes last, since it may be long."""
-    record = score.to_json()
-    text = record.pop("text")
-    return {**record, "text": text}
-
-
-def _json(groups: Groups, tokens: bool, part: Part) -> None:
-    for score in chain.from_iterable(groups):
-        record = score.to_json()
-        if tokens:
-            record["token_scores"] = [_token_record(token) for token in score.token_scores]
-            for token in record["token_scores"]:
-                del token["log10prob"]
-        write_json(record)
-
-
-def _token_record(t: TokenScore) -> dict[str, Any]:
-    return {
-        "token": t.token,
-        "logprob": t.logprob,
-        "log10prob": t.logprob / math.log(10),
-        "bits": t.bits,
-        "start": t.start,
-        "end": t.end,
-    }
-
-
-def _kenlm(groups: Groups, tokens: bool, part: Part) -> None:
-    """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
-    total = known = 0.0
-    number = oov = 0
-    for score in chain.from_iterable(groups):
-        parts = []
-        for length, t in enumerate(score.token_scores, start=2):
-            log10 = t.logprob / math.log(10)
-            name = "</s>" if t.is_line_end else t.token
-            parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {log10:.6g}")
-            known += 0.0 if t.is_unknown else log10
-        write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
-        total, number, oov = total + score.log10prob, number + score.tokens, oov + score.unknown
-    write(f"Perplexity including OOVs:\t{10 ** (-total / max(number, 1)):.6g}")
-    write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(number - oov, 1)):.6g}")
-    write(f"OOVs:\t{oov}")
-    write(f"Tokens:\t{number}")

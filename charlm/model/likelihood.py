@@ -84,10 +84,12 @@ def read_sequences(
     predictor: Predictor,
     sequences: Sequence[Ids],
     function: Callable[[Prediction, Ids], Floats],
+    at_once: int = SEQUENCES_AT_ONCE,
 ) -> list[Floats]:
     """A function of the predictions of every token of every sequence, each from the zero state.
 
     function:  the prediction of (B, T) tokens, and these tokens -> an array (B, T, …)
+    at_once:   the most sequences of a batch
 
     Returns an array (n, …) for each sequence, in order.
     """
@@ -102,7 +104,7 @@ def read_sequences(
             parts.append(function(prediction, targets[:, chunk]))
         return np.concatenate(parts, axis=1)
 
-    return by_length(of_batch, sequences, lambda length: SEQUENCES_AT_ONCE)
+    return by_length(of_batch, sequences, lambda length: at_once)
 
 
 def sequence_logprobs(predictor: Predictor, sequences: Sequence[Ids]) -> list[Floats]:

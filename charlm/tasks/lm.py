@@ -66,20 +66,26 @@ class LanguageModel(TrainedModel):
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
-        self, texts: str, **options: Unpack[ScoreKeywords]
+        self, texts: str, *, details: bool = ..., **options: Unpack[ScoreKeywords]
     ) -> SentenceScore: ...
 
     @overload
     def score(
-        self, texts: Iterable[str], **options: Unpack[ScoreKeywords]
+        self, texts: Iterable[str], *, details: bool = ..., **options: Unpack[ScoreKeywords]
     ) -> list[SentenceScore]: ...
 
     def score(
-        self, texts: str | Iterable[str], **options: Unpack[ScoreKeywords]
+        self,
+        texts: str | Iterable[str],
+        *,
+        details: bool = False,
+        **options: Unpack[ScoreKeywords],
     ) -> SentenceScore | list[SentenceScore]:
         """The probability of sentences: log P(sentence) = Σ log p(token | `<START>`, before).
 
         texts:    one sentence, for one SentenceScore, or several, for a list
+        details:  measure the whole distribution before each token, for its rank, its entropy, the
+                  likeliest tokens, and the surprisal of words. It takes longer
         options:  of `charlm.scoring.ScoreOptions`: context, eos
 
         A score depends on its sentence and context alone, up to the rounding of float32.
@@ -88,13 +94,15 @@ class LanguageModel(TrainedModel):
         8
         >>> [s.logprob < 0 for s in model.score(["a cat", "the dog"])]
         [True, True]
+        >>> [w.word for w in model.score("the cat", details=True).words()]
+        ['the', 'cat', '<EOS>']
         """
         if isinstance(texts, str):
-            return next(self.iter_scores([texts], **options))
-        return list(self.iter_scores(texts, **options))
+            return next(self.iter_scores([texts], details=details, **options))
+        return list(self.iter_scores(texts, details=details, **options))
 
     def iter_scores(
-        self, texts: Iterable[str], **options: Unpack[ScoreKeywords]
+        self, texts: Iterable[str], *, details: bool = False, **options: Unpack[ScoreKeywords]
     ) -> Iterator[SentenceScore]:
         """`score` for any number of sentences, in input order and in bounded memory."""
         options["context"] = one_line_end(options.get("context", ""))
@@ -103,6 +111,7 @@ class LanguageModel(TrainedModel):
             self.tokenizer,
             map(one_line_end, several(texts)),
             ScoreOptions(**options),
+            details=details,
             independent_lines=self.independent_lines,
         )
 

@@ -135,6 +135,12 @@ class Tokenizer(ABC):
         """The UTF-8 text that token `id` adds to a text whose last token is `previous`."""
         return self._pieces[id]
 
+    @property
+    def spacings(self) -> IntArray:
+        """(size,) classes of tokens, from 0 on, such that `appended` needs only the class of the
+        previous token, within a line."""
+        return np.zeros(self.size, np.int64)
+
     def decode(self, ids: Sequence[int] | IntArray) -> str:
         """The text of `ids`. Bytes that are not UTF-8 become U+FFFD."""
         tokens = np.asarray(ids, np.int64).tolist()

@@ -123,6 +123,10 @@ class Words(Tokenizer):
     def appended(self, id: int, previous: int) -> bytes:
         return self._gap(id, previous) + self._pieces[id]
 
+    @property
+    def spacings(self) -> IntArray:
+        return np.array(self._joins_next, np.int64)
+
     def token(self, id: int) -> str:
         return super().token(id) or "<JOIN>"
 

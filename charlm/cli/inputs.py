@@ -1,0 +1,88 @@
+"""The sentences that commands read: lines of a file, or a column of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from charlm.cli.common import note, read_groups
+from charlm.corpus.reading import OPENERS
+from charlm.corpus.records import BrokenLines, Record, read_records
+from charlm.errors import InputError
+from charlm.parts import Part
+from charlm.scores import byte_length
+
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="A line that cannot be read is an error, and is not skipped."),
+]
+
+
+class Item(NamedTuple):
+    """A sentence of the input.
+
+    text:     the sentence
+    columns:  what stands beside it in a table
+    size:     the bytes of both, about
+    """
+
+    text: str
+    columns: Mapping[str, Any]
+    size: int
+
+
+def of_texts(texts: Sequence[str]) -> list[Item]:
+    """Sentences of the command line."""
+    return [Item(text, {}, 0) for text in texts]
+
+
+def of_lines(path: str, encoding: str) -> Iterator[list[Item]]:
+    """The lines of a file, or of standard input as they arrive."""
+    for lines in read_groups(path, encoding):
+        yield [Item(line, {}, byte_length(line) + 1) for line in lines]
+
+
+def of_table(
+    path: str, encoding: str, text: str, kept: Collection[str] | None, strict: bool
+) -> Iterator[list[Item]]:
+    """The records of a table.
+
+    text:    the column of the sentences
+    kept:    the other columns to carry; None for all
+    strict:  a broken line is an error; otherwise it is named and skipped
+    """
+    for group in read_records(path, encoding, [text], BrokenLines(path, strict, note)):
+        yield [_item(record, text, kept, path) for record in group]
+
+
+def _item(record: Record, text: str, kept: Collection[str] | None, path: str) -> Item:
+    fields = record.fields
+    names = [name for name in fields if name != text] if kept is None else kept
+    for name in names:
+        if name not in fields:
+            raise InputError(
+                f"{path}, line {record.line}: no column {name!r}; it has {', '.join(fields)}"
+            )
+    size = sum(len(str(value)) + 1 for value in fields.values())
+    return Item(fields[text], {name: fields[name] for name in names}, size)
+
+
+def show_items(progress: Callable[[float], None], path: str, part: Part) -> Callable[[Item], None]:
+    """A function that is called after each item, and shows the progress through a plain file.
+
+    progress:  takes the fraction that is done
+    part:      of the file's items, that are called
+    """
+    file, done = Path(path), 0
+    total = file.stat().st_size if file.is_file() and file.suffix not in OPENERS else 0
+
+    def show(item: Item) -> None:
+        nonlocal done
+        done += item.size
+        if total:
+            progress(min(part.of * done / total, 1.0))
+
+    return show

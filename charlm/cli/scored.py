@@ -1,0 +1,236 @@
+"""Rows of scored sentences: which are kept, in which order, and how they are written."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from charlm.cli.records import write, write_coloured, write_json, write_table, write_tsv
+from charlm.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from charlm.scores import SentenceScore
+
+MEASURES = (
+    "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
+)  # fmt: skip
+
+STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
+# Of a token or word, in a table.
+FIGURES = {"bits": ".2f", "p": ".4f", "rank": "d", "entropy_bits": ".2f"}
+
+
+class Row(NamedTuple):
+    """A scored sentence.
+
+    number:   in the input, from 1
+    columns:  that are carried from the input to the output
+    score:    of the sentence
+    """
+
+    number: int
+    columns: Mapping[str, Any]
+    score: SentenceScore
+
+
+Groups = Iterable[Iterable[Row]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are written.
+
+    sort:     a measure, for the highest first; with a minus before it, for the lowest first
+    top:      only the first ones
+    best_by:  of the rows with the same value in this column, only the most probable one
+    """
+
+    sort: str | None
+    top: int | None
+    best_by: str | None
+
+    def __post_init__(self) -> None:
+        if self.sort is not None and self.sort.removeprefix("-") not in MEASURES:
+            raise OptionError(f"`sort={self.sort}`: choose {', '.join(MEASURES)}")
+        if self.top is not None and self.top < 1:
+            raise OptionError(f"`top={self.top}`: must be 1 or more")
+        if self.top is not None and self.sort is None:
+            raise OptionError("`top`: goes with `sort`, such as --sort bits_per_char")
+
+    def of(self, groups: Groups) -> Groups:
+        """The selected rows, as one group unless all are selected."""
+        if self.sort is None and self.best_by is None:
+            return groups
+        rows: Iterable[Row] = chain.from_iterable(groups)
+        if self.best_by is not None:
+            rows = self._best(rows)
+        if self.sort is not None:
+            rows = self._sorted(rows)
+        return [rows]
+
+    def _best(self, rows: Iterable[Row]) -> Iterable[Row]:
+        best: dict[str, Row] = {}
+        for row in rows:
+            if self.best_by not in row.columns:
+                raise InputError(f"`best_by={self.best_by}`: there is no such column or field")
+            group = str(row.columns[self.best_by])
+            if group not in best or row.score.logprob > best[group].score.logprob:
+                best[group] = row
+        return best.values()
+
+    def _sorted(self, rows: Iterable[Row]) -> Iterable[Row]:
+        assert self.sort
+        name = self.sort.removeprefix("-")
+
+        def value(row: Row) -> float:
+            return float(getattr(row.score, name))
+
+        lowest_first = self.sort.startswith("-")
+        if self.top is None:
+            return sorted(rows, key=value, reverse=not lowest_first)
+        return (heapq.nsmallest if lowest_first else heapq.nlargest)(self.top, rows, key=value)
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of each sentence: the whole, or its tokens, or its words.
+
+    punctuation:  marks are words by themselves
+    """
+
+    tokens: bool = False
+    words: bool = False
+    punctuation: bool = False
+
+    @property
+    def details(self) -> bool:
+        """Whether the whole distributions are needed."""
+        return self.tokens or self.words
+
+    def parts(self, score: SentenceScore) -> list[dict[str, Any]]:
+        """The records of the tokens or words."""
+        parts = score.words(self.punctuation) if self.words else score.token_scores
+        return [part.to_json() for part in parts]
+
+
+def write_rows(format: str, groups: Groups, view: View) -> None:
+    """Write the rows in one of the formats table, tsv, json and kenlm."""
+    writers = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}
+    writers[format](groups, view)
+
+
+def _json(groups: Groups, view: View) -> None:
+    for row in chain.from_iterable(groups):
+        record = _beside(row.columns, row.score.to_json())
+        if view.details:
+            record["words" if view.words else "token_scores"] = view.parts(row.score)
+        write_json(record)
+
+
+def _tsv(groups: Groups, view: View) -> None:
+    rows = chain.from_iterable(groups)
+    write_tsv(_part_records(rows, view) if view.details else map(_record, rows))
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """The text comes last, since it may be long."""
+    record = _beside(row.columns, row.score.to_json())
+    text = record.pop("text")
+    return {**record, "text": text}
+
+
+def _part_records(rows: Iterable[Row], view: View) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        for number, part in enumerate(view.parts(row.score), 1):
+            ids = {"sentence": row.number} | ({"word_id": number} if view.words else {})
+            yield _beside(row.columns, {**ids, **part})
+
+
+def _beside(columns: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The carried columns, then the record."""
+    if both := columns.keys() & record.keys():
+        raise InputError(
+            f"column {min(both)!r} is also the name of a result; rename it, or name the columns to "
+            "keep with `columns`"
+        )
+    return {**columns, **record}
+
+
+def _table(groups: Groups, view: View) -> None:
+    headed = False
+    for rows in groups:
+        if view.details:
+            for row in rows:
+                _part_table(row.score, view)
+            continue
+        rows = iter(rows)
+        for first in islice(rows, 1):
+            columns = [
+                *((name, "left") for name in first.columns),
+                (f"{first.score.prefix}probability", "right"),
+                ("bits", "right"),
+                ("bits/char", "right"),
+                ("perplexity", "right"),
+                ("unknown", "right"),
+                ("text", "left"),
+            ]
+            write_table(columns, map(_table_row, chain([first], rows)), not headed)
+            headed = True
+
+
+def _table_row(row: Row) -> tuple[str, ...]:
+    s = row.score
+    return (
+        *map(str, row.columns.values()),
+        s.probability,
+        f"{s.bits:.1f}",
+        f"{s.bits_per_char:.3f}",
+        f"{s.perplexity:.2f}",
+        str(s.unknown or ""),
+        s.text,
+    )
+
+
+def _part_table(score: SentenceScore, view: View) -> None:
+    """The sentence in the colours of its surprisal, and a row for each token or word."""
+    name = "word" if view.words else "token"
+    parts = [{"p": 2 ** -part["bits"], **part} for part in view.parts(score)]
+    pieces, done = [], 0
+    for part in parts:
+        start, end = max(part["start"], done), max(part["end"], done)
+        pieces += [(score.text[done:start], 0.0)]
+        pieces += [(score.text[start:end], part["bits"] / STRONGEST[name])]
+        done = end
+    about = f"{score.prefix}probability {score.probability}, {score.bits:.1f} bits"
+    write_coloured(pieces, f"   {about}")
+    shown = [(n, form) for n, form in FIGURES.items() if parts and n in parts[0]]
+    longest = max((part["bits"] for part in parts), default=0.0) or 1.0
+    headings = [(name, "left"), *((n.replace("_", " "), "right") for n, _ in shown), ("", "left")]
+    rows = []
+    for part in parts:
+        figures = [f"{part[n]:{form}}" for n, form in shown]
+        rows.append([part[name], *figures, "▇" * round(24 * part["bits"] / longest)])
+    write_table(headings, rows)
+
+
+def _kenlm(groups: Groups, view: View) -> None:
+    """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
+    total = known = 0.0
+    number = oov = 0
+    for row in chain.from_iterable(groups):
+        score, parts = row.score, []
+        for length, t in enumerate(score.token_scores, start=2):
+            log10 = t.logprob / math.log(10)
+            name = "</s>" if t.is_line_end else t.token
+            parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {log10:.6g}")
+            known += 0.0 if t.is_unknown else log10
+        write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
+        total, number, oov = total + score.log10prob, number + score.tokens, oov + score.unknown
+    write(f"Perplexity including OOVs:\t{10 ** (-total / max(number, 1)):.6g}")
+    write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(number - oov, 1)):.6g}")
+    write(f"OOVs:\t{oov}")
+    write(f"Tokens:\t{number}")

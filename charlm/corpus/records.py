@@ -1,0 +1,140 @@
+"""Records of files: tables (TSV, CSV) with a heading, and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from charlm.corpus.reading import OPENERS, Corpus
+from charlm.errors import InputError
+
+SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+
+
+class Record(NamedTuple):
+    """A record and the number of its last line, from 1. The fields are text, or what JSON holds."""
+
+    line: int
+    fields: dict[str, Any]
+
+
+class BrokenLines:
+    """What happens to lines that cannot be read: they are named and skipped, or are an error.
+
+    path:    of their file
+    strict:  raise InputError
+    warn:    takes the name of a line that is skipped, and what is wrong with it
+    """
+
+    def __init__(self, path: str, strict: bool, warn: Callable[[str], None]) -> None:
+        self.name = "standard input" if path == "-" else path
+        self.strict, self.warn = strict, warn
+
+    def report(self, line: int, problem: object) -> None:
+        """Report what is wrong with a line."""
+        message = f"{self.name}, line {line}: {problem}"
+        if self.strict:
+            raise InputError(f"{message}; without `strict` the line is skipped")
+        self.warn(f"warning: {message}; the line is skipped")
+
+
+def read_records(
+    path: str, encoding: str, required: Sequence[str], broken: BrokenLines
+) -> Iterator[list[Record]]:
+    """The records of a file in groups; of a pipe, those that have arrived together.
+
+    path:      "-" is standard input
+    encoding:  see `Corpus`
+    required:  columns, or fields of JSON objects, that every record must have
+
+    The suffix says what the file is (.csv, .tsv, .json, .jsonl, .ndjson); otherwise its first line
+    does. Blank lines are skipped. Raises InputError for a heading without a required column.
+    """
+    read: Callable[[str], dict[str, Any] | None] | None = None
+    number = 0
+    for group in Corpus([path], encoding=encoding, once=True).line_groups():
+        records = []
+        for line in group:
+            number += 1
+            if read is None:
+                read = _reader(path, line, required, broken.name)
+            try:
+                fields = read(line)
+                if fields is not None:
+                    records.append(Record(number, _with_all(fields, required)))
+            except (ValueError, csv.Error) as problem:
+                broken.report(number, problem)
+        yield records
+    if isinstance(read, _Separated) and read.unfinished:
+        broken.report(number, "a quoted value does not end")
+
+
+def _reader(
+    path: str, first: str, required: Sequence[str], name: str
+) -> Callable[[str], dict[str, Any] | None]:
+    """A function from the lines of a file, in their order, to their fields.
+
+    It returns None for a heading, a blank line, and a line that goes on in the next one; and raises
+    ValueError for a broken line.
+    """
+    file = Path(path)
+    kind = SUFFIXES.get((file.with_suffix("") if file.suffix in OPENERS else file).suffix)
+    if kind is None:
+        kind = "json" if first.startswith("{") else "tsv" if "\t" in first else "csv"
+    if kind == "json":
+        return lambda line: _json_object(line) if line.strip() else None
+    return _Separated(kind == "csv", required, name)
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+class _Separated:
+    """Reads the lines of a table with a heading.
+
+    quoted:  CSV: commas separate the values, and a quoted one may hold commas and line ends
+    """
+
+    def __init__(self, quoted: bool, required: Sequence[str], name: str) -> None:
+        self.quoted, self.required, self.name = quoted, required, name
+        self.heading: list[str] | None = None
+        self.unfinished = ""
+        csv.field_size_limit(1 << 30)
+
+    def __call__(self, line: str) -> dict[str, Any] | None:
+        line = self.unfinished + line
+        if self.quoted and line.count('"') % 2:
+            self.unfinished = line + "\n"
+            return None
+        self.unfinished = ""
+        if not line:
+            return None
+        values = next(csv.reader([line])) if self.quoted else line.split("\t")
+        if self.heading is None:
+            self.heading = values
+            for column in self.required:
+                if column not in values:
+                    raise InputError(
+                        f"{self.name}: no column {column!r}; its heading has {', '.join(values)}"
+                    )
+            return None
+        if len(values) != len(self.heading):
+            raise ValueError(f"{len(values)} values, and the heading has {len(self.heading)}")
+        return dict(zip(self.heading, values, strict=True))
+
+
+def _with_all(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    for name in required:
+        if not isinstance(fields.get(name), str):
+            raise ValueError(f"no text {name!r}" if name in fields else f"no {name!r}")
+    return fields
