@@ -211,18 +211,16 @@ class SentenceScore(TextScore):
         scores = [TokenScore(id, token(id), p, start, end) for id, (start, end), p in rows]
         if d is None:
             return tuple(scores)
-        likeliest = np.vectorize(token, otypes=[object])(d.likeliest.astype(int)).tolist()
-        details = zip(
-            d.rank.astype(int).tolist(),
-            d.entropy.tolist(),
-            likeliest,
-            d.likeliest_logprobs.tolist(),
-            strict=True,
-        )
-        return tuple(
-            replace(score, rank=rank, entropy=entropy, likeliest=tuple(zip(names, p, strict=True)))
-            for score, (rank, entropy, names, p) in zip(scores, details, strict=True)
-        )
+        return tuple(replace(s, **d) for s, d in zip(scores, self._details(d), strict=True))
+
+    def _details(self, d: Distributions) -> Iterator[dict[str, Any]]:
+        """The fields of `TokenScore` that come from the distributions."""
+        ids, logprobs = d.likeliest.astype(int).tolist(), d.likeliest_logprobs.tolist()
+        for rank, entropy, k, p in zip(
+            d.rank.astype(int).tolist(), d.entropy.tolist(), ids, logprobs, strict=True
+        ):
+            likeliest = tuple(zip(map(self.tokenizer.token, k), p, strict=True))
+            yield {"rank": rank, "entropy": entropy, "likeliest": likeliest}
 
     @cached_property
     def distributions(self) -> Distributions | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from charlm.tokenizer.base import EOS, START, BoolArray, IntArray, Tokenizer
 
-# Kinds of characters, and of the place after them. A joiner is a letter after a letter, else a mark.
+# Kinds of characters, and of the place after them. After a letter a joiner is a letter, too.
 NOTHING, SPACE, LETTER, MARK, JOINER = range(5)
 JOINERS = "'\u2019-"
 UNKNOWN = "\ufffd"  # also a byte that is a part of a character
@@ -92,7 +92,7 @@ def word_starts(tokenizer: Tokenizer, punctuation: bool = False) -> WordStarts:
 def _kinds_of_tokens(
     tokenizer: Tokenizer, punctuation: bool
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """The kind of the first character of each token, and of the place after it, (size, spacings)."""
+    """The kinds of each token's first character and of the place after it, (size, spacings)."""
     spacings = tokenizer.spacings
     first = np.full((tokenizer.size, spacings.max() + 1), NOTHING, np.int8)
     last = first.copy()
