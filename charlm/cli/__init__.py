@@ -28,6 +28,10 @@ class Commands(LazyGroup):
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
         },
+        "Put scores to use": {
+            "compare": "Say which sentence is more probable, where they part, and what decides it.",
+            "pairs": "Measure how often the better sentence of a pair is the more probable one.",
+        },
         "Look inside": {
             "embed": "Write the vectors of tokens, lines or words to a file.",
             "gradients": "Show how far back gradients reach.",

@@ -199,14 +199,7 @@ def _part_table(score: SentenceScore, view: View) -> None:
     """The sentence in the colours of its surprisal, and a row for each token or word."""
     name = "word" if view.words else "token"
     parts = [{"p": 2 ** -part["bits"], **part} for part in view.parts(score)]
-    pieces, done = [], 0
-    for part in parts:
-        start, end = max(part["start"], done), max(part["end"], done)
-        pieces += [(score.text[done:start], 0.0)]
-        pieces += [(score.text[start:end], part["bits"] / STRONGEST[name])]
-        done = end
-    about = f"{score.prefix}probability {score.probability}, {score.bits:.1f} bits"
-    write_coloured(pieces, f"   {about}")
+    write_sentence(score, parts, STRONGEST[name])
     shown = [(n, form) for n, form in FIGURES.items() if parts and n in parts[0]]
     longest = max((part["bits"] for part in parts), default=0.0) or 1.0
     headings = [(name, "left"), *((n.replace("_", " "), "right") for n, _ in shown), ("", "left")]
@@ -215,6 +208,20 @@ def _part_table(score: SentenceScore, view: View) -> None:
         figures = [f"{part[n]:{form}}" for n, form in shown]
         rows.append([part[name], *figures, "▇" * round(24 * part["bits"] / longest)])
     write_table(headings, rows)
+
+
+def write_sentence(
+    score: SentenceScore, parts: Iterable[Mapping[str, Any]], strongest: float
+) -> None:
+    """Write a sentence in the colours of the surprisal of its tokens or words."""
+    pieces, done = [], 0
+    for part in parts:
+        start, end = max(part["start"], done), max(part["end"], done)
+        pieces += [(score.text[done:start], 0.0)]
+        pieces += [(score.text[start:end], part["bits"] / strongest)]
+        done = end
+    about = f"{score.prefix}probability {score.probability}, {score.bits:.1f} bits"
+    write_coloured(pieces, f"   {about}")
 
 
 def _kenlm(groups: Groups, view: View) -> None:

@@ -1,0 +1,1 @@
+"""What scores are wanted for: each file is one use, and knows only scores."""

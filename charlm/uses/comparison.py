@@ -1,0 +1,106 @@
+"""Two sentences side by side: which one is more probable, and which words decide it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from charlm.scores import SentenceScore, TokenScore, WordScore, scientific
+
+LARGEST_BITS = 24  # of a ratio that is written out
+
+
+class Step(NamedTuple):
+    """Words of both sentences that stand for each other. One side may have none."""
+
+    first: Sequence[WordScore]
+    second: Sequence[WordScore]
+
+    @property
+    def bits(self) -> tuple[float, float]:
+        """The surprisal of both sides."""
+        first, second = (sum(word.bits for word in words) for words in self)
+        return first, second
+
+    @property
+    def difference(self) -> float:
+        """Bits that the first side is more probable."""
+        return self.bits[1] - self.bits[0]
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The words of both sides."""
+        first, second = (" ".join(word.word for word in words) for words in self)
+        return first, second
+
+    def to_json(self) -> dict[str, Any]:
+        """The values under their names in JSON output."""
+        return {
+            "first": self.texts[0],
+            "first_bits": self.bits[0],
+            "second": self.texts[1],
+            "second_bits": self.bits[1],
+            "difference": self.difference,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sentences, scored with `details`."""
+
+    first: SentenceScore
+    second: SentenceScore
+
+    @property
+    def difference(self) -> float:
+        """log₂ P(first) / P(second): bits that the first one is more probable."""
+        return self.second.bits - self.first.bits
+
+    @property
+    def ratio(self) -> str:
+        """P(first) / P(second), such as "270,637"."""
+        if abs(self.difference) >= LARGEST_BITS:
+            return scientific(self.difference * math.log10(2))
+        ratio = 2**self.difference
+        return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """All words of both, aligned. Their differences add up to the whole difference."""
+        first, second = self.first.words(), self.second.words()
+        names = [[word.word for word in words] for words in (first, second)]
+        codes = SequenceMatcher(None, *names, autojunk=False).get_opcodes()
+        return [step for _, a, b, c, d in codes for step in _steps(first[a:b], second[c:d])]
+
+    @cached_property
+    def parting(self) -> tuple[str, TokenScore, TokenScore] | None:
+        """The common beginning, and the tokens that follow it; None if one text is all common."""
+        for a, b in zip(self.first.token_scores, self.second.token_scores, strict=False):
+            if a.id != b.id:
+                return self.first.text[: a.start], a, b
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The values under their names in JSON output."""
+        record = {
+            "first": self.first.to_json(),
+            "second": self.second.to_json(),
+            "difference": self.difference,
+            "words": [step.to_json() for step in self.steps],
+        }
+        if self.parting:
+            after, *tokens = self.parting
+            record["parting"] = {"after": after, "tokens": [token.to_json() for token in tokens]}
+        return record
+
+
+def _steps(first: Sequence[WordScore], second: Sequence[WordScore]) -> Iterator[Step]:
+    if len(first) != len(second):
+        yield Step(first, second)
+        return
+    for a, b in zip(first, second, strict=True):
+        yield Step([a], [b])
