@@ -77,8 +77,8 @@ def _table(comparison: Comparison) -> None:
     write(f"{first!r} is {comparison.ratio} times as probable as {second!r}.")
     if comparison.parting:
         after, *tokens = comparison.parting
-        a, b = (f"{t.token!r} has probability {2**-t.bits:.2g}" for t in tokens)
-        write(f"{f'After {after!r} ' if after else 'At the start '}{a}, {b}.")
+        a, b = (f"{token.token!r} has probability {2**-token.bits:.2g}" for token in tokens)
+        write(f"{f'After {after!r}' if after else 'At the start'}, {a}, and {b}.")
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0
     columns = [("", "left"), ("bits", "right"), ("", "left"), ("bits", "right")]

@@ -1,0 +1,112 @@
+"""`charlm rescore`: order n-best lists anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charlm.cli.common import (
+    DeviceOption,
+    EncodingOption,
+    ModelOption,
+    NetworkOnlyOption,
+    ThreadsOption,
+    load_model,
+    note,
+    read_lines,
+    text_encoding,
+)
+from charlm.cli.inputs import StrictOption
+from charlm.cli.records import write
+from charlm.options import Choices
+
+if TYPE_CHECKING:
+    from charlm.uses.nbest import Format, Scored
+
+FORMATS = ("moses", "srilm", "kaldi", "tsv", "json")
+
+
+def rescore(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="NBEST...", help="n-best lists; - is standard input."),
+    ],
+    weight: Annotated[float, typer.Option(metavar="W", help="Weight of log P(hypothesis).")] = 1.0,
+    word_penalty: Annotated[
+        float, typer.Option(metavar="P", help="Added for each word; below 0 for fewer words.")
+    ] = 0.0,
+    references: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The right sentence of each list, one a line, in their order: choose the weights "
+            "that leave the fewest wrong words, and name them.",
+        ),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Only the text of the best hypothesis of each list.")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMATS),
+            help="Of the lists. [default: by their first line]",
+            autocompletion=lambda: FORMATS,
+        ),
+    ] = None,
+    eos: Annotated[
+        bool, typer.Option("--eos/--no-eos", help="Score the end of the line as a token.")
+    ] = True,
+    model: ModelOption = None,
+    network_only: NetworkOnlyOption = False,
+    strict: StrictOption = False,
+    encoding: EncodingOption = "utf-8",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+) -> None:
+    """Order the hypotheses of n-best lists by score, log P and number of words.
+
+    The lists are written in the format that they are read in, the best hypothesis first.
+    """
+    if format is not None:
+        Choices(FORMATS).check("format", format)
+    from charlm.corpus.records import BrokenLines
+    from charlm.tasks.lm import LanguageModel
+    from charlm.uses.nbest import Weights, hypotheses, opened, scored_lists, tuned
+
+    loaded = load_model(model, LanguageModel, device, threads, network_only)
+    name, weights = text_encoding(loaded, encoding), Weights(weight, word_penalty)
+    score = partial(loaded.iter_scores, eos=eos)
+
+    def lists() -> Iterator[tuple[Format, Iterator[list[Scored]]]]:
+        for file in files:
+            kind, lines = opened(read_lines(file, name), format)
+            broken = BrokenLines(file, strict, note)
+            yield kind, scored_lists(hypotheses(kind, lines, file, broken), score, kind.base)
+
+    found: Iterable[tuple[Format, Iterable[list[Scored]]]] = lists()
+    if references is not None:
+        found = [(kind, list(scored)) for kind, scored in found]
+        right = list(read_lines(references, encoding))
+        result = tuned([one for _, scored in found for one in scored], right)
+        weights = result.weights
+        note(
+            f"`weight={weights.language_model:.4g}` `word_penalty={weights.word_penalty:.4g}`: "
+            f"{result.errors:,} of {result.words:,} words are wrong; by the scores of the lists "
+            f"{result.before:,}, and {result.fewest:,} in the best hypotheses"
+        )
+    for kind, scored in found:
+        headed = best
+        for one in scored:
+            ordered = sorted(one, key=lambda s: -s.total(weights))
+            if best:
+                write(ordered[0].hypothesis.text)
+                continue
+            if not headed and (heading := kind.heading()):
+                write(heading)
+            headed = True
+            for s in ordered if kind.is_sorted else one:
+                write(kind.written(s.hypothesis, s.logprob, s.total(weights)))

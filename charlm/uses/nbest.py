@@ -1,0 +1,329 @@
+"""n-best lists: hypotheses of a recogniser or translator, ordered anew with a language model.
+
+total = score + weight · log P(hypothesis) + word penalty · words
+
+The score is the list's own; log P is in its base. A line of a list looks like this:
+
+    moses   id ||| hypothesis ||| features ||| total
+    srilm   acoustic score, old language model score, number of words, words (base 10)
+    kaldi   utterance-N words
+    tsv     a heading with id, hypothesis and perhaps score
+    json    an object with these fields
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby, islice, product
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from charlm.corpus.records import BrokenLines
+from charlm.errors import InputError
+from charlm.scores import SentenceScore
+
+ID, TEXT, SCORE = "id", "hypothesis", "score"
+SEPARATOR = " ||| "
+GRID = (0.0, *(0.01 * 1.5**k for k in range(18)))  # weights that are tried
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One line of a list.
+
+    list:   name of its list
+    text:   the words
+    score:  of the list, without the language model
+    source: the parts of its line that are written again
+    """
+
+    list: str
+    text: str
+    score: float
+    source: Any = field(repr=False)
+
+    @property
+    def words(self) -> int:
+        """The number of words."""
+        return len(self.text.split())
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the parts of a total count."""
+
+    language_model: float = 1.0
+    word_penalty: float = 0.0
+
+
+class Format(ABC):
+    """A format of lists.
+
+    base:      of its logarithms
+    is_sorted:  its lists are written with the best hypothesis first; otherwise in their own order
+    """
+
+    name: ClassVar[str]
+    base: ClassVar[float] = math.e
+    is_sorted: ClassVar[bool] = True
+
+    def heading(self) -> str | None:
+        """The first line of what is written, if there is one."""
+        return None
+
+    @abstractmethod
+    def read(self, line: str) -> Hypothesis | None:
+        """The hypothesis of a line; None for a heading. Raises ValueError for a broken line."""
+
+    @abstractmethod
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        """The line with the new scores. logprob: of the hypothesis, in the base of the list"""
+
+
+class Moses(Format):
+    """`id ||| hypothesis ||| name= value … ||| total`; further fields are kept."""
+
+    name = "moses"
+
+    def read(self, line: str) -> Hypothesis:
+        id, text, features, total, *rest = line.split(SEPARATOR)
+        return Hypothesis(id, text, float(total), (features, rest))
+
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        features, rest = hypothesis.source
+        features = f"{features.strip()} charlm= {logprob:.6g}".strip()
+        fields = (hypothesis.list, hypothesis.text, features, f"{total:.6g}", *rest)
+        return SEPARATOR.join(fields)
+
+
+class Srilm(Format):
+    """`acoustic lm words w1 w2 …`, base 10. The language model score is replaced."""
+
+    name, base = "srilm", 10.0
+
+    def read(self, line: str) -> Hypothesis:
+        score, _, words, *rest = line.split(maxsplit=3)
+        return Hypothesis("", "".join(rest), float(score), (score, int(words)))
+
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        score, words = hypothesis.source
+        return f"{score} {logprob:.6g} {words} {hypothesis.text}"
+
+
+class Kaldi(Format):
+    """`utterance-N w1 w2 …`; written is `utterance-N cost`, the cost being −total."""
+
+    name, is_sorted = "kaldi", False
+
+    def read(self, line: str) -> Hypothesis:
+        key, _, text = line.partition(" ")
+        list, dash, number = key.rpartition("-")
+        if not dash or not number.isdigit():
+            raise ValueError(f"{key!r} is not an utterance with a number")
+        return Hypothesis(list, text, 0.0, key)
+
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        return f"{hypothesis.source} {-total:.6g}"
+
+
+class Tsv(Format):
+    """A table. log P and the total are added as columns."""
+
+    name = "tsv"
+
+    def __init__(self) -> None:
+        self.columns: Sequence[str] | None = None
+
+    def read(self, line: str) -> Hypothesis | None:
+        values = line.split("\t")
+        if self.columns is None:
+            self.columns = values
+            for name in (ID, TEXT):
+                if name not in values:
+                    raise InputError(f"the table has no column {name!r}, but {', '.join(values)}")
+            return None
+        if len(values) != len(self.columns):
+            raise ValueError(f"{len(values)} values, and the heading has {len(self.columns)}")
+        return _of_fields(dict(zip(self.columns, values, strict=True)))
+
+    def heading(self) -> str | None:
+        return "\t".join([*(self.columns or ()), "logprob", "total"])
+
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        return "\t".join([*hypothesis.source.values(), f"{logprob:.6g}", f"{total:.6g}"])
+
+
+class Json(Format):
+    """JSON objects. log P and the total are added as fields."""
+
+    name = "json"
+
+    def read(self, line: str) -> Hypothesis:
+        fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        return _of_fields(fields)
+
+    def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
+        record = {**hypothesis.source, "logprob": logprob, "total": total}
+        return json.dumps(record, ensure_ascii=False)
+
+
+def _of_fields(fields: dict[str, Any]) -> Hypothesis:
+    for name in (ID, TEXT):
+        if name not in fields:
+            raise ValueError(f"no {name!r}")
+    return Hypothesis(str(fields[ID]), str(fields[TEXT]), float(fields.get(SCORE, 0.0)), fields)
+
+
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (Moses, Srilm, Kaldi, Tsv, Json)}
+
+
+def guessed_format(line: str) -> str:
+    """The name of the format of a list, by its first line."""
+    if SEPARATOR in line:
+        return Moses.name
+    if line.startswith("{"):
+        return Json.name
+    if "\t" in line:
+        return Tsv.name
+    try:
+        Srilm().read(line)
+    except ValueError:
+        return Kaldi.name
+    return Srilm.name
+
+
+def opened(lines: Iterator[str], name: str | None) -> tuple[Format, Iterator[str]]:
+    """The format of a list and all its lines. name: of the format; None to guess it"""
+    first = list(islice(lines, 1))
+    kind = FORMATS[name or (guessed_format(first[0]) if first else Json.name)]
+    return kind(), chain(first, lines)
+
+
+def hypotheses(
+    format: Format, lines: Iterable[str], file: str, broken: BrokenLines
+) -> Iterator[Hypothesis]:
+    """The hypotheses of a file. A list without a name of its own is named after the file."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            hypothesis = format.read(line)
+        except ValueError as problem:
+            broken.report(number, problem)
+            continue
+        if hypothesis:
+            yield hypothesis if hypothesis.list else replace(hypothesis, list=file)
+
+
+class Scored(NamedTuple):
+    """A hypothesis, and its log P in the base of its list."""
+
+    hypothesis: Hypothesis
+    logprob: float
+
+    def total(self, weights: Weights) -> float:
+        """What the list is ordered by."""
+        penalty = weights.word_penalty * self.hypothesis.words
+        return self.hypothesis.score + weights.language_model * self.logprob + penalty
+
+
+def scored_lists(
+    hypotheses: Iterable[Hypothesis],
+    score: Callable[[Iterable[str]], Iterator[SentenceScore]],
+    base: float,
+) -> Iterator[list[Scored]]:
+    """The lists, in their order, with the log P of the hypotheses.
+
+    score:  the scores of sentences, in their order
+    base:   of the logarithms of the lists
+    """
+    read: deque[Hypothesis] = deque()
+
+    def texts() -> Iterator[str]:
+        for hypothesis in hypotheses:
+            read.append(hypothesis)
+            yield hypothesis.text
+
+    def pairs() -> Iterator[Scored]:
+        for found in score(texts()):
+            yield Scored(read.popleft(), found.logprob / math.log(base))
+
+    for _, group in groupby(pairs(), lambda scored: scored.hypothesis.list):
+        yield list(group)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Weights with few errors on lists whose references are known.
+
+    errors:   wrong words in the first hypotheses of the lists, ordered by these weights
+    before:   ordered by the scores of the lists alone
+    fewest:   in the hypotheses with the fewest wrong words
+    words:    of the references
+    """
+
+    weights: Weights
+    errors: int
+    before: int
+    fewest: int
+    words: int
+
+
+def tuned(lists: Sequence[Sequence[Scored]], references: Sequence[str]) -> Tuned:
+    """The weights with the fewest errors, by a search over a grid that is refined.
+
+    Of equal ones the smallest weights are taken. Raises InputError unless there is a reference for
+    each list.
+    """
+    if len(lists) != len(references):
+        raise InputError(f"{len(references)} references for {len(lists)} lists; give one for each")
+    tables = [
+        np.array([_row(s, reference.split()) for s in scored], np.float64)
+        for scored, reference in zip(lists, references, strict=True)
+    ]
+
+    def errors(weights: Weights) -> int:
+        factors = np.array([1.0, weights.language_model, weights.word_penalty])
+        return int(sum(table[(table[:, :3] @ factors).argmax(), 3] for table in tables))
+
+    def best_of(candidates: Iterable[tuple[float, float]]) -> Weights:
+        return min((Weights(*pair) for pair in candidates), key=errors)
+
+    best = best_of(product(GRID, sorted((*GRID, *(-g for g in GRID)), key=abs)))
+    for ratio in (1.25, 1.1, 1.05):
+        finer = (1.0, 1 / ratio, ratio)
+        best = best_of(
+            (best.language_model * x, best.word_penalty * y) for x, y in product(finer, finer)
+        )
+    fewest = sum(int(table[:, 3].min()) for table in tables)
+    words = sum(len(reference.split()) for reference in references)
+    return Tuned(best, errors(best), errors(Weights(0.0, 0.0)), fewest, words)
+
+
+def _row(scored: Scored, reference: Sequence[str]) -> tuple[float, float, int, int]:
+    """What the total is made of, and the number of errors."""
+    hypothesis = scored.hypothesis
+    wrong = edits(hypothesis.text.split(), reference)
+    return hypothesis.score, scored.logprob, hypothesis.words, wrong
+
+
+def edits(words: Sequence[str], reference: Sequence[str]) -> int:
+    """The least number of words to insert, delete or replace (Levenshtein 1966).
+
+    >>> edits("a pair salad".split(), "the pear salad".split())
+    2
+    """
+    row = list(range(len(reference) + 1))
+    for number, word in enumerate(words, 1):
+        above, row = row, [number]
+        for k, other in enumerate(reference):
+            row.append(min(above[k] + (word != other), above[k + 1] + 1, row[k] + 1))
+    return row[-1]
