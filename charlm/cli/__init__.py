@@ -31,6 +31,7 @@ class Commands(LazyGroup):
         "Put scores to use": {
             "compare": "Say which sentence is more probable, where they part, and what decides it.",
             "pairs": "Measure how often the better sentence of a pair is the more probable one.",
+            "filter": "Keep the lines whose surprisal, in bits per character, is within bounds.",
             "rescore": "Order the hypotheses of n-best lists by score, log P and number of words.",
         },
         "Look inside": {

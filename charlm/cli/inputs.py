@@ -70,14 +70,19 @@ def _item(record: Record, text: str, kept: Collection[str] | None, path: str) ->
     return Item(fields[text], {name: fields[name] for name in names}, size)
 
 
+def plain_size(path: str) -> int:
+    """The bytes of a file; 0 for a pipe, and for a compressed file."""
+    file = Path(path)
+    return file.stat().st_size if file.is_file() and file.suffix not in OPENERS else 0
+
+
 def show_items(progress: Callable[[float], None], path: str, part: Part) -> Callable[[Item], None]:
     """A function that is called after each item, and shows the progress through a plain file.
 
     progress:  takes the fraction that is done
     part:      of the file's items, that are called
     """
-    file, done = Path(path), 0
-    total = file.stat().st_size if file.is_file() and file.suffix not in OPENERS else 0
+    done, total = 0, plain_size(path)
 
     def show(item: Item) -> None:
         nonlocal done

@@ -1,0 +1,103 @@
+"""Lines that are kept for their surprisal, in bits per character."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import count
+from multiprocessing import get_context
+from typing import NamedTuple, Protocol
+
+from charlm.corpus.reading import Corpus
+from charlm.corpus.records import BrokenLines
+from charlm.scores import SentenceScore
+
+FIELD = "bits_per_char"  # of JSON lines that are written with their score
+LINES_AT_ONCE = 2048
+WAITING = 3  # groups of lines for each process that are scored, or wait
+
+
+class Scorer(Protocol):
+    """A model that scores sentences. It can be sent to other processes."""
+
+    def iter_scores(self, texts: Iterable[str]) -> Iterator[SentenceScore]: ...
+
+
+class Line(NamedTuple):
+    """A line of the input, and the text in it that is scored."""
+
+    line: str
+    text: str
+
+    def with_score(self, bits: float) -> str:
+        """The line with its score: before it, or as a field of a JSON object."""
+        if self.text is self.line:
+            return f"{bits:.6g}\t{self.line}"
+        return json.dumps({**json.loads(self.line), FIELD: bits}, ensure_ascii=False)
+
+
+def read_lines(
+    path: str, encoding: str, field: str | None, broken: BrokenLines
+) -> Iterator[list[Line]]:
+    """The lines of a file in groups. field: of JSON objects, that holds the text"""
+    numbers = count(1)
+    for lines in Corpus([path], encoding=encoding, once=True).line_groups():
+        group = []
+        for line, number in zip(lines, numbers, strict=False):
+            try:
+                group.append(Line(line, line if field is None else _value(line, field)))
+            except ValueError as problem:
+                broken.report(number, problem)
+            if len(group) == LINES_AT_ONCE:
+                yield group
+                group = []
+        yield group
+
+
+def _value(line: str, field: str) -> str:
+    value = json.loads(line)
+    text = value.get(field) if isinstance(value, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f"no JSON object with a text {field!r}")
+    return text
+
+
+def bits_per_char(model: Scorer, lines: Sequence[Line]) -> list[float]:
+    """The surprisal of each line."""
+    return [score.bits_per_char for score in model.iter_scores(line.text for line in lines)]
+
+
+def scored(
+    model: Scorer, groups: Iterable[list[Line]], jobs: int
+) -> Iterator[tuple[list[Line], list[float]]]:
+    """The groups with the surprisal of their lines, in order.
+
+    jobs:  number of processes. Each has a copy of the model, and a few groups at a time
+    """
+    if jobs == 1:
+        for group in groups:
+            yield group, bits_per_char(model, group)
+        return
+    waiting: deque[tuple[list[Line], Future[list[float]]]] = deque()
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_receive, initargs=(model,)) as pool:
+        for group in groups:
+            waiting.append((group, pool.submit(_score, group)))
+            if len(waiting) == WAITING * jobs:
+                first, found = waiting.popleft()
+                yield first, found.result()
+        for group, found in waiting:
+            yield group, found.result()
+
+
+_models: list[Scorer] = []  # the model of a process of `scored`
+
+
+def _receive(model: Scorer) -> None:
+    _models[:] = [model]
+
+
+def _score(lines: list[Line]) -> list[float]:
+    return bits_per_char(_models[0], lines)
