@@ -35,6 +35,7 @@ class Commands(LazyGroup):
             "rescore": "Order the hypotheses of n-best lists by score, log P and number of words.",
         },
         "Look inside": {
+            "copied": "Show the longest pieces of a text that stand in a corpus as they are.",
             "embed": "Write the vectors of tokens, lines or words to a file.",
             "gradients": "Show how far back gradients reach.",
         },
