@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from charlm.errors import OptionError
 from charlm.model.backend import Floats
 from charlm.model.equations import State
+from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import Predictor
 from charlm.options import SEED, Range, check_options, option
 from charlm.tokenizer import EOS, START, UNK, Decoder, Tokenizer, as_inputs
@@ -27,7 +29,10 @@ LONGEST_LINES, LONGEST_LINE = 2, 10_000
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How text is drawn. The fields describe themselves; top-p is by Holtzman et al. (2020).
+    """How text is drawn. The fields describe themselves.
+
+    top-p is by Holtzman et al. (2020), typical-p by Meister et al. (2023), the penalty for
+    repetition by Keskar et al. (2019).
 
     Raises OptionError, naming the option and the value.
     """
@@ -35,9 +40,15 @@ class SampleOptions:
     length: int | None = option(
         None,
         "Characters after the prime.",
-        Range(1),
+        Range(0),
         metavar="N",
         auto=f"{DEFAULT_LENGTH}; for independent lines to the end of the line",
+    )
+    min_length: int = option(
+        0,
+        "Characters after the prime before a line end or a stop text ends it.",
+        Range(0),
+        metavar="N",
     )
     max_lines: int | None = option(
         None, "Stop after N lines.", Range(1), metavar="N", auto="no limit; 1 for independent lines"
@@ -65,6 +76,24 @@ class SampleOptions:
         Range(0, 1, exclude_low=True),
         metavar="P",
     )
+    typical_p: float | None = option(
+        None,
+        "Draw from the tokens of typical surprisal that together have probability P.",
+        Range(0, 1, exclude_low=True),
+        metavar="P",
+    )
+    repetition_penalty: float = option(
+        1.0,
+        "Multiplies log p of tokens that were used before: above 1 fewer of them.",
+        Range(0, exclude_low=True),
+        metavar="R",
+    )
+    beam: int | None = option(
+        None,
+        "Draw nothing: the most probable text that a search with K candidates finds.",
+        Range(1),
+        metavar="K",
+    )
     seed: int | None = option(
         None, "The same seed gives the same text.", SEED, metavar="N", auto="drawn and printed"
     )
@@ -76,16 +105,21 @@ class SampleOptions:
         check_options(self)
         if "" in self.stops:
             raise OptionError("`stop`: give the text to stop at")
+        if self.beam and any(limit is not None for limit in self.limits):
+            raise OptionError(
+                f"`beam={self.beam}`: draws nothing, so it does not go with `top_k`, `top_p`, "
+                "`min_p` or `typical_p`"
+            )
+
+    @property
+    def limits(self) -> tuple[float | None, ...]:
+        """What restricts the tokens that may be drawn."""
+        return self.top_k, self.top_p, self.min_p, self.typical_p
 
     @property
     def stops(self) -> Sequence[str]:
         """The texts to stop at."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
-
-
-def seeded(options: SampleOptions) -> SampleOptions:
-    """The options with a seed; a random one if they have none."""
-    return options if options.seed is not None else replace(options, seed=secrets.randbits(32))
 
 
 def random_stream(seed: int, sample: int) -> np.random.Generator:
@@ -99,8 +133,9 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
 def distribution(logits: Floats, options: SampleOptions) -> Floats:
     """The probabilities to draw from: logits (K,) -> (K,), which sum to 1.
 
-    A token with logit −inf is never drawn. Temperature comes first, then top-k, top-p and min-p,
-    each applied to the renormalised result of the one before. Of equal tokens the first are kept.
+    A token with logit −inf is never drawn. Temperature comes first, then top-k, top-p, min-p and
+    typical-p, each applied to the renormalised result of the one before. Of equal tokens the first
+    are kept.
     """
     scaled = logits - logits.max()
     if options.temperature == 0:
@@ -109,7 +144,7 @@ def distribution(logits: Floats, options: SampleOptions) -> Floats:
         scaled *= np.float32(min(max(1 / options.temperature, 1e-30), 1e30))  # within float32
     p = np.exp(scaled)
     p /= p.sum()
-    if options.top_k is None and options.top_p is None and options.min_p is None:
+    if all(limit is None for limit in options.limits):
         return p
     order = np.argsort(-p, kind="stable")
     kept = p[order]
@@ -120,6 +155,18 @@ def distribution(logits: Floats, options: SampleOptions) -> Floats:
         kept[np.cumsum(kept) - kept >= options.top_p] = 0
     if options.min_p is not None:
         kept[kept < options.min_p * kept[0]] = 0
+    p[order] = kept / kept.sum()
+    return p if options.typical_p is None else _typical(p, options.typical_p)
+
+
+def _typical(p: Floats, share: float) -> Floats:
+    """The tokens whose surprisal is closest to the entropy, until they have this probability."""
+    with np.errstate(divide="ignore"):
+        surprisal = -np.log(p)
+    entropy = np.dot(p, np.where(p > 0, surprisal, 0))
+    order = np.argsort(np.abs(surprisal - entropy), kind="stable")
+    kept = p[order]
+    kept[np.cumsum(kept) - kept >= share] = 0
     p[order] = kept / kept.sum()
     return p
 
@@ -139,8 +186,8 @@ def generate(
     generators: Sequence[np.random.Generator],
     *,
     independent_lines: bool = False,
-) -> list[Iterator[str]]:
-    """Endless streams of text pieces after the prime, one for each generator. A line end is "\\n".
+) -> list[Iterator[Piece]]:
+    """Endless streams of pieces after the prime, one for each generator.
 
     The samples run side by side: when any stream needs a piece, one step of the model reads the
     weights once for all open streams. `<UNK>` is masked, and the other probabilities are
@@ -157,7 +204,7 @@ def generate(
     samples = _Samples(
         predictor,
         options,
-        [_Sample(generator, decoder.copy()) for generator in generators],
+        [_Sample(generator, decoder.copy(), primed.tolist()) for generator in generators],
         np.repeat(prediction.last().logits()[:, 0], count, axis=0),
         [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
         independent_lines,
@@ -165,24 +212,47 @@ def generate(
     return [samples.pieces(sample) for sample in samples.open]
 
 
-class _Sample:
-    """One sample in progress: its generator, its decoder and its unread pieces."""
+class Piece(NamedTuple):
+    """A token that was drawn, and the text that it completes. A line end is "\\n"."""
 
-    def __init__(self, generator: np.random.Generator, decoder: Decoder) -> None:
+    text: str
+    id: int
+
+
+class _Sample:
+    """One sample in progress: its generator, its decoder and its unread pieces.
+
+    used:  the tokens of the prime
+    """
+
+    def __init__(
+        self, generator: np.random.Generator, decoder: Decoder, used: Iterable[int]
+    ) -> None:
         self.generator, self.decoder = generator, decoder
-        self.unread: deque[str] = deque()
-        self.last = START
+        self.unread: deque[Piece] = deque()
+        self.last, self.used = START, set(used)
+        self.chars = self.lines = 0
 
     def draw(self, logits: Floats, options: SampleOptions) -> None:
         """Draw the next token and decode it."""
         allowed = logits.copy()
         allowed[UNK - 1] = -np.inf
+        if self.chars < options.min_length and self.lines + 1 == options.max_lines:
+            allowed[EOS - 1] = -np.inf
         mask = self.decoder.mask()
         if mask is not None:
             allowed[~mask[1:]] = -np.inf
+        if options.repetition_penalty != 1:
+            used = np.array(sorted(self.used), np.int64) - 1
+            allowed = log_softmax(allowed)
+            allowed[used] *= np.float32(options.repetition_penalty)
         id = draw(distribution(allowed, options), self.generator) + 1
-        self.unread.append(self.decoder.push(id))
+        text = self.decoder.push(id)
+        self.unread.append(Piece(text, id))
         self.last = START if id == EOS else id
+        self.used.add(id)
+        self.chars += len(text)
+        self.lines += id == EOS
 
 
 class _Samples:
@@ -209,7 +279,7 @@ class _Samples:
         self.logits: Floats | None = logits
         self.independent_lines = independent_lines
 
-    def pieces(self, sample: _Sample) -> Iterator[str]:
+    def pieces(self, sample: _Sample) -> Iterator[Piece]:
         """The stream of one sample's pieces."""
         try:
             while True:
@@ -239,27 +309,51 @@ class _Samples:
             self.logits = self.logits[kept]
 
 
-def limited(
-    pieces: Iterator[str], options: SampleOptions, *, lines: bool, longest_line: int | None = None
-) -> Iterator[str]:
-    """The pieces up to the first limit: length, number of lines, or a stop text.
+class Stream(Iterator[str]):
+    """The text of one sample in pieces, up to its first limit: length, lines, or a stop text.
+
+    ids:  the tokens that were drawn so far
+
+    The line end that stops a sample is not part of it.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], options: SampleOptions) -> None:
+        """options: of `resolved`"""
+        self.ids: list[int] = []
+        assert options.length is not None
+        cut = _cut(self._texts(pieces), options.length, options.max_lines)
+        self._limited = _until_stop(cut, options.stops, options.min_length)
+
+    def _texts(self, pieces: Iterable[Piece]) -> Iterator[str]:
+        for text, id in pieces:
+            self.ids.append(id)
+            yield text
+
+    def __next__(self) -> str:
+        return next(self._limited)
+
+
+def resolved(
+    options: SampleOptions, *, lines: bool, longest_line: int | None = None
+) -> SampleOptions:
+    """The options with a seed, a length and, for independent lines, a number of lines.
 
     lines:         of a model of independent lines, which writes one line by default
     longest_line:  the longest line of its training text, in characters: such a model may go round
                    in circles and never end its line
-
-    The line end that stops a sample is not part of it.
     """
-    length, max_lines = options.length, options.max_lines
+    length, max_lines, seed = options.length, options.max_lines, options.seed
     if lines:
         longest = LONGEST_LINES * longest_line if longest_line else LONGEST_LINE
-        length = length or longest * (max_lines or 1)
+        length = longest * (max_lines or 1) if length is None else length
         max_lines = max_lines or 1
-    return _until_stop(_cut(pieces, length or DEFAULT_LENGTH, max_lines), options.stops)
+    length = DEFAULT_LENGTH if length is None else length
+    seed = secrets.randbits(32) if seed is None else seed
+    return replace(options, length=length, max_lines=max_lines, seed=seed)
 
 
 def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[str]:
-    for piece in pieces:
+    while length > 0 and (piece := next(pieces, None)) is not None:
         if max_lines is not None and "\n" in piece:
             max_lines -= piece.count("\n")
             if max_lines <= 0:
@@ -267,12 +361,10 @@ def _cut(pieces: Iterator[str], length: int, max_lines: int | None) -> Iterator[
                 return
         yield piece[:length]
         length -= len(piece)
-        if length <= 0:
-            return
 
 
-def _until_stop(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces before the first stop text.
+def _until_stop(pieces: Iterator[str], stops: Sequence[str], least: int) -> Iterator[str]:
+    """The pieces before the first stop text that begins after the `least` first characters.
 
     A piece that may begin one is held back until it is clear.
     """
@@ -282,7 +374,7 @@ def _until_stop(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
     longest, held = max(map(len, stops)), ""
     for piece in pieces:
         held += piece
-        if found := [held.index(stop) for stop in stops if stop in held]:
+        if found := [k for stop in stops if (k := held.find(stop, max(least, 0))) >= 0]:
             yield held[: min(found)]
             return
         kept = next(
@@ -291,5 +383,6 @@ def _until_stop(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
             if any(stop.startswith(held[len(held) - k :]) for stop in stops)
         )
         yield held[: len(held) - kept]
+        least -= len(held) - kept
         held = held[len(held) - kept :]
     yield held

@@ -28,10 +28,10 @@ from charlm.parts import WHOLE, Part
 from charlm.sampling import (
     SAMPLES_AT_ONCE,
     SampleOptions,
+    Stream,
     generate,
-    limited,
     random_stream,
-    seeded,
+    resolved,
 )
 from charlm.scores import SentenceScore, TextScore
 from charlm.scoring import ScoreOptions, score_sentences
@@ -176,8 +176,8 @@ class LanguageModel(TrainedModel):
 
     def stream(
         self, prime: str = "", *, sample: int = 0, **options: Unpack[SampleKeywords]
-    ) -> Iterator[str]:
-        """One sample in pieces, as they are drawn; without the prime.
+    ) -> Stream:
+        """One sample in pieces, as they are drawn; without the prime. See `Stream`.
 
         sample:   the number of the sample: each number has its own random numbers
         options:  of `charlm.sampling.SampleOptions`
@@ -186,11 +186,11 @@ class LanguageModel(TrainedModel):
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        return self._streams(prime, seeded(SampleOptions(**options)), [sample])[0]
+        return self._streams(prime, self._resolved(options), [sample])[0]
 
     def streams(
         self, prime: str = "", *, n: int, **options: Unpack[SampleKeywords]
-    ) -> Iterator[Iterator[str]]:
+    ) -> Iterator[Stream]:
         """The pieces of n samples, one sample after the other, see `stream`.
 
         The samples are computed side by side, which is faster than one by one.
@@ -199,20 +199,23 @@ class LanguageModel(TrainedModel):
         >>> "the " + "".join(second) == model.sample("the ", n=2, length=5, seed=1)[1]
         True
         """
-        chosen, samples = seeded(SampleOptions(**options)), range(n)
+        chosen, samples = self._resolved(options), range(n)
         groups = (samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE))
         return chain.from_iterable(self._streams(prime, chosen, group) for group in groups)
 
-    def _streams(
-        self, prime: str, options: SampleOptions, samples: Sequence[int]
-    ) -> list[Iterator[str]]:
+    def _resolved(self, options: SampleKeywords) -> SampleOptions:
+        longest = self.card.longest_line
+        lines = self.independent_lines
+        return resolved(SampleOptions(**options), lines=lines, longest_line=longest)
+
+    def _streams(self, prime: str, options: SampleOptions, samples: Sequence[int]) -> list[Stream]:
         generators = [random_stream(options.seed or 0, sample) for sample in samples]
         predictor, prime = self.predictors.numpy, one_line_end(prime)
-        lines, longest = self.independent_lines, self.card.longest_line
+        lines = self.independent_lines
         streams = generate(
             predictor, self.tokenizer, prime, options, generators, independent_lines=lines
         )
-        return [limited(p, options, lines=lines, longest_line=longest) for p in streams]
+        return [Stream(pieces, options) for pieces in streams]
 
     def example(self) -> str:
         return self.sample(length=200, temperature=0.8, seed=1)
