@@ -22,7 +22,7 @@ from charlm.model.mixture import Linear, LogLinear, Mixture, MixturePredictor
 from charlm.model.ngram_counts import count
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.model.prediction import NetworkPredictor
-from charlm.sampling import SampleOptions, generate, limited, random_stream
+from charlm.sampling import SampleOptions, Stream, generate, random_stream, resolved
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs, train_tokenizer
 from conftest import stopped_after
@@ -170,9 +170,10 @@ def test_sampled_frequencies_agree_with_scored_probabilities(predictor: MixtureP
     assert tokenizer.size == VOCAB
     letters, draws = "abcdef", 3000
     sentences = ["", *letters, *(a + b for a in "ab" for b in letters)]
-    options, randoms = SampleOptions(temperature=1.0), [random_stream(7, k) for k in range(draws)]
+    options = resolved(SampleOptions(temperature=1.0), lines=True)
+    randoms = [random_stream(7, k) for k in range(draws)]
     texts = [
-        "".join(limited(pieces, options, lines=True))
+        "".join(Stream(pieces, options))
         for pieces in generate(predictor, tokenizer, "", options, randoms)
     ]
     scored, expected = np.transpose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,26 @@ from charlm.model.equations import State
 from charlm.model.numpy_network import Floats, NumpyNetwork
 from charlm.model.prediction import NetworkPredictor
 from charlm.sampling import (
+    Piece,
     SampleOptions,
+    Stream,
     distribution,
     draw,
     generate,
-    limited,
     random_stream,
+    resolved,
 )
 from charlm.scores import SentenceScore
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
+
+def text_of(pieces: Iterable[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def limited(texts: Iterable[str], options: SampleOptions, **model: Any) -> Stream:
+    return Stream((Piece(text, 3) for text in texts), resolved(options, **model))
+
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 
@@ -45,6 +56,11 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
         ({"temperature": 1.0, "top_p": 0.4}, [1, 0, 0, 0]),
         ({"temperature": 1.0, "top_k": 2, "top_p": 0.6}, [1, 0, 0, 0]),
         ({"temperature": 1.0, "min_p": 0.25}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
+        # The entropy is 1.208 nats; the surprisals are 0.69, 1.39, 1.90 and 2.30.
+        ({"temperature": 1.0, "typical_p": 0.2}, [0, 1, 0, 0]),
+        ({"temperature": 1.0, "typical_p": 0.7}, [2 / 3, 1 / 3, 0, 0]),
+        ({"temperature": 1.0, "typical_p": 0.8}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
+        ({"temperature": 1.0, "typical_p": 1.0}, [0.5, 0.25, 0.15, 0.1]),
     ],
 )
 def test_distributions(options: dict[str, Any], expected: list[float]) -> None:
@@ -82,7 +98,12 @@ def test_a_token_with_probability_zero_is_never_drawn(seed: int, weights: list[f
         ({"top_k": 0}, "`top_k=0`"),
         ({"top_p": 1.5}, "`top_p=1.5`"),
         ({"min_p": 0.0}, "`min_p=0`"),
-        ({"length": 0}, "`length=0`"),
+        ({"length": -1}, "`length=-1`"),
+        ({"typical_p": 0.0}, "`typical_p=0`"),
+        ({"repetition_penalty": 0.0}, "`repetition_penalty=0`"),
+        ({"min_length": -1}, "`min_length=-1`"),
+        ({"beam": 0}, "`beam=0`"),
+        ({"beam": 4, "top_k": 2}, "`beam=4`.*`top_k`"),
         ({"max_lines": 0}, "`max_lines=0`"),
         ({"seed": -1}, "`seed=-1`"),
         ({"stop": ""}, "`stop`"),
@@ -111,6 +132,10 @@ PIECES = ["ab", "c\n", "", "de\n", "fgh", "\n", "ijk"]
         ({"stop": "never"}, False, "abc\nde\nfgh\nijk"),
         ({"stop": "e", "max_lines": 1}, False, "abc"),
         ({"stop": ["never", "fgh", "e\nf"]}, False, "abc\nd"),
+        ({"stop": "b", "min_length": 2}, False, "abc\nde\nfgh\nijk"),
+        ({"stop": ["b", "f"], "min_length": 2}, False, "abc\nde\n"),
+        ({"length": 0}, False, ""),
+        ({"length": 0}, True, ""),
     ],
 )
 def test_limits(options: dict[str, Any], lines: bool, expected: str) -> None:
@@ -162,7 +187,7 @@ def test_the_unknown_token_is_never_drawn() -> None:
     bias[UNK - 1] = 20.0  # without the mask nearly every draw is <UNK>
     options = SampleOptions(temperature=1.0)
     (pieces,) = generate(NetworkPredictor(network), tokenizer, "", options, [random_stream(1, 0)])
-    assert set("".join(islice(pieces, 300))) == {"a", "b", "\n"}
+    assert set(text_of(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
 def test_an_incomplete_word_in_the_prime_is_completed() -> None:
@@ -170,7 +195,7 @@ def test_an_incomplete_word_in_the_prime_is_completed() -> None:
     network, tokenizer = random_network("word", text)
     options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
     texts = generate(NetworkPredictor(network), tokenizer, "the ap", options, randoms)
-    completions = {next(piece for piece in pieces if piece) for pieces in texts}
+    completions = {next(piece.text for piece in pieces if piece.text) for pieces in texts}
     assert completions == {"ple", "ricot"}
 
 
@@ -183,11 +208,11 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
         (pieces,) = generate(
             NetworkPredictor(network), tokenizer, "ba", options, [random_stream(5, k)]
         )
-        alone.append("".join(islice(pieces, limit)))
+        alone.append(text_of(islice(pieces, limit)))
     randoms = [random_stream(5, k) for k in range(len(limits))]
     together = generate(NetworkPredictor(network), tokenizer, "ba", options, randoms)
     order = [2, 0, 1, 4, 3]  # the order in which the streams are read
-    texts = {k: "".join(islice(together[k], limits[k])) for k in order}
+    texts = {k: text_of(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
 
 
@@ -204,7 +229,7 @@ def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) ->
     randoms = [random_stream(1, k) for k in range(3)]
     texts = generate(NetworkPredictor(network), tokenizer, "", SampleOptions(), randoms)
     for length, expected in ((4, [1, 3, 3, 3]), (3, []), (6, [1, 1])):
-        pieces = limited(texts.pop(0), SampleOptions(length=length), lines=False)
+        pieces = Stream(texts.pop(0), resolved(SampleOptions(length=length), lines=False))
         assert len("".join(pieces)) == length
         assert rows == expected
         del pieces  # closes the stream
@@ -226,9 +251,10 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     network, tokenizer = random_network("char", "ab\n", seed=4)
     sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
     draws = 3000
-    options, randoms = SampleOptions(temperature=1.0), [random_stream(7, k) for k in range(draws)]
+    options = resolved(SampleOptions(temperature=1.0), lines=True)
+    randoms = [random_stream(7, k) for k in range(draws)]
     texts = [
-        "".join(limited(pieces, options, lines=True))
+        "".join(Stream(pieces, options))
         for pieces in generate(NetworkPredictor(network), tokenizer, "", options, randoms)
     ]
     expected = [
