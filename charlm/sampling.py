@@ -195,21 +195,87 @@ def generate(
 
     independent_lines:  every line starts from the zero state
     """
+    first, logits, state = _primed(predictor, tokenizer, prime, independent_lines)
+    count = len(generators)
+    samples = _Samples(
+        predictor,
+        options,
+        [first.copy(generator) for generator in generators],
+        np.repeat(logits, count, axis=0),
+        [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
+        independent_lines,
+    )
+    return [samples.pieces(sample) for sample in samples.open]
+
+
+def search(
+    predictor: Predictor,
+    tokenizer: Tokenizer,
+    prime: str,
+    options: SampleOptions,
+    *,
+    independent_lines: bool = False,
+) -> list[list[Piece]]:
+    """The most probable texts after the prime, the best first, by a beam search.
+
+    options:  of `resolved`: `beam` candidates are kept after each token, until all have reached
+              the length or the number of lines
+    """
+    assert options.beam
+    first, logits, state = _primed(predictor, tokenizer, prime, independent_lines)
+    finished: list[tuple[float, _Sample]] = []
+    growing = [(0.0, first)]
+    if first.is_finished(options):
+        return [[]]
+    while growing:
+        longer: list[tuple[float, int, int]] = []  # log P, the row, the next token
+        for row, (logprob, sample) in enumerate(growing):
+            logprobs = logprob + log_softmax(sample.allowed(logits[row], options))
+            best = np.argsort(-logprobs, kind="stable")[: options.beam]
+            longer += [(float(logprobs[k]), row, k + 1) for k in best.tolist()]
+        longer = sorted((one for one in longer if one[0] > -np.inf), reverse=True)[: options.beam]
+        rows, grown = [], []
+        for logprob, row, id in longer:
+            sample = growing[row][1].copy()
+            sample.push(id)
+            if sample.is_finished(options):
+                finished.append((logprob, sample))
+            else:
+                rows.append(row)
+                grown.append((logprob, sample))
+        finished = sorted(finished, key=lambda one: -one[0])[: options.beam]
+        if len(finished) == options.beam and longer[0][0] <= finished[-1][0]:
+            break  # a longer text is never more probable
+        growing = grown
+        if growing:
+            state = [tuple(s[rows] for s in layer) for layer in state]
+            samples = [sample for _, sample in growing]
+            logits, state = _step(predictor, samples, state, independent_lines)
+    return [list(sample.unread) for _, sample in finished]
+
+
+def _primed(
+    predictor: Predictor, tokenizer: Tokenizer, prime: str, independent_lines: bool
+) -> tuple[_Sample, Floats, list[State]]:
+    """A sample that begins after the prime, the logits (1, V−1) there, and the state."""
     primed, decoder = tokenizer.prime(prime)
     if independent_lines:
         primed = primed[np.append(0, np.flatnonzero(primed == EOS) + 1)[-1] :]
     read = as_inputs(np.concatenate([[START], primed]))
     prediction, state = predictor.read(read[None], predictor.initial_state(1))
-    count = len(generators)
-    samples = _Samples(
-        predictor,
-        options,
-        [_Sample(generator, decoder.copy(), primed.tolist()) for generator in generators],
-        np.repeat(prediction.last().logits()[:, 0], count, axis=0),
-        [tuple(np.repeat(s, count, axis=0) for s in layer) for layer in state],
-        independent_lines,
-    )
-    return [samples.pieces(sample) for sample in samples.open]
+    return _Sample(decoder, primed.tolist(), None), prediction.last().logits()[:, 0], state
+
+
+def _step(
+    predictor: Predictor, samples: Sequence[_Sample], state: list[State], independent_lines: bool
+) -> tuple[Floats, list[State]]:
+    """Read the last token of each sample: the logits (samples, V−1) after it, and the state."""
+    ids = np.array([sample.last for sample in samples])
+    if independent_lines and (ids == START).any():
+        inside = (ids != START)[:, None]
+        state = [tuple(s * inside for s in layer) for layer in state]
+    prediction, state = predictor.read(ids[:, None], state)
+    return prediction.logits()[:, 0], state
 
 
 class Piece(NamedTuple):
@@ -220,21 +286,29 @@ class Piece(NamedTuple):
 
 
 class _Sample:
-    """One sample in progress: its generator, its decoder and its unread pieces.
+    """One sample in progress: its decoder, the tokens it has used, and its unread pieces.
 
-    used:  the tokens of the prime
+    used:    the tokens of the prime
+    random:  what it is drawn by; None for a candidate of a search
     """
 
     def __init__(
-        self, generator: np.random.Generator, decoder: Decoder, used: Iterable[int]
+        self, decoder: Decoder, used: Iterable[int], random: np.random.Generator | None
     ) -> None:
-        self.generator, self.decoder = generator, decoder
+        self.decoder, self.used, self.random = decoder, set(used), random
         self.unread: deque[Piece] = deque()
-        self.last, self.used = START, set(used)
+        self.last = START
         self.chars = self.lines = 0
 
-    def draw(self, logits: Floats, options: SampleOptions) -> None:
-        """Draw the next token and decode it."""
+    def copy(self, random: np.random.Generator | None = None) -> _Sample:
+        """An independent sample in the same state."""
+        other = _Sample(self.decoder.copy(), self.used, random)
+        other.unread, other.last = self.unread.copy(), self.last
+        other.chars, other.lines = self.chars, self.lines
+        return other
+
+    def allowed(self, logits: Floats, options: SampleOptions) -> Floats:
+        """The logits of the tokens that may come next, −inf for the others."""
         allowed = logits.copy()
         allowed[UNK - 1] = -np.inf
         if self.chars < options.min_length and self.lines + 1 == options.max_lines:
@@ -246,13 +320,21 @@ class _Sample:
             used = np.array(sorted(self.used), np.int64) - 1
             allowed = log_softmax(allowed)
             allowed[used] *= np.float32(options.repetition_penalty)
-        id = draw(distribution(allowed, options), self.generator) + 1
+        return allowed
+
+    def push(self, id: int) -> None:
+        """Add a token."""
         text = self.decoder.push(id)
         self.unread.append(Piece(text, id))
         self.last = START if id == EOS else id
         self.used.add(id)
         self.chars += len(text)
         self.lines += id == EOS
+
+    def is_finished(self, options: SampleOptions) -> bool:
+        """Whether its length or its number of lines is reached."""
+        assert options.length is not None
+        return self.chars >= options.length or self.lines == options.max_lines
 
 
 class _Samples:
@@ -291,14 +373,13 @@ class _Samples:
 
     def _step(self) -> None:
         if self.logits is None:
-            ids = np.array([sample.last for sample in self.open])
-            if self.independent_lines and (ids == START).any():
-                inside = (ids != START)[:, None]
-                self.state = [tuple(s * inside for s in layer) for layer in self.state]
-            prediction, self.state = self.predictor.read(ids[:, None], self.state)
-            self.logits = prediction.logits()[:, 0]
+            self.logits, self.state = _step(
+                self.predictor, self.open, self.state, self.independent_lines
+            )
         for sample, logits in zip(self.open, self.logits, strict=True):
-            sample.draw(logits, self.options)
+            assert sample.random
+            p = distribution(sample.allowed(logits, self.options), self.options)
+            sample.push(draw(p, sample.random) + 1)
         self.logits = None
 
     def _close(self, sample: _Sample) -> None:

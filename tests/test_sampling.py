@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from charlm.sampling import (
     generate,
     random_stream,
     resolved,
+    search,
 )
 from charlm.scores import SentenceScore
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
+
 
 def text_of(pieces: Iterable[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
@@ -276,7 +278,7 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
 def renormalised(network: NumpyNetwork, score: SentenceScore) -> list[float]:
     """The log-probability of each token of a score, renormalised without `<UNK>`."""
     state, previous, logprobs = network.initial_state(1), START, []
-    ids = {"a": 3, "b": 4, "<EOS>": EOS}
+    ids = {"a": 3, "b": 4, "c": 5, "<EOS>": EOS}
     for token in score.token_scores:
         y, state = network.read(np.array([[previous]]), state)
         logits = network.logits(y[0, 0])
@@ -320,3 +322,56 @@ def test_a_line_that_goes_round_in_circles_ends_where_no_line_was_longer(
     assert model.card.longest_line == longest
     circle = limited(cycle("ab"), SampleOptions(), lines=True, longest_line=longest)
     assert len("".join(circle)) == 2 * longest
+
+
+def test_a_beam_finds_the_most_probable_lines() -> None:
+    """Against all lines of at most four letters; the model's own lines are short."""
+    network, tokenizer = random_network("char", "abc\n", seed=3)
+    _, bias = network.head.parts[0]
+    bias[EOS - 1] += 2.0
+    lines = ["".join(line) for k in range(5) for line in product("abc", repeat=k)]
+    scores = score_sentences(
+        lambda tokens: NetworkPredictor(network), tokenizer, lines, ScoreOptions()
+    )
+    exact = {s.text: sum(renormalised(network, s)) for s in scores}
+    best = sorted(exact, key=lambda line: -exact[line])
+    options = resolved(SampleOptions(beam=20), lines=True)
+    found = search(NetworkPredictor(network), tokenizer, "", options, independent_lines=True)
+    assert ["".join(Stream(pieces, options)) for pieces in found[:8]] == best[:8]
+
+
+def test_a_beam_of_one_takes_the_most_probable_token(model: LanguageModel) -> None:
+    for prime in ("", "the d"):
+        assert model.sample(prime, beam=1) == model.sample(prime, temperature=0)
+    best, second = model.sample(n=2, beam=16)
+    assert model.score(best).logprob >= model.score(second).logprob
+    assert model.score(best).logprob >= model.score(model.sample(temperature=0)).logprob
+
+
+def test_a_penalty_makes_used_tokens_less_probable() -> None:
+    network, tokenizer = random_network("char", "abcd\n")
+    predictor, tokens = NetworkPredictor(network), {}
+    for penalty in (1.0, 2.0):
+        options = resolved(SampleOptions(temperature=1.0, repetition_penalty=penalty), lines=False)
+        randoms = [random_stream(3, k) for k in range(4000)]
+        streams = generate(predictor, tokenizer, "abb", options, randoms)
+        tokens[penalty] = np.bincount([next(s).id for s in streams], minlength=8) / 4000
+    logprobs = np.log(tokens[1.0][3:7])
+    expected = logprobs * [2, 2, 1, 1]  # a and b are in the prime
+    p = np.exp([*expected, np.log(tokens[1.0][EOS])])
+    np.testing.assert_allclose(tokens[2.0][[3, 4, 5, 6, EOS]], p / p.sum(), atol=0.03)
+
+
+def test_a_line_does_not_end_before_its_least_length(model: LanguageModel) -> None:
+    for seed in range(5):
+        text = model.sample(seed=seed, min_length=40, max_lines=2, temperature=1.0)
+        assert len(text) >= 40 and text.count("\n") == 1
+
+
+def test_logprobs_of_drawn_tokens_are_those_of_the_score(model: LanguageModel) -> None:
+    stream = model.stream("the c", seed=4, temperature=1.5)
+    text = "the c" + "".join(stream)
+    drawn = model.drawn_logprobs("the c", stream.ids)
+    assert [id for id, _ in drawn] == stream.ids and stream.ids[-1] == EOS
+    score = model.score(text)
+    np.testing.assert_allclose([p for _, p in drawn], score.logprobs[5:], atol=1e-4)

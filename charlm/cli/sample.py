@@ -17,20 +17,34 @@ from charlm.sampling import SampleOptions
 
 @with_options(SampleOptions)
 def sample(
-    prime: Annotated[str, typer.Option(metavar="TEXT", help="How the text begins.")] = "",
+    prime: Annotated[
+        str, typer.Option(metavar="TEXT", help="How the text begins; - reads standard input.")
+    ] = "",
+    prime_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The text begins with this file.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many samples.")] = 1,
     model: ModelOption = None,
     network_only: NetworkOnlyOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a sample.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a sample, with log p of every token."),
+    ] = False,
     **options: Any,
 ) -> None:
     """Write text like the training text."""
     from charlm.tasks.lm import LanguageModel
 
-    SampleOptions(**options)
+    chosen = SampleOptions(**options)
     if n < 1:
         raise OptionError(f"`n={n}`: must be 1 or more")
-    drawn = "seed" not in options
+    if chosen.beam and n > chosen.beam:
+        raise OptionError(f"`n={n}`: a search with `beam={chosen.beam}` finds no more texts")
+    if prime and prime_file:
+        raise OptionError("`prime_file`: give a prime or a file, not both")
+    if prime == "-" or prime_file:
+        prime = _read(prime_file or prime)
+    drawn = "seed" not in options and not chosen.beam
     seed = options.setdefault("seed", secrets.randbits(32))
     loaded = load_model(model, LanguageModel, network_only=network_only)
     streams = loaded.streams(prime, n=n, **options)
@@ -40,7 +54,11 @@ def sample(
     for k, pieces in enumerate(streams):
         if as_json:
             text = prime + "".join(pieces)
-            write_json({"text": text, "prime": prime, "seed": seed, "sample": k})
+            tokens = [
+                {"token": loaded.tokenizer.token(id), "logprob": logprob}
+                for id, logprob in loaded.drawn_logprobs(prime, pieces.ids)
+            ]
+            write_json({"text": text, "prime": prime, "seed": seed, "sample": k, "tokens": tokens})
             continue
         sys.stdout.write(printable(prime))
         for piece in pieces:
@@ -49,3 +67,10 @@ def sample(
         sys.stdout.write("\n")
         if not loaded.independent_lines and k < n - 1:
             sys.stdout.write("\n")  # a blank line between texts of many lines
+
+
+def _read(path: str) -> str:
+    """The text of a file, without the end of its last line."""
+    from charlm.corpus.reading import Corpus
+
+    return "".join(Corpus([path], once=True).blocks()).removesuffix("\n")

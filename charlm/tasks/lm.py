@@ -32,11 +32,12 @@ from charlm.sampling import (
     generate,
     random_stream,
     resolved,
+    search,
 )
 from charlm.scores import SentenceScore, TextScore
 from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
-from charlm.tokenizer import UNK, IntArray, Tokenizer
+from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,13 +210,29 @@ class LanguageModel(TrainedModel):
         return resolved(SampleOptions(**options), lines=lines, longest_line=longest)
 
     def _streams(self, prime: str, options: SampleOptions, samples: Sequence[int]) -> list[Stream]:
-        generators = [random_stream(options.seed or 0, sample) for sample in samples]
         predictor, prime = self.predictors.numpy, one_line_end(prime)
-        lines = self.independent_lines
+        lines, tokenizer = self.independent_lines, self.tokenizer
+        if options.beam:
+            found = search(predictor, tokenizer, prime, options, independent_lines=lines)
+            return [Stream(pieces, options) for pieces in found[samples[0] : samples[-1] + 1]]
+        generators = [random_stream(options.seed or 0, sample) for sample in samples]
         streams = generate(
-            predictor, self.tokenizer, prime, options, generators, independent_lines=lines
+            predictor, tokenizer, prime, options, generators, independent_lines=lines
         )
         return [Stream(pieces, options) for pieces in streams]
+
+    def drawn_logprobs(self, prime: str, ids: Sequence[int]) -> list[tuple[int, float]]:
+        """log p of the tokens of a `Stream`, with their ids, in nats, as `score` gives it.
+
+        Temperature and other options do not change it.
+        """
+        primed = self.tokenizer.prime(one_line_end(prime)).ids
+        whole = np.concatenate([primed, np.array(ids, np.int64)])
+        lines = [whole]
+        if self.independent_lines:
+            lines = np.split(whole, np.flatnonzero(whole[:-1] == EOS) + 1)
+        logprobs = np.concatenate(sequence_logprobs(self.predictors(len(whole)), lines))
+        return list(zip(ids, logprobs[len(primed) :].tolist(), strict=True))
 
     def example(self) -> str:
         return self.sample(length=200, temperature=0.8, seed=1)
