@@ -7,7 +7,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_items
 from charlm.cli.options import with_options
+from charlm.cli.page import write_page
 from charlm.cli.records import choose_format, format_option
 from charlm.cli.scored import MEASURES, Row, Selection, View, write_rows
 from charlm.errors import InputError, OptionError
@@ -62,6 +64,10 @@ def score(
         typer.Option("--punctuation", help="With --words: a mark is a word by itself."),
     ] = False,
     format: Annotated[str | None, format_option("kenlm")] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
+    ] = None,
     text_column: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +120,8 @@ def score(
 ) -> None:
     """Give the probability of sentences, or the surprisal of every token or word."""
     chosen, view = choose_format(format, "kenlm"), View(tokens, words, punctuation)
+    if html and not Path(html).parent.is_dir():
+        raise InputError(f"{Path(html).parent}: no such folder; make it first")
     selection = Selection(sort, top, best_by)
     if texts and file:
         raise InputError("give sentences or `file`, not both")
@@ -137,7 +145,8 @@ def score(
         score_group = fill_model.iter_pseudo_scores
     else:
         loaded = language_model = load_model(model, LanguageModel, device, threads, network_only)
-        score_group = partial(language_model.iter_scores, details=view.details)
+        details = view.details or html is not None
+        score_group = partial(language_model.iter_scores, details=details)
     unknown = dict.fromkeys(loaded.unknown_in(options.get("context", "")))
     part, path = parse_shard(shard) if shard else WHOLE, file or "-"
     names = text_encoding(loaded, encoding)
@@ -172,7 +181,12 @@ def score(
     with show_progress() as progress:
         show = show_items(progress, path, part)
         try:
-            write_rows(chosen, selection.of(groups()), view)
+            rows = selection.of(groups())
+            if html:
+                scores = (row.score for row in chain.from_iterable(rows))
+                write_page(Path(html), file or "charlm", scores)
+            else:
+                write_rows(chosen, rows, view)
         finally:
             sys.stdout.flush()
     warn_unknown(unknown)
