@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import OptionError
+from charlm.model.backend import Floats
 from charlm.model.cache import Cache
-from charlm.model.likelihood import sequence_logprobs, text_logprob
+from charlm.model.likelihood import sequence_logprobs, text_logprobs
 from charlm.model.mixture import Predictors
 from charlm.model.prediction import Predictor
 from charlm.options import Range, check_options, option
@@ -129,21 +130,25 @@ def evaluate_text(
         blocks = every_line(blocks, part)
     ids, sizes = _encode(tokenizer, blocks)
     predictor = _predictor(predictors, len(ids) // part.of, options)
-    begin, end = 0, len(ids)
     if reset_lines:
         lines = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
-        logprobs = sequence_logprobs(predictor, lines)
-        logprob = float(sum(line.sum(dtype=np.float64) for line in logprobs))
-    elif len(ids):
+        found: Iterable[tuple[Floats, IntArray]]
+        found = zip(sequence_logprobs(predictor, lines), lines, strict=True)
+    else:
         bounds = np.append(0, np.flatnonzero(ids == EOS) + 1)
         first, last = np.searchsorted(bounds, part.span(len(ids))).tolist()
         begin, end = bounds[[first, last]].tolist()
         sizes = sizes[first:last]
-        logprob = text_logprob(predictor, ids, span=(begin, end), progress=progress)
-    else:
-        logprob = 0.0
+        found = text_logprobs(predictor, ids, (begin, end), progress) if end > begin else ()
+    total = of_unknown = 0.0
+    tokens = unknown = 0
+    for logprobs, targets in found:
+        is_unknown = targets == UNK
+        total += float(logprobs.sum(dtype=np.float64))
+        of_unknown += float(logprobs[is_unknown].sum(dtype=np.float64))
+        tokens, unknown = tokens + len(targets), unknown + int(is_unknown.sum())
     chars, size = sizes.sum(axis=0).tolist()
-    return TextScore("", logprob, end - begin, chars, size, int((ids[begin:end] == UNK).sum()))
+    return TextScore("", total, tokens, chars, size, unknown, of_unknown, len(sizes))
 
 
 def every_line(blocks: Iterable[str], part: Part) -> Iterator[str]:

@@ -116,6 +116,8 @@ class TextScore:
     tokens:   predicted tokens, `<EOS>` counted
     chars, bytes:  size of the text, one more for each line end that is scored
     unknown:  tokens that are not in the vocabulary, scored as `<UNK>`
+    unknown_logprob:  the part of log P that these tokens have, nats
+    lines:    line ends that are scored
     """
 
     text: str
@@ -124,6 +126,8 @@ class TextScore:
     chars: int
     bytes: int
     unknown: int
+    unknown_logprob: float
+    lines: int
 
     @property
     def log10prob(self) -> float:
@@ -134,6 +138,11 @@ class TextScore:
     def bits(self) -> float:
         """The surprisal, −log₂ P."""
         return 0.0 - self.logprob / math.log(2)
+
+    @property
+    def known_log10prob(self) -> float:
+        """log₁₀ P without the unknown tokens."""
+        return (self.logprob - self.unknown_logprob) / math.log(10)
 
     @property
     def nats_per_token(self) -> float:

@@ -125,6 +125,8 @@ def _sentence_score(
         chars=len(sentence) + eos,
         bytes=byte_length(sentence) + eos,
         unknown=int(np.count_nonzero(ids == UNK)),
+        unknown_logprob=float(logprobs[ids == UNK].sum(dtype=np.float64)),
+        lines=int(np.count_nonzero(ids == EOS)),
         context=context,
         ids=ids.astype(np.int64),
         logprobs=logprobs,

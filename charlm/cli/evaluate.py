@@ -19,6 +19,7 @@ from charlm.cli.common import (
 )
 from charlm.cli.options import with_options
 from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
+from charlm.cli.scored import SrilmTotals
 from charlm.errors import InputError
 from charlm.evaluation import EvaluateOptions
 from charlm.progress import show_progress
@@ -31,20 +32,20 @@ def evaluate(
     ],
     model: ModelOption = None,
     network_only: NetworkOnlyOption = False,
-    format: Annotated[str | None, format_option()] = None,
+    format: Annotated[str | None, format_option("srilm")] = None,
     encoding: EncodingOption = "utf-8",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     **options: Any,
 ) -> None:
     """Measure the perplexity and the bits per character of whole texts."""
-    chosen = choose_format(format)
+    chosen = choose_format(format, "srilm")
     from charlm.corpus.reading import Corpus
     from charlm.tasks.lm import LanguageModel
 
     EvaluateOptions(**options)
     loaded = load_model(model, LanguageModel, device, threads, network_only)
-    records = []
+    records, totals = [], []
     for file in files:
         unit, chosen_encoding = loaded.card.unit, text_encoding(loaded, encoding)
         text = Corpus([file], unit, chosen_encoding, once=True).blocks()
@@ -57,6 +58,7 @@ def evaluate(
         record = {"file": file, **score.to_json(), "nats_per_token": score.nats_per_token}
         del record["text"]
         records.append(record)
+        totals.append(SrilmTotals.of(score))
         if score.unknown:
             note(
                 f"warning: {file}: {score.unknown:,} of {score.tokens:,} tokens are unknown to the "
@@ -67,6 +69,9 @@ def evaluate(
             write_json(record)
     elif chosen == "tsv":
         write_tsv(records)
+    elif chosen == "srilm":
+        for file, total in zip(files, totals, strict=True):
+            total.write(f"file {file}: ")
     else:
         _table(records)
 

@@ -63,7 +63,7 @@ def score(
         bool,
         typer.Option("--punctuation", help="With --words: a mark is a word by itself."),
     ] = False,
-    format: Annotated[str | None, format_option("kenlm")] = None,
+    format: Annotated[str | None, format_option("kenlm", "srilm")] = None,
     html: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
@@ -119,7 +119,7 @@ def score(
     **options: Any,
 ) -> None:
     """Give the probability of sentences, or the surprisal of every token or word."""
-    chosen, view = choose_format(format, "kenlm"), View(tokens, words, punctuation)
+    chosen, view = choose_format(format, "kenlm", "srilm"), View(tokens, words, punctuation)
     if html and not Path(html).parent.is_dir():
         raise InputError(f"{Path(html).parent}: no such folder; make it first")
     selection = Selection(sort, top, best_by)
@@ -131,9 +131,10 @@ def score(
         raise OptionError(f"`text_column={text_column}`: goes with `file`, or with standard input")
     if (columns or best_by) and not text_column:
         raise OptionError("`columns` and `best_by`: go with `text_column`")
-    if pseudo and (options or chosen == "kenlm" or words):
+    if pseudo and (options or chosen in ("kenlm", "srilm") or words or html):
         raise OptionError(
-            "`pseudo`: goes with none of `context`, `eos=False`, `words` and `format=kenlm`"
+            "`pseudo`: goes with none of `context`, `eos=False`, `words`, `html` and the formats "
+            "kenlm and srilm"
         )
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel

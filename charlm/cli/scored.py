@@ -13,7 +13,7 @@ from charlm.cli.records import write, write_coloured, write_json, write_table, w
 from charlm.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore
+    from charlm.scores import SentenceScore, TextScore, TokenScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
@@ -118,8 +118,8 @@ class View:
 
 
 def write_rows(format: str, groups: Groups, view: View) -> None:
-    """Write the rows in one of the formats table, tsv, json and kenlm."""
-    writers = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm}
+    """Write the rows in one of the formats table, tsv, json, kenlm and srilm."""
+    writers = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm, "srilm": _srilm}
     writers[format](groups, view)
 
 
@@ -231,13 +231,56 @@ def _kenlm(groups: Groups, view: View) -> None:
     for row in chain.from_iterable(groups):
         score, parts = row.score, []
         for length, t in enumerate(score.token_scores, start=2):
-            log10 = t.logprob / math.log(10)
             name = "</s>" if t.is_line_end else t.token
-            parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {log10:.6g}")
-            known += 0.0 if t.is_unknown else log10
+            parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {_log10(t):.6g}")
         write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
-        total, number, oov = total + score.log10prob, number + score.tokens, oov + score.unknown
+        total, known = total + score.log10prob, known + score.known_log10prob
+        number, oov = number + score.tokens, oov + score.unknown
     write(f"Perplexity including OOVs:\t{10 ** (-total / max(number, 1)):.6g}")
     write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(number - oov, 1)):.6g}")
     write(f"OOVs:\t{oov}")
     write(f"Tokens:\t{number}")
+
+
+def _srilm(groups: Groups, view: View) -> None:
+    """The format of SRILM's `ngram -ppl -debug 2`. The n-gram length is the number of tokens."""
+    total = SrilmTotals(0, 0, 0, 0.0)
+    for row in chain.from_iterable(groups):
+        write(row.score.text)
+        before = "<s> "
+        for length, t in enumerate(row.score.token_scores, start=2):
+            name = "</s>" if t.is_line_end else t.token
+            found = f"[{length}gram] {math.exp(t.logprob):.6g} [ {_log10(t):.6g} ]"
+            write(f"\tp( {name} | {before}) \t= {'[OOV] 0 [ -inf ]' if t.is_unknown else found}")
+            before = f"{name} ..."
+        totals = SrilmTotals.of(row.score)
+        totals.write()
+        write("")
+        total = SrilmTotals(*map(sum, zip(total, totals, strict=True)))
+    total.write("file -: ")
+
+
+class SrilmTotals(NamedTuple):
+    """What SRILM writes of a text. Unknown words do not count in the perplexities."""
+
+    sentences: int
+    words: int
+    unknown: int
+    log10prob: float
+
+    @classmethod
+    def of(cls, score: TextScore) -> SrilmTotals:
+        """The totals of a score."""
+        words = score.tokens - score.lines
+        return cls(score.lines, words, score.unknown, score.known_log10prob)
+
+    def write(self, name: str = "") -> None:
+        """Write them. name: what stands before them"""
+        words = self.words - self.unknown
+        ppl, ppl1 = (10 ** (-self.log10prob / max(n, 1)) for n in (words + self.sentences, words))
+        write(f"{name}{self.sentences} sentences, {self.words} words, {self.unknown} OOVs")
+        write(f"0 zeroprobs, logprob= {self.log10prob:.6g} ppl= {ppl:.6g} ppl1= {ppl1:.6g}")
+
+
+def _log10(token: TokenScore) -> float:
+    return token.logprob / math.log(10)

@@ -66,18 +66,21 @@ def read_text(
         yield prediction, ids[positions], scored
 
 
-def text_logprob(
+def text_logprobs(
     predictor: Predictor,
     ids: Ids,
-    *,
     span: tuple[int, int] | None = None,
     progress: Callable[[float], None] | None = None,
-) -> float:
-    """Σ log p(ids[t] | ids[:t]) in nats over a text or a part of it, see `read_text`."""
-    return sum(
-        float(prediction.logprobs(targets)[scored].sum(dtype=np.float64))
-        for prediction, targets, scored in read_text(predictor, ids, span, progress)
-    )
+) -> Iterator[tuple[Floats, Ids]]:
+    """log p(ids[t] | ids[:t]) in nats and ids[t], (n,) each, of the tokens of `read_text`."""
+    for prediction, targets, scored in read_text(predictor, ids, span, progress):
+        yield prediction.logprobs(targets)[scored], targets[scored]
+
+
+def text_logprob(predictor: Predictor, ids: Ids) -> float:
+    """Σ log p(ids[t] | ids[:t]) in nats over a text."""
+    found = text_logprobs(predictor, ids)
+    return sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in found)
 
 
 def read_sequences(
