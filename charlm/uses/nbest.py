@@ -92,12 +92,12 @@ class Moses(Format):
     name = "moses"
 
     def read(self, line: str) -> Hypothesis:
-        id, text, features, total, *rest = line.split(SEPARATOR)
+        id, text, features, total, *rest = map(str.strip, line.split(SEPARATOR.strip()))
         return Hypothesis(id, text, float(total), (features, rest))
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         features, rest = hypothesis.source
-        features = f"{features.strip()} charlm= {logprob:.6g}".strip()
+        features = f"{features} charlm= {logprob:.6g}".strip()
         fields = (hypothesis.list, hypothesis.text, features, f"{total:.6g}", *rest)
         return SEPARATOR.join(fields)
 

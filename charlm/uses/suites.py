@@ -132,7 +132,7 @@ class Suite:
     def judge(self, item: Conditions, scores: Sequence[SentenceScore]) -> list[bool]:
         """Whether each prediction holds for an item, by the scores of its conditions."""
         bits = {
-            condition: _region_bits(regions, score)
+            condition: region_bits(regions, score)
             for (condition, regions), score in zip(item.items(), scores, strict=True)
         }
 
@@ -152,7 +152,7 @@ def sentence_of(regions: Sequence[Region]) -> str:
     return " ".join(filter(None, (region.text for region in regions)))
 
 
-def _region_bits(regions: Sequence[Region], score: SentenceScore) -> dict[int, float]:
+def region_bits(regions: Sequence[Region], score: SentenceScore) -> dict[int, float]:
     """The surprisal of each region in bits. The space before a region belongs to it."""
     ends, end = [], 0
     for region in regions:

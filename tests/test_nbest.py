@@ -1,0 +1,138 @@
+"""n-best lists: their formats, their order, and weights that are tuned."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from charlm import LanguageModel
+from charlm.corpus.records import BrokenLines
+from charlm.errors import InputError
+from charlm.uses.nbest import (
+    Hypothesis,
+    Scored,
+    Weights,
+    edits,
+    hypotheses,
+    opened,
+    scored_lists,
+    tuned,
+)
+
+GOOD, BAD = "the cat sat at home", "the cat sad at home"
+MOSES = f"0 ||| {BAD} ||| d= -1 ||| -2.5\n0 ||| {GOOD} ||| d= -2 ||| -3\n1 ||| a bird ||| ||| -1\n"
+SRILM = f"-12.5 -3 5 {BAD}\n-12.75 -4 5 {GOOD}\n"
+KALDI = f"utt-1-1 {BAD}\nutt-1-2 {GOOD}\nutt-2-1\n"
+TSV = f"id\tscore\thypothesis\n7\t-2.5\t{BAD}\n7\t-3\t{GOOD}\n"
+JSON = "".join(
+    json.dumps({"id": 7, "hypothesis": text, "score": score, "more": [1]}) + "\n"
+    for text, score in ((BAD, -2.5), (GOOD, -3))
+)
+EXPECTED = {
+    "moses": ([["0", "0"], ["1"]], -3.0, math.e),
+    "srilm": ([["file", "file"]], -12.75, 10.0),
+    "kaldi": ([["utt-1", "utt-1"], ["utt-2"]], 0.0, math.e),
+    "tsv": ([["7", "7"]], -3.0, math.e),
+    "json": ([["7", "7"]], -3.0, math.e),
+}
+LISTS = {"moses": MOSES, "srilm": SRILM, "kaldi": KALDI, "tsv": TSV, "json": JSON}
+
+
+def read(text: str, model: LanguageModel) -> tuple[object, list[list[Scored]]]:
+    kind, lines = opened(iter(text.splitlines()), None)
+    broken = BrokenLines("file", True, print)
+    found = hypotheses(kind, lines, "file", broken)
+    return kind, list(scored_lists(found, model.iter_scores, kind.base))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_format_is_recognised_and_read(name: str, model: LanguageModel) -> None:
+    names, score, base = EXPECTED[name]
+    kind, lists = read(LISTS[name], model)
+    assert kind.name == name  # type: ignore[attr-defined]
+    assert [[s.hypothesis.list for s in one] for one in lists] == names
+    second = lists[0][1]
+    assert (second.hypothesis.text, second.hypothesis.score) == (GOOD, score)
+    assert second.logprob == pytest.approx(model.score(GOOD).logprob / math.log(base), abs=1e-4)
+    total = second.total(Weights(2.0, 0.5))
+    assert total == pytest.approx(score + 2 * second.logprob + 0.5 * 5)
+
+
+def test_lists_are_written_in_kind(model: LanguageModel) -> None:
+    written = {}
+    for name, text in LISTS.items():
+        kind, lists = read(text, model)
+        written[name] = [kind.written(s.hypothesis, -1.5, -4.25) for s in lists[0]]  # type: ignore[attr-defined]
+    assert written["moses"][1] == f"0 ||| {GOOD} ||| d= -2 charlm= -1.5 ||| -4.25"
+    assert written["srilm"][1] == f"-12.75 -1.5 5 {GOOD}"
+    assert written["kaldi"] == ["utt-1-1 4.25", "utt-1-2 4.25"]
+    assert written["tsv"][1] == f"7\t-3\t{GOOD}\t-1.5\t-4.25"
+    assert json.loads(written["json"][1]) == {
+        "id": 7, "hypothesis": GOOD, "score": -3, "more": [1], "logprob": -1.5, "total": -4.25,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("moses", "0 ||| a"),
+        ("moses", "0 ||| a ||| ||| x"),
+        ("srilm", "-1 -2 three words here"),
+        ("kaldi", "utterance words"),
+        ("tsv", "7\t-3"),
+        ("json", "[]"),
+        ("json", '{"id": 1}'),
+    ],
+)
+def test_broken_lines_are_named(name: str, line: str, model: LanguageModel) -> None:
+    text, warnings = LISTS[name], list[str]()
+    kind, lines = opened(iter([*text.splitlines(), line]), name)
+    whole = list(hypotheses(kind, lines, "file", BrokenLines("file", False, warnings.append)))
+    assert len(whole) == len(text.splitlines()) - (name == "tsv")
+    number = len(text.splitlines()) + 1
+    assert len(warnings) == 1 and f"file, line {number}: " in warnings[0]
+
+
+def test_a_table_without_the_columns_is_refused() -> None:
+    kind, lines = opened(iter(["number\ttext"]), "tsv")
+    with pytest.raises(InputError, match="'id'"):
+        list(hypotheses(kind, lines, "file", BrokenLines("file", False, print)))
+
+
+@pytest.mark.parametrize(
+    ("words", "reference", "expected"),
+    [("", "", 0), ("a b", "", 2), ("", "a", 1), ("a b c", "a c", 1), ("b a", "a b", 2),
+     ("x b y d", "a b c d", 2)],
+)  # fmt: skip
+def test_edits_are_the_least_number(words: str, reference: str, expected: int) -> None:
+    assert edits(words.split(), reference.split()) == expected
+
+
+def listed(*rows: tuple[str, float, float]) -> list[Scored]:
+    return [Scored(Hypothesis("x", text, score, None), logprob) for text, score, logprob in rows]
+
+
+def test_tuned_weights_leave_the_fewest_wrong_words() -> None:
+    """The first list needs a weight above 0.5, the second one below 2."""
+    lists = [listed(("a b", 0, -3), ("a c", -1, -1)), listed(("d", 0, -1), ("d e f", -1, -0.5))]
+    result = tuned(lists, ["a c", "d"])
+    assert 0.5 < result.weights.language_model < 2
+    assert (result.errors, result.before, result.fewest, result.words) == (0, 1, 0, 3)
+
+
+def test_a_word_penalty_is_found_where_the_language_model_does_not_help() -> None:
+    lists = [listed(("a", 0, -1), ("a b c", -1, -1)), listed(("d", 0, -1), ("d e", -1.5, -1))]
+    result = tuned(lists, ["a b c", "d"])
+    assert 0.5 < result.weights.word_penalty < 1.5 and result.errors == 0
+
+
+def test_there_must_be_a_reference_for_each_list() -> None:
+    with pytest.raises(InputError, match="2 references for 1 lists"):
+        tuned([listed(("a", 0, 0))], ["a", "b"])
+
+
+def test_lists_without_lines_are_empty() -> None:
+    kind, lines = opened(iter([]), None)
+    assert list(hypotheses(kind, lines, "file", BrokenLines("file", True, print))) == []
