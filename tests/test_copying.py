@@ -1,0 +1,49 @@
+"""Verbatim pieces: against a search for every piece."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charlm.uses import copying
+from charlm.uses.copying import copied, longest_matches
+
+
+@given(st.text("ab\n", max_size=60), st.text("ab\n", max_size=90))
+def test_matches_are_the_longest_ones(text: str, corpus: str) -> None:
+    lengths, starts = longest_matches(text, corpus)
+    assert len(lengths) == len(starts) == len(text)
+    for k, (length, start) in enumerate(zip(lengths.tolist(), starts.tolist(), strict=True)):
+        assert corpus[start : start + length] == text[k : k + length]
+        assert k + length == len(text) or text[k : k + length + 1] not in corpus
+
+
+@pytest.mark.parametrize("size", [200, 10_000])
+def test_pieces_of_a_long_corpus_are_found_across_its_parts(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "CHARS_AT_ONCE", size)
+    rng = random.Random(1)
+    lines = ["".join(rng.choices("abcdefgh", k=30)) + "\n" for _ in range(40)]
+    text = f"{lines[7]}xyz{lines[31][:20]}\n{lines[7][:12]}"
+    pieces, share = copied(text, lines, 10)
+    assert [(p.text, p.line, p.corpus_line) for p in pieces] == [
+        (lines[7], 1, 8), (lines[31][:20], 2, 32), ("\n" + lines[7][:12], 2, 7),
+    ]  # fmt: skip
+    assert share == pytest.approx((31 + 20 + 13) / len(text))
+
+
+def test_pieces_do_not_overlap_but_the_share_counts_all_of_them() -> None:
+    pieces, share = copied("abcdefg", ["abcde\n", "cdefg\n"], 5)
+    assert [p.text for p in pieces] == ["abcde"] and share == 1.0
+
+
+def test_nothing_is_copied_from_nothing() -> None:
+    assert copied("", ["abc\n"], 1) == ([], 0.0)
+    assert copied("abc", [], 1) == ([], 0.0)
+    assert copied("abc", ["xyz\n"], 1) == ([], 0.0)
+    assert np.array_equal(longest_matches("a\U0001f600", "\U0001f600b")[0], [0, 1])
