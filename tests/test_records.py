@@ -1,0 +1,105 @@
+"""Tables of texts: TSV, CSV and JSON lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from charlm.corpus.records import BrokenLines, read_records
+from charlm.errors import InputError
+
+ROWS = [{"item": "1", "text": "a, b"}, {"item": "2", "text": 'say "hi"'}, {"item": "", "text": ""}]
+JSON_LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+CSV = 'item,text\n1,"a, b"\n2,"say ""hi"""\n,\n'
+TSV = 'item\ttext\n1\ta, b\n2\tsay "hi"\n\t\n'
+
+
+def records(path: Path, warnings: list[str] | None = None) -> list[tuple[int, dict[str, object]]]:
+    """strict, unless the warnings are collected"""
+    warn = print if warnings is None else warnings.append
+    broken = BrokenLines(str(path), warnings is None, warn)
+    groups = read_records(str(path), "utf-8", ["text"], broken)
+    return [(record.line, record.fields) for group in groups for record in group]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        ("a.jsonl", JSON_LINES, 1),
+        ("a.json", JSON_LINES, 1),
+        ("a.csv", CSV, 2),
+        ("a.tsv", TSV, 2),
+        ("no-suffix", JSON_LINES, 1),
+        ("no-suffix", CSV, 2),
+        ("no-suffix", TSV, 2),
+    ],
+)
+def test_every_kind_of_table_is_read(tmp_path: Path, name: str, text: str, first: int) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    assert records(path) == list(enumerate(ROWS, first))
+
+
+def test_compressed_tables_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode()))
+    assert [fields for _, fields in records(path)] == ROWS
+
+
+def test_a_quoted_value_may_have_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,n\n"one\ntwo, ""three""\n",4\nfive,6\n', encoding="utf-8")
+    assert records(path) == [
+        (4, {"text": 'one\ntwo, "three"\n', "n": "4"}), (5, {"text": "five", "n": "6"}),
+    ]  # fmt: skip
+
+
+def test_blank_lines_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"text": "a"}\n\n  \n{"text": "b"}\n', encoding="utf-8")
+    assert [line for line, _ in records(path)] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.jsonl", '{"text": "a"}\n{"text": 1}\n{"text": "b"}\n', "line 2: no text 'text'"),
+        ("a.jsonl", '{"text": "a"}\n{"item": 1}\n{"text": "b"}\n', "line 2: no 'text'"),
+        ("a.jsonl", '{"text": "a"}\n[1]\n{"text": "b"}\n', "line 2: not a JSON object"),
+        ("a.jsonl", '{"text": "a"}\n{"text\n{"text": "b"}\n', "line 2: not JSON"),
+        ("a.tsv", "text\tn\na\t1\nx\nb\t2\n", "line 3: 1 values, and the heading has 2"),
+        ("a.csv", "text,n\na,1\nx,2,3\nb,2\n", "line 3: 3 values, and the heading has 2"),
+    ],
+)
+def test_broken_lines_are_named_and_skipped_or_fatal(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    path, warnings = tmp_path / name, list[str]()
+    path.write_text(text, encoding="utf-8")
+    assert [fields["text"] for _, fields in records(path, warnings)] == ["a", "b"]
+    assert len(warnings) == 1 and problem in warnings[0]
+    with pytest.raises(InputError, match="strict"):
+        records(path)
+
+
+def test_a_quoted_value_that_does_not_end_is_named(tmp_path: Path) -> None:
+    path, warnings = tmp_path / "a.csv", list[str]()
+    path.write_text('text\na\n"b\nc\n', encoding="utf-8")
+    assert [fields["text"] for _, fields in records(path, warnings)] == ["a"]
+    assert "does not end" in warnings[0]
+
+
+def test_a_heading_without_the_column_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sentence,n\na,1\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no column 'text'; its heading has sentence, n"):
+        records(path, [])
+
+
+def test_an_empty_table_has_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("", encoding="utf-8")
+    assert records(path) == []
