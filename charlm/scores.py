@@ -196,10 +196,11 @@ def in_groups(
 def encode_after(tokenizer: Tokenizer, context: str, sentence: str) -> Encoding:
     """The tokens of a sentence and its line end, and the characters of each in the sentence.
 
-    The first token may begin in the context: its span then begins below 0.
+    The first token may begin in the context: its span then begins below 0. A token without text
+    belongs to what follows it.
     """
     ids, spans = tokenizer.encode(f"{context}{sentence}\n")
-    own = spans[:, 1] > len(context)
+    own = (spans[:, 1] > len(context)) | (spans[:, 0] == len(context))
     return Encoding(ids[own], spans[own] - len(context))
 
 
