@@ -48,6 +48,18 @@ def test_a_score_is_the_chain_rule_from_the_zero_state(model: LanguageModel) -> 
     assert (score.tokens, score.chars, score.bytes) == (6, 6, 6)
 
 
+@pytest.mark.parametrize("level", ["char", "byte", "word", "subword"])
+@pytest.mark.parametrize("context", ["", "x\n", "x"])
+def test_every_scored_token_has_a_span(level: str, context: str) -> None:
+    """Also a token without text, such as the space that begins a line of subwords."""
+    golden = Path(__file__).parent / f"golden/lm-{level}.safetensors"
+    for score in charlm.load(golden, kind=LanguageModel).score(
+        ["a,b", "  two", " a", "the harbour", ""], context=context
+    ):
+        assert len(score.token_scores) == score.tokens
+        assert score.logprob == pytest.approx(sum(t.logprob for t in score.token_scores))
+
+
 def test_the_empty_sentence_has_the_probability_of_an_empty_line(model: LanguageModel) -> None:
     score = model.score("")
     assert score.tokens == 1 and score.chars == 1

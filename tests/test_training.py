@@ -180,6 +180,7 @@ def test_recurrent_weights_are_dropped_where_dropout_of_outputs_does_not_suffice
     assert weights(10**6, epochs=10.0) == weights(20_000, epochs=10.0) == 0
     assert 0 < weights(20_000, epochs=60.0) < weights(20_000, epochs=100.0) <= 0.5
     assert weights(20_000, epochs=100.0, level="word") == 0
+    assert 0 < weights(20_000, epochs=200.0, level="word") <= 0.5
     assert weights(20_000, epochs=100.0, dropout=0.5) == 0
     assert weights(20_000, epochs=1.0, weight_dropout=0.2) == 0.2
 

@@ -7,7 +7,7 @@ The results are kept in benchmarks/speed.json, and `page` writes them to docs/sp
 another machine are removed. While this runs, nothing else should run on the machine.
 
 Within a part, the compared runs take turns, so ratios are reliable on a noisy machine. The figures
-are medians. The part `gigabyte` takes about twenty minutes and runs only with `--only gigabyte`.
+are medians. The part `gigabyte` takes about ten minutes and runs only with `--only gigabyte`.
 
 --nanogpt trains the CPU recipe of nanoGPT on TEXT, then charlm for the same time. PATH is a clone
 of nanoGPT. `--only` without a PART leaves out all other parts.

@@ -13,12 +13,7 @@ from charlm.errors import ModelError
 from charlm.model.backend import Backends, Floats, Ids
 from charlm.model.ngram import SMALLEST, Ngram, NgramPrediction
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import (
-    NetworkPredictor,
-    Prediction,
-    Predictor,
-    State,
-)
+from charlm.model.prediction import NetworkPredictor, Prediction, Predictor, State
 
 MOST_LOG_LINEAR = 512  # token ids whose whole distribution is cheap at every step
 NEWTON_STEPS = 20

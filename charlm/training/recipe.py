@@ -326,7 +326,7 @@ def _dropout(
     if inputs is None:
         inputs = outputs if words else 0.0
     if weights is None:
-        rest = 0.0 if words or options.dropout is not None else need - 2 * MOST_DROPOUT
+        rest = need - 2 * MOST_DROPOUT if options.dropout is None else 0.0
         weights = _at_least(rest / 2, MOST_WEIGHT_DROPOUT)
     return Dropout(outputs, inputs, options.state_dropout, weights, options.dropout_per_step)
 
