@@ -60,6 +60,16 @@ def test_every_scored_token_has_a_span(level: str, context: str) -> None:
         assert score.logprob == pytest.approx(sum(t.logprob for t in score.token_scores))
 
 
+def test_a_missing_space_after_the_context_belongs_to_the_sentence() -> None:
+    """At word level it is a token without text. The chain rule counts it once."""
+    golden = Path(__file__).parent / "golden/lm-word.safetensors"
+    model = charlm.load(golden, kind=LanguageModel)
+    whole, context = model.score("the sea,and it"), model.score("the sea,", eos=False)
+    sentence = model.score("and it", context="the sea,")
+    assert sentence.token_scores[0].token == "<JOIN>"
+    assert whole.logprob == pytest.approx(context.logprob + sentence.logprob, abs=1e-4)
+
+
 def test_the_empty_sentence_has_the_probability_of_an_empty_line(model: LanguageModel) -> None:
     score = model.score("")
     assert score.tokens == 1 and score.chars == 1
