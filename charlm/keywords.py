@@ -80,11 +80,15 @@ class SampleKeywords(TypedDict, total=False):
     """See `charlm.sampling.SampleOptions`."""
 
     length: int | None
+    min_length: int
     max_lines: int | None
     temperature: float
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    beam: int | None
     seed: int | None
     stop: str | Sequence[str] | None
 

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runs", "scores", "beam_search", "word_vectors"),
     ("scoring", "sampling", "filling", "embedding", "evaluation"),  # engines
     ("tasks",),
-    ("training",),
+    ("training", "uses"),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -23,7 +23,7 @@ class Commands(LazyGroup):
             "info": "Show a model's card, its configuration and its training curve.",
         },
         "Use it": {
-            "score": "Give the probability of sentences, or the surprisal of every token.",
+            "score": "Give the probability of sentences, or the surprisal of every token or word.",
             "evaluate": "Measure the perplexity and the bits per character of whole texts.",
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",

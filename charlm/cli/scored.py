@@ -67,20 +67,10 @@ class Selection:
             return groups
         rows: Iterable[Row] = chain.from_iterable(groups)
         if self.best_by is not None:
-            rows = self._best(rows)
+            rows = _best(rows, self.best_by)
         if self.sort is not None:
             rows = self._sorted(rows)
         return [rows]
-
-    def _best(self, rows: Iterable[Row]) -> Iterable[Row]:
-        best: dict[str, Row] = {}
-        for row in rows:
-            if self.best_by not in row.columns:
-                raise InputError(f"`best_by={self.best_by}`: there is no such column or field")
-            group = str(row.columns[self.best_by])
-            if group not in best or row.score.logprob > best[group].score.logprob:
-                best[group] = row
-        return best.values()
 
     def _sorted(self, rows: Iterable[Row]) -> Iterable[Row]:
         assert self.sort
@@ -93,6 +83,18 @@ class Selection:
         if self.top is None:
             return sorted(rows, key=value, reverse=not lowest_first)
         return (heapq.nsmallest if lowest_first else heapq.nlargest)(self.top, rows, key=value)
+
+
+def _best(rows: Iterable[Row], column: str) -> Iterable[Row]:
+    """The most probable one of the rows with the same value in a column."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        if column not in row.columns:
+            raise InputError(f"`best_by={column}`: there is no such column or field")
+        group = str(row.columns[column])
+        if group not in best or row.score.logprob > best[group].score.logprob:
+            best[group] = row
+    return best.values()
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def _srilm(groups: Groups, view: View) -> None:
         totals = SrilmTotals.of(row.score)
         totals.write()
         write("")
-        total = SrilmTotals(*map(sum, zip(total, totals, strict=True)))
+        total = total.plus(totals)
     total.write("file -: ")
 
 
@@ -273,6 +275,11 @@ class SrilmTotals(NamedTuple):
         """The totals of a score."""
         words = score.tokens - score.lines
         return cls(score.lines, words, score.unknown, score.known_log10prob)
+
+    def plus(self, other: SrilmTotals) -> SrilmTotals:
+        """The totals of both."""
+        counts = (self.sentences + other.sentences, self.words + other.words)
+        return SrilmTotals(*counts, self.unknown + other.unknown, self.log10prob + other.log10prob)
 
     def write(self, name: str = "") -> None:
         """Write them. name: what stands before them"""

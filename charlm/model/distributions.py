@@ -59,9 +59,8 @@ def measure(prediction: Prediction, targets: Ids, masks: NDArray[np.bool_]) -> F
     likeliest = np.argpartition(-logprobs, k - 1, axis=-1)[..., :k]
     of_likeliest = np.take_along_axis(logprobs, likeliest, axis=-1)
     order = np.argsort(-of_likeliest, axis=-1, kind="stable")
-    likeliest, of_likeliest = (
-        np.take_along_axis(a, order, axis=-1) for a in (likeliest, of_likeliest)
-    )
+    likeliest = np.take_along_axis(likeliest, order, axis=-1)
+    of_likeliest = np.take_along_axis(of_likeliest, order, axis=-1)
     with np.errstate(divide="ignore"):
         masses = np.log(p @ masks[:, 1:].T.astype(np.float32))
     columns = (own, entropy[..., None], rank[..., None], likeliest + 1, of_likeliest, masses)

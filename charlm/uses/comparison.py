@@ -72,8 +72,8 @@ class Comparison:
     def steps(self) -> list[Step]:
         """All words of both, aligned. Their differences add up to the whole difference."""
         first, second = self.first.words(), self.second.words()
-        names = [[word.word for word in words] for words in (first, second)]
-        codes = SequenceMatcher(None, *names, autojunk=False).get_opcodes()
+        of_first, of_second = ([word.word for word in words] for words in (first, second))
+        codes = SequenceMatcher(None, of_first, of_second, autojunk=False).get_opcodes()
         return [step for _, a, b, c, d in codes for step in _steps(first[a:b], second[c:d])]
 
     @cached_property
