@@ -60,19 +60,29 @@ class TrainKeywords(TypedDict, total=False):
 class ScoreKeywords(TypedDict, total=False):
     """See `charlm.scoring.ScoreOptions`."""
 
-    context: str
-    eos: bool
-
-
-class EvaluateKeywords(TypedDict, total=False):
-    """See `charlm.evaluation.EvaluateOptions`."""
-
-    reset_lines: bool | None
     cache: int | None
     cache_flatness: float | None
     cache_weight: float | None
     adapt: bool
     adapt_rate: float | None
+    unknown: str | None
+    unseen: int | None
+    context: str
+    eos: bool
+    document: bool
+
+
+class EvaluateKeywords(TypedDict, total=False):
+    """See `charlm.evaluation.EvaluateOptions`."""
+
+    cache: int | None
+    cache_flatness: float | None
+    cache_weight: float | None
+    adapt: bool
+    adapt_rate: float | None
+    unknown: str | None
+    unseen: int | None
+    reset_lines: bool | None
     shard: str | None
 
 

@@ -210,7 +210,12 @@ class SentenceScore(TextScore):
     def spans(self) -> NDArray[np.int64]:
         """(n, 2) the characters [start, end) of each token."""
         spans = encode_after(self.tokenizer, self.context, self.text).spans
-        return spans[: self.tokens].clip(0, len(self.text))
+        return spans[: len(self.ids)].clip(0, len(self.text))
+
+    @property
+    def unknown_pieces(self) -> list[str]:
+        """The text of the tokens that are not in the vocabulary, in their order."""
+        return [self.text[a:b] for a, b in self.spans[self.ids == UNK].tolist()]
 
     @cached_property
     def token_scores(self) -> tuple[TokenScore, ...]:
@@ -255,7 +260,7 @@ class SentenceScore(TextScore):
         """
         d = self.distributions
         if d is None:
-            if self.tokens:
+            if len(self.ids):
                 raise OptionError("`words`: goes with `details=True`")
             return ()
         joined, separate = self._word_starts
@@ -265,7 +270,7 @@ class SentenceScore(TextScore):
         before = np.where(place < 0, 0.0, d.masses[edges, np.maximum(place, 0) + first])
         logprobs = np.add.reduceat(self.logprobs, edges, dtype=np.float64)
         logprobs += np.append(before[1:], 0.0) - before
-        ends = np.append(edges[1:], self.tokens)
+        ends = np.append(edges[1:], len(self.ids))
         rows = zip(edges.tolist(), ends.tolist(), logprobs.tolist(), strict=True)
         return tuple(self._word(a, b, logprob, d.entropy) for a, b, logprob in rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, pairwise
@@ -11,29 +11,44 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.errors import OptionError
 from charlm.model.backend import ChooseBackend, Floats
 from charlm.model.distributions import at_once, measure
-from charlm.model.likelihood import read_sequences, sequence_logprobs
-from charlm.model.prediction import ChoosePredictor, Predictor
+from charlm.model.lexicon import Lexicon
+from charlm.model.likelihood import read_in_order, read_sequences, sequence_logprobs
+from charlm.model.mixture import Predictors
+from charlm.model.prediction import ChoosePredictor, Prediction, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
-from charlm.options import check_options, option
+from charlm.options import option
+from charlm.running_text import EXTRA, RunningTextOptions, running_text_predictor
 from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 from charlm.tokenizer.word_starts import word_starts
+from charlm.unknown_words import UnknownOptions, UnknownWords
 
 # Sentences that are read before the first one is scored: enough for batches of similar length.
 SENTENCES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(UnknownOptions, RunningTextOptions):
     """How sentences are scored. The fields describe themselves."""
 
     context: str = option("", "Text before each sentence, not scored itself.", metavar="TEXT")
     eos: bool = option(True, "Score the end of the line as a token.")
+    document: bool = option(
+        False,
+        "The sentences are the lines of one text: each is scored after all before it.",
+        panel=EXTRA,
+    )
 
     def __post_init__(self) -> None:
-        check_options(self)
+        self.check_unknown()
+        self.check_running_text()
+        if self.document and self.context:
+            raise OptionError("`context`: does not go with `document`; make it the first line")
+        if self.extra and not self.document:
+            raise OptionError(f"`{self.extra}`: goes with `document`")
 
 
 def score_sentences(
@@ -42,29 +57,70 @@ def score_sentences(
     sentences: Iterable[str],
     options: ScoreOptions,
     *,
+    lexicon: Lexicon | None = None,
     details: bool = False,
     independent_lines: bool = False,
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in input order.
 
+    lexicon:            of the model, for words that are not in its vocabulary
     details:            also measure the whole distribution before each token, which takes longer
     independent_lines:  every line starts from the zero state, also one within a sentence or after
                         the context
 
     A token that begins in the context and ends in the sentence is scored.
     """
+    unknown = UnknownWords.of(options, lexicon)
     context, eos = options.context, options.eos
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
         predictor = predictors(sum(map(len, encoded)))
         lines = _lines_of(encoded) if independent_lines else [[ids] for ids in encoded]
         read = iter(_read(predictor, tokenizer, list(chain.from_iterable(lines)), details))
+        scores = []
         for sentence, ids, parts in zip(batch, encoded, lines, strict=True):
             found = np.concatenate(list(islice(read, len(parts))))
             if context:
                 scored = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
                 ids, found = ids[len(ids) - scored :], found[len(ids) - scored :]
-            yield _sentence_score(SentenceScore, tokenizer, context, sentence, ids, found, eos)
+            scores.append(
+                _sentence_score(SentenceScore, tokenizer, context, sentence, ids, found, eos)
+            )
+        yield from unknown.treated(scores)
+
+
+def score_document(
+    predictors: Predictors,
+    tokenizer: Tokenizer,
+    lines: Sequence[str],
+    options: ScoreOptions,
+    *,
+    lexicon: Lexicon | None = None,
+    details: bool = False,
+) -> Iterator[SentenceScore]:
+    """Score each line of a text after all lines before it, see `score_sentences`."""
+    if not lines:
+        return
+    unknown = UnknownWords.of(options, lexicon)
+    encoded = _encode_lines(tokenizer, "", lines, eos=True)
+    ids = np.concatenate(encoded)
+    predictor = running_text_predictor(predictors, len(ids), options)
+    if details:
+        found = read_in_order(predictor, ids, *_measuring(tokenizer))
+    else:
+        found = read_in_order(predictor, ids, lambda p, targets: p.logprobs(targets))
+    ends = np.cumsum([len(ids) for ids in encoded])
+    scored = slice(None if options.eos else -1)
+    yield from unknown.treated(
+        _sentence_score(SentenceScore, tokenizer, "", line, ids[scored], rows[scored], options.eos)
+        for line, ids, rows in zip(lines, encoded, np.split(found, ends[:-1]), strict=True)
+    )
+
+
+def _measuring(tokenizer: Tokenizer) -> tuple[Callable[[Prediction, IntArray], Floats], int]:
+    """The function `measure` for this tokenizer, and the most sequences of a batch for it."""
+    masks = np.concatenate([word_starts(tokenizer, p).masks for p in (False, True)])
+    return partial(measure, masks=masks), at_once(tokenizer.size)
 
 
 def _read(
@@ -73,9 +129,7 @@ def _read(
     """log p of the tokens of each sequence, (n,); with details the rows (n, …) of `measure`."""
     if not details:
         return sequence_logprobs(predictor, sequences)
-    masks = np.concatenate([word_starts(tokenizer, p).masks for p in (False, True)])
-    function, most = partial(measure, masks=masks), at_once(tokenizer.size)
-    return read_sequences(predictor, sequences, function, most)
+    return read_sequences(predictor, sequences, *_measuring(tokenizer))
 
 
 def pseudo_score_sentences(

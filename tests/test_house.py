@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tokenizer",),
     ("corpus", "model"),
     ("runs", "scores", "beam_search", "word_vectors"),
+    ("unknown_words", "running_text"),
     ("scoring", "sampling", "filling", "embedding", "evaluation"),  # engines
     ("tasks",),
     ("training", "uses"),
@@ -27,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ENGINES = FLOORS[6]
+ENGINES = FLOORS[7]
 
 
 def modules() -> list[Path]:

@@ -18,6 +18,7 @@ from charlm.errors import CharlmError, ModelError
 from charlm.files import replacing
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
+from charlm.model.lexicon import Lexicon, strip_prefix
 from charlm.model.mixture import Mixture
 from charlm.model.ngram import Ngram, NgramTables
 from charlm.tokenizer import Tokenizer, load_tokenizer
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MODEL_FILE = "model.safetensors"
-_TOKENIZER, _NGRAM = "tokenizer.", "ngram."
+_TOKENIZER, _NGRAM, _LEXICON = "tokenizer.", "ngram.", "lexicon."
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class ModelFile:
     card:       where the model comes from
     task:       what it was trained for, a name in `charlm.tasks.TASKS`
     mixture:    the n-gram model that the network is combined with; None for the network alone
+    lexicon:    the words of the training text; None if unknown
     """
 
     config: ModelConfig
@@ -92,6 +94,7 @@ class ModelFile:
     card: Card
     task: str = "lm"
     mixture: Mixture | None = None
+    lexicon: Lexicon | None = None
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
@@ -109,6 +112,9 @@ class ModelFile:
             tensors |= {
                 _NGRAM + name: a for name, a in self.mixture.ngram.tables.to_arrays().items()
             }
+        if self.lexicon:
+            header["lexicon"], arrays = self.lexicon.state()
+            tensors |= {_LEXICON + name: a for name, a in arrays.items()}
         with replacing(path) as beside:
             save_file(tensors, beside, {"charlm": json.dumps(header, ensure_ascii=False)})
 
@@ -127,14 +133,17 @@ class ModelFile:
             )
         try:
             config = ModelConfig(**known_fields(ModelConfig, header["model"]))
-            tokenizer = load_tokenizer(header["tokenizer"], _strip_prefix(_TOKENIZER, tensors))
+            tokenizer = load_tokenizer(header["tokenizer"], strip_prefix(_TOKENIZER, tensors))
             weights = {name: tensors[name] for name in config.shapes()}
             card, task = Card(**known_fields(Card, header["card"])), str(header["task"])
-            mixture = None
+            mixture = lexicon = None
             if "ngram" in header:
-                tables = NgramTables.from_arrays(_strip_prefix(_NGRAM, tensors), config.vocab)
+                tables = NgramTables.from_arrays(strip_prefix(_NGRAM, tensors), config.vocab)
                 ngram = Ngram(tables, config.vocab)
                 mixture = Mixture(ngram, np.array(header["ngram"]["mixture"], np.float64))
+            if "lexicon" in header:
+                of_lexicon = strip_prefix(_LEXICON, tensors)
+                lexicon = Lexicon.from_state(header["lexicon"], of_lexicon)
         except (KeyError, TypeError, ValueError, CharlmError) as error:
             raise _damaged(path, str(error)) from None
         for name, shape in config.shapes().items():
@@ -142,17 +151,12 @@ class ModelFile:
                 raise _damaged(path, name)
             if not np.isfinite(weights[name]).all():
                 raise _damaged(path, f"{name} holds values that are not numbers")
-        return cls(config, weights, tokenizer, card, task, mixture)
+        return cls(config, weights, tokenizer, card, task, mixture, lexicon)
 
 
 def known_fields(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are fields of a dataclass: later versions may write more."""
     return {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}
-
-
-def _strip_prefix(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The tensors whose names start with `prefix`, by the rest of their names."""
-    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
 
 
 def _damaged(path: Path, what: str) -> ModelError:

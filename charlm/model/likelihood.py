@@ -36,17 +36,19 @@ def read_text(
     ids: Ids,
     span: tuple[int, int] | None = None,
     progress: Callable[[float], None] | None = None,
+    streams: int = MOST_STREAMS,
 ) -> Iterator[tuple[Prediction, Ids, NDArray[np.bool_]]]:
     """The predictions of a text's tokens: a text from the zero state, carried to its end.
 
     span:      read what is needed for the tokens start ≤ t < end only; None for the whole text
     progress:  called with the fraction of the text that is done
+    streams:   the most streams that run side by side
 
     Yields the predictions of (B, T) tokens, these tokens, and which of them are in the span. Each
     token of the span comes once.
     """
     begin, end = span or (0, len(ids))
-    streams = 1 if predictor.one_text else text_streams(end - begin)[0]
+    streams = 1 if predictor.one_text else min(text_streams(end - begin)[0], streams)
     edges = begin + np.arange(streams + 1)[:, None] * (end - begin) // streams
     first = np.zeros((1, 1), np.int64)
     if not predictor.one_text:
@@ -81,6 +83,25 @@ def text_logprob(predictor: Predictor, ids: Ids) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats over a text."""
     found = text_logprobs(predictor, ids)
     return sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in found)
+
+
+def read_in_order(
+    predictor: Predictor,
+    ids: Ids,
+    function: Callable[[Prediction, Ids], Floats],
+    streams: int = MOST_STREAMS,
+) -> Floats:
+    """A function of the predictions of every token of a text, in their order, (n, …).
+
+    function:  the prediction of (B, T) tokens, and these tokens -> an array (B, T, …)
+    streams:   the most streams of `read_text`
+    """
+    parts: list[list[Floats]] = [[] for _ in range(streams)]
+    for prediction, targets, scored in read_text(predictor, ids, streams=streams):
+        values = function(prediction, targets)
+        for part, of_stream, kept in zip(parts, values, scored, strict=False):
+            part.append(of_stream[kept])
+    return np.concatenate([values for part in parts for values in part])
 
 
 def read_sequences(

@@ -140,6 +140,7 @@ class TrainedModel:
     card:       where the model comes from, and how good it is
     backends:   what runs the network
     mixture:    what the network is combined with; None for the network alone
+    lexicon:    the words of the training text; None if unknown
 
     task:             the name of its task
     purpose:          what it does, in words, for messages
@@ -167,6 +168,7 @@ class TrainedModel:
         self.config, self.tokenizer, self.card = file.config, file.tokenizer, file.card
         self.backends = Backends(file.config, file.weights, backend, device, threads)
         self.mixture = None if network_only else file.mixture
+        self.lexicon = file.lexicon
         self._weights = file.weights
 
     def __getstate__(self) -> dict[str, Any]:

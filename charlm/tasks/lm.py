@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.errors import OptionError
 from charlm.evaluation import EvaluateOptions, evaluate_text
 from charlm.filling import Filler, FillOptions, ForwardFilling
 from charlm.model.backend import Backend, Floats
@@ -35,7 +36,7 @@ from charlm.sampling import (
     search,
 )
 from charlm.scores import SentenceScore, TextScore
-from charlm.scoring import ScoreOptions, score_sentences
+from charlm.scoring import ScoreOptions, score_document, score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 
@@ -87,7 +88,7 @@ class LanguageModel(TrainedModel):
         texts:    one sentence, for one SentenceScore, or several, for a list
         details:  measure the whole distribution before each token, for its rank, its entropy, the
                   likeliest tokens, and the surprisal of words. It takes longer
-        options:  of `charlm.scoring.ScoreOptions`: context, eos
+        options:  of `charlm.scoring.ScoreOptions`: context, eos, unknown, document, …
 
         A score depends on its sentence and context alone, up to the rounding of float32.
 
@@ -105,15 +106,32 @@ class LanguageModel(TrainedModel):
     def iter_scores(
         self, texts: Iterable[str], *, details: bool = False, **options: Unpack[ScoreKeywords]
     ) -> Iterator[SentenceScore]:
-        """`score` for any number of sentences, in input order and in bounded memory."""
+        """`score` for any number of sentences, in input order.
+
+        It takes bounded memory, except for a document, which is read whole before the first score.
+        """
         options["context"] = one_line_end(options.get("context", ""))
-        return score_sentences(
-            self.predictors,
-            self.tokenizer,
-            map(one_line_end, several(texts)),
-            ScoreOptions(**options),
-            details=details,
-            independent_lines=self.independent_lines,
+        chosen = ScoreOptions(**options)
+        tokenizer, lexicon = self.tokenizer, self.lexicon
+        sentences = map(one_line_end, several(texts))
+        if not chosen.document:
+            return score_sentences(
+                self.predictors,
+                tokenizer,
+                sentences,
+                chosen,
+                lexicon=lexicon,
+                details=details,
+                independent_lines=self.independent_lines,
+            )
+        if self.independent_lines:
+            raise OptionError(
+                "`document`: the model was trained with `lines`, so it reads every line by itself; "
+                "leave the option out"
+            )
+        lines = list(sentences)
+        return score_document(
+            self.predictors, tokenizer, lines, chosen, lexicon=lexicon, details=details
         )
 
     def evaluate(
@@ -144,6 +162,7 @@ class LanguageModel(TrainedModel):
             self.tokenizer,
             map(one_line_end, blocks),
             chosen,
+            lexicon=self.lexicon,
             reset_lines=reset,
             progress=progress,
         )

@@ -34,7 +34,7 @@ from charlm.tokenizer.base import (
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
 from charlm.tokenizer.subwords import Subwords
-from charlm.tokenizer.words import Words
+from charlm.tokenizer.words import Words, count_words
 
 __all__ = [
     "EOS",
@@ -59,6 +59,7 @@ __all__ = [
     "Words",
     "as_inputs",
     "check_vocabulary_options",
+    "count_words",
     "load_tokenizer",
     "train_tokenizer",
 ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Self
 
@@ -163,6 +163,19 @@ class Words(Tokenizer):
         if self.continuations(required, previous).any():
             return len(ids) - 1, required
         return len(ids), b""
+
+
+def count_words(blocks: Iterable[str], tokenizer: Tokenizer) -> Counter[str]:
+    """How often each word and each mark of a text occurs.
+
+    The text is split as the tokenizer splits it, if its tokens are words; otherwise as this level
+    does by default.
+    """
+    pattern, normalize = _pattern("lossless"), "nfc"
+    if isinstance(tokenizer, Words):
+        pattern, normalize = tokenizer._pattern, tokenizer._normalize
+    counts = _count_words(lambda: blocks, pattern, normalize)
+    return Counter({word: n for word, n in counts.items() if word and not word.isspace()})
 
 
 def _count_words(blocks: Blocks, pattern: re.Pattern[str], normalize: str) -> Counter[str]:

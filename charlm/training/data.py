@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
 from charlm.corpus.reading import RAW, Corpus, CorpusStats
-from charlm.tokenizer import TOKENIZERS, Blocks, Tokenizer
+from charlm.files import write_text
+from charlm.tokenizer import TOKENIZERS, Blocks, Tokenizer, count_words
 from charlm.training.options import TrainOptions
 
 SMALLEST_SPLIT = 100  # characters; a smaller text is not split
+MOST_COUNTED = 1 << 24  # characters whose words are counted
+WORDS = "words.json"
 
 
 class Split(NamedTuple):
@@ -56,12 +61,16 @@ class CorpusInfo:
 
 @dataclass(frozen=True)
 class Data:
-    """An encoded corpus."""
+    """An encoded corpus.
+
+    words:  how often each word of the training part occurs
+    """
 
     tokenizer: Tokenizer
     training: TokenFile
     validation: TokenFile
     corpus: CorpusInfo
+    words: Mapping[str, int]
 
     def digest(self) -> str:
         """A hash of the tokens of both parts."""
@@ -117,10 +126,12 @@ def _split(
 
 
 def encode(text: Text, tokenizer: Tokenizer, folder: Path) -> Data:
-    """Encode both parts of a text into files in the folder."""
+    """Encode both parts of a text into files in the folder, and count the words there."""
     parts, stats, counter = text.parts, text.stats, _Counter()
     training = encode_to_file(parts.training(), tokenizer, folder / "train")
     validation = encode_to_file(counter.counted(parts.validation()), tokenizer, folder / "valid")
+    words = count_words(_beginning(parts.training(), MOST_COUNTED), tokenizer)
+    write_text(folder / WORDS, json.dumps(words))
     info = CorpusInfo(
         text.corpus.name,
         stats.sha256,
@@ -129,14 +140,17 @@ def encode(text: Text, tokenizer: Tokenizer, folder: Path) -> Data:
         parts.held_out,
         stats.longest_line,
     )
-    return Data(tokenizer, training, validation, info)
+    return Data(tokenizer, training, validation, info, words)
 
 
 def reopen(folder: Path, tokenizer: Tokenizer, corpus: CorpusInfo) -> Data:
     """The files that `encode` wrote into the folder."""
     training = TokenFile.open(folder / "train", tokenizer.size)
     validation = TokenFile.open(folder / "valid", tokenizer.size)
-    return Data(tokenizer, training, validation, corpus)
+    words = {}  # a run of an earlier version has not counted them
+    with suppress(FileNotFoundError):
+        words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+    return Data(tokenizer, training, validation, corpus, words)
 
 
 def _parts(corpus: Corpus, stats: CorpusStats, options: TrainOptions) -> tuple[Blocks, Blocks]:
@@ -147,6 +161,15 @@ def _parts(corpus: Corpus, stats: CorpusStats, options: TrainOptions) -> tuple[B
     if stats.chars < SMALLEST_SPLIT:
         return corpus.blocks, lambda: iter(())
     return split_off_validation(corpus, stats, options.valid_fraction, options.lines)
+
+
+def _beginning(blocks: Iterable[str], chars: int) -> Iterator[str]:
+    """The first blocks of a text, with about this many characters."""
+    for block in blocks:
+        yield block
+        chars -= len(block)
+        if chars < 0:
+            break
 
 
 def _is_empty(blocks: Blocks) -> bool:

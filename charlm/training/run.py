@@ -14,6 +14,7 @@ import torch
 from charlm import __version__
 from charlm.corpus.batches import BatchShape
 from charlm.model.file import Card, ModelFile
+from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
 from charlm.model.network import Network
 from charlm.model.ngram_counts import count, sampled
@@ -103,6 +104,9 @@ class Run:
         if vectors and plan.options.freeze_embeddings:
             frozen = torch.from_numpy(vectors.ids)
         self.mixture = self._counted() if recipe.ngram and ranks.is_first else None
+        self.lexicon = None
+        if data.words and ranks.is_first:
+            self.lexicon = Lexicon.of(data.words, plan.tokenizer)
         network.move_to(self.device)
         # Different machines may round the initial weights differently.
         ranks.copy_from_first(network.parameters())
@@ -306,7 +310,6 @@ class Run:
             valid_network=of_network,
             valid_ngram=of_ngram,
         )
-        model, tokenizer = self.recipe.model, self.plan.tokenizer
-        self.folder.save_model(
-            ModelFile(model, network.weights(), tokenizer, card, self.recipe.task, self.mixture)
-        )
+        recipe, tokenizer, weights = self.recipe, self.plan.tokenizer, network.weights()
+        parts = recipe.task, self.mixture, self.lexicon
+        self.folder.save_model(ModelFile(recipe.model, weights, tokenizer, card, *parts))

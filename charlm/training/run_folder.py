@@ -18,6 +18,7 @@ from charlm.errors import InputError, ModelError
 from charlm.files import PART, file_error, write_text
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.training.checkpoint import Checkpoint, RunInfo
+from charlm.training.data import WORDS
 from charlm.training.trainer import Progress
 
 try:
@@ -28,7 +29,7 @@ except ImportError:  # not on Windows: a folder that is in use is not noticed th
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 START = "run.json"
 # What a run writes before its first checkpoint.
-WRITTEN_FIRST = {START, "train.tokens", "train.lines", "valid.tokens", "valid.lines"} | {
+WRITTEN_FIRST = {START, "train.tokens", "train.lines", "valid.tokens", "valid.lines", WORDS} | {
     metrics.METRICS,
     CHECKPOINT.parent.name,
 }

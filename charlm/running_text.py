@@ -1,0 +1,97 @@
+"""Better predictions of running text: models that learn from the text that they have read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from charlm.errors import OptionError
+from charlm.model.cache import Cache
+from charlm.model.mixture import Predictors
+from charlm.model.prediction import Predictor
+from charlm.options import Range, check_options, option
+
+# What validation chooses on Penn Treebank by words; the rate also on tiny-shakespeare.
+CACHE_FLATNESS, CACHE_WEIGHT = 3.0, 0.07
+ADAPT_RATE = 4e-4
+EXTRA = "Extra models (they change what the figures mean)"
+
+
+@dataclass(frozen=True)
+class RunningTextOptions:
+    """Extra models for running text. The fields describe themselves."""
+
+    cache: int | None = option(
+        None,
+        "Mix in a neural cache of the last N tokens.",
+        Range(1),
+        panel=EXTRA,
+        metavar="N",
+    )
+    cache_flatness: float | None = option(
+        None,
+        "How similar the states must be: the cache's θ.",
+        Range(0),
+        panel=EXTRA,
+        metavar="θ",
+        auto=f"{CACHE_FLATNESS:g}",
+    )
+    cache_weight: float | None = option(
+        None,
+        "Weight of the cache in the prediction.",
+        Range(0, 1, exclude_high=True),
+        panel=EXTRA,
+        metavar="λ",
+        auto=f"{CACHE_WEIGHT:g}",
+    )
+    adapt: bool = option(
+        False,
+        "Dynamic evaluation: keep learning from the text.",
+        panel=EXTRA,
+    )
+    adapt_rate: float | None = option(
+        None,
+        "Learning rate of dynamic evaluation.",
+        Range(0, 1, exclude_low=True, exclude_high=True),
+        panel=EXTRA,
+        metavar="η",
+        auto=f"{ADAPT_RATE:g}",
+    )
+
+    def check_running_text(self) -> None:
+        """Raise OptionError, naming the option and the value."""
+        check_options(self)
+        for name, owner in (
+            ("cache_flatness", "cache"),
+            ("cache_weight", "cache"),
+            ("adapt_rate", "adapt"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not getattr(self, owner):
+                raise OptionError(f"`{name}={value:g}`: goes with `{owner}`")
+
+    @property
+    def extra(self) -> str | None:
+        """The first extra model that these options ask for."""
+        return next((name for name in ("cache", "adapt") if getattr(self, name)), None)
+
+
+def running_text_predictor(
+    predictors: Predictors, tokens: int, options: RunningTextOptions
+) -> Predictor:
+    """The predictor for a text of `tokens` tokens, with the extra models of the options."""
+    if options.adapt:
+        from charlm.model.dynamic_evaluation import DynamicEvaluation
+
+        rate = ADAPT_RATE if options.adapt_rate is None else options.adapt_rate
+        predictor = predictors.with_network(DynamicEvaluation(predictors.backends.torch, rate))
+    else:
+        predictor = predictors(tokens)
+    if options.cache is None:
+        return predictor
+    flatness, weight = options.cache_flatness, options.cache_weight
+    return Cache(
+        predictor,
+        options.cache,
+        CACHE_FLATNESS if flatness is None else flatness,
+        CACHE_WEIGHT if weight is None else weight,
+    )
