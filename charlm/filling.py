@@ -186,6 +186,18 @@ class ForwardFilling(Filling):
         end = self._beginning_of(right) if right else line_end
         return self._search_from_left(left, self.predictors.numpy, end)
 
+    def next_words(self, left: str, end: Mask) -> list[str]:
+        """Words that may come next, as many as are proposed for a blank, in no certain order.
+
+        end:  (V,) the tokens that may follow a whole word
+        """
+        if not self.tokenizer.tokens_are_words:
+            return sorted(self._search_from_left(left, self.predictors.numpy, end))
+        ids = self.tokenizer.encode(left).ids
+        best = np.argsort(-self._word_scores(ids, len(ids)), kind="stable")
+        words = [self.texts[id].strip() for id in best.tolist() if id >= len(SPECIALS)]
+        return [word for word in words if word][:WORDS]
+
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
         read = [START, *as_inputs(ids[:position]).tolist()]
         (logprobs,) = Reader(self.predictors.numpy, read).logprobs()

@@ -106,6 +106,11 @@ class WordScore:
             "unknown": self.is_unknown,
         }
 
+    @property
+    def is_line_end(self) -> bool:
+        """Whether this is the end of the line, `<EOS>`."""
+        return self.start == self.end
+
 
 @dataclass(frozen=True)
 class TextScore:

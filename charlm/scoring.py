@@ -31,11 +31,20 @@ SENTENCES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
-class ScoreOptions(UnknownOptions, RunningTextOptions):
-    """How sentences are scored. The fields describe themselves."""
+class SentenceOptions(UnknownOptions):
+    """How a sentence is scored. The fields describe themselves."""
 
     context: str = option("", "Text before each sentence, not scored itself.", metavar="TEXT")
     eos: bool = option(True, "Score the end of the line as a token.")
+
+    def __post_init__(self) -> None:
+        self.check_unknown()
+
+
+@dataclass(frozen=True)
+class ScoreOptions(SentenceOptions, RunningTextOptions):
+    """How sentences, or the lines of a document, are scored. The fields describe themselves."""
+
     document: bool = option(
         False,
         "The sentences are the lines of one text: each is scored after all before it.",
@@ -43,7 +52,7 @@ class ScoreOptions(UnknownOptions, RunningTextOptions):
     )
 
     def __post_init__(self) -> None:
-        self.check_unknown()
+        super().__post_init__()
         self.check_running_text()
         if self.document and self.context:
             raise OptionError("`context`: does not go with `document`; make it the first line")
@@ -149,7 +158,7 @@ def _lines_of(sequences: list[IntArray]) -> list[list[IntArray]]:
 
 
 def _encode_lines(
-    tokenizer: Tokenizer, context: str, sentences: list[str], eos: bool
+    tokenizer: Tokenizer, context: str, sentences: Sequence[str], eos: bool
 ) -> list[IntArray]:
     """The ids of the context and each sentence. They are encoded as one text, which is faster."""
     texts = [f"{context}{sentence}\n" for sentence in sentences]

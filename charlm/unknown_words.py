@@ -55,10 +55,12 @@ class UnknownOptions:
 class UnknownWords:
     """What the probability of the pieces of a text that are not in the vocabulary is.
 
+    read_as:   in words, for messages
     count:     they are tokens of the text; otherwise they are left out
     logprobs:  pieces -> log P(piece | it is unknown) of each, nats, (n,)
     """
 
+    read_as: str
     count: bool
     logprobs: Callable[[Sequence[str]], NDArray[np.float64]]
 
@@ -68,16 +70,19 @@ class UnknownWords:
         spelling = lexicon.spelling if lexicon else None
         treatment = options.unknown or (SPELL if spelling else INCLUDE)
         if treatment == SHARE:
-            logprob = -math.log(options.unseen or UNSEEN)
-            return cls(True, lambda pieces: np.full(len(pieces), logprob))
+            unseen = options.unseen or UNSEEN
+            about = f"read as one of {unseen:,} unseen words"
+            return cls(about, True, lambda pieces: np.full(len(pieces), -math.log(unseen)))
         if treatment == SPELL:
             if not spelling:
                 raise OptionError(
                     f"`unknown={SPELL}`: the model has not learnt how words are spelt; train one "
                     "with `level=word`"
                 )
-            return cls(True, spelling.logprobs)
-        return cls(treatment == INCLUDE, lambda pieces: np.zeros(len(pieces)))
+            return cls("read letter by letter", True, spelling.logprobs)
+        count = treatment == INCLUDE
+        about = "read as <UNK>" if count else "left out"
+        return cls(about, count, lambda pieces: np.zeros(len(pieces)))
 
     def counted(self, pieces: Sequence[str]) -> NDArray[np.float64]:
         """What each piece adds to the characters, bytes and log P of its text, (n, 3).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -28,6 +28,16 @@ ModelOption = Annotated[
         "-m",
         metavar="FILE|FOLDER",
         help="The model. [default: $CHARLM_MODEL, else the run trained last from here]",
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="FILE|FOLDER",
+        help="The model; several are put side by side. [default: $CHARLM_MODEL, else the run "
+        "trained last from here]",
     ),
 ]
 EncodingOption = Annotated[
@@ -67,15 +77,26 @@ def load_model(
     return loaded
 
 
-def text_encoding(model: TrainedModel, encoding: str) -> str:
-    """The encoding of a text for this model: a byte model takes every byte as it is."""
+def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:
+    """The encoding of a text for these models: byte models take every byte as it is."""
     from charlm.corpus.reading import RAW
 
-    if not model.tokenizer.reads_bytes:
+    if not all(model.tokenizer.reads_bytes for model in models):
         return encoding
     if encoding != "utf-8":
         raise OptionError(f"`encoding={encoding}`: the model reads bytes; leave the option out")
     return RAW
+
+
+def refuse(when: bool, why: str, **options: object) -> None:
+    """Raise OptionError for the first of the options that is given, in some cases.
+
+    when:  the case is there
+    why:   what is wrong with the option
+    """
+    for name, value in options.items():
+        if when and value is not None and value is not False:
+            raise OptionError(f"`{name}={value}`: {why}")
 
 
 def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
@@ -107,11 +128,11 @@ def note(text: str) -> None:
     typer.echo(as_flags(text), err=True)
 
 
-def warn_unknown(pieces: Iterable[str]) -> None:
+def warn_unknown(pieces: Iterable[str], read_as: str = "read as <UNK>") -> None:
     """Warn about pieces of a text that are not in the vocabulary, if there are any."""
     distinct = list(dict.fromkeys(pieces))
     if not distinct:
         return
     named = ", ".join(repr(piece) for piece in distinct[:MOST_UNKNOWN_NAMED])
     more = ", …" if len(distinct) > MOST_UNKNOWN_NAMED else ""
-    typer.echo(f"warning: the model has never seen {named}{more}; read as <UNK>", err=True)
+    typer.echo(f"warning: the model has never seen {named}{more}; {read_as}", err=True)

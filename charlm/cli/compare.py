@@ -23,7 +23,7 @@ from charlm.cli.records import (
 )
 from charlm.cli.scored import STRONGEST, write_sentence
 from charlm.errors import InputError
-from charlm.scoring import ScoreOptions
+from charlm.scoring import SentenceOptions
 
 if TYPE_CHECKING:
     from charlm.uses.comparison import Comparison
@@ -32,7 +32,7 @@ BAR, FOR, AGAINST = 24, "▇", "░"  # the longest bar; bars for the first sent
 NOTHING = 0.005  # bits that are shown as no difference
 
 
-@with_options(ScoreOptions)
+@with_options(SentenceOptions)
 def compare(
     texts: Annotated[
         list[str], typer.Argument(metavar="TEXT TEXT...", help="Two sentences, or more.")
@@ -47,10 +47,12 @@ def compare(
     if len(texts) < 2:
         raise InputError("one sentence; give two or more, each in quotes")
     from charlm.tasks.lm import LanguageModel
+    from charlm.unknown_words import UnknownWords
     from charlm.uses.comparison import Comparison
 
     loaded = load_model(model, LanguageModel, network_only=network_only)
-    warn_unknown(piece for text in texts for piece in loaded.unknown_in(text))
+    unknown = [piece for text in texts for piece in loaded.unknown_in(text)]
+    warn_unknown(unknown, UnknownWords.of(SentenceOptions(**options), loaded.lexicon).read_as)
     scores = loaded.score(texts, details=True, **options)
     best, *others = sorted(scores, key=lambda score: -score.logprob)
     comparisons = [Comparison(best, other) for other in others]

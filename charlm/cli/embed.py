@@ -76,7 +76,7 @@ def embed(
     if target.exists():
         raise InputError(f"{target} exists; remove it, or use another `out`")
     loaded = load_model(model, TrainedModel, device, threads)
-    lines = read_lines(file, text_encoding(loaded, encoding)) if file else None
+    lines = read_lines(file, text_encoding([loaded], encoding)) if file else None
     if lines is not None:
         lines = _not_empty(lines, str(file))
     if words:

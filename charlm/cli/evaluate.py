@@ -42,12 +42,14 @@ def evaluate(
     chosen = choose_format(format, "srilm")
     from charlm.corpus.reading import Corpus
     from charlm.tasks.lm import LanguageModel
+    from charlm.unknown_words import UnknownWords
 
-    EvaluateOptions(**options)
+    chosen_options = EvaluateOptions(**options)
     loaded = load_model(model, LanguageModel, device, threads, network_only)
+    read_as = UnknownWords.of(chosen_options, loaded.lexicon).read_as
     records, totals = [], []
     for file in files:
-        unit, chosen_encoding = loaded.card.unit, text_encoding(loaded, encoding)
+        unit, chosen_encoding = loaded.card.unit, text_encoding([loaded], encoding)
         text = Corpus([file], unit, chosen_encoding, once=True).blocks()
         with show_progress() as progress:
             score = loaded.evaluate(text, progress=progress, **options)
@@ -61,8 +63,8 @@ def evaluate(
         totals.append(SrilmTotals.of(score))
         if score.unknown:
             note(
-                f"warning: {file}: {score.unknown:,} of {score.tokens:,} tokens are unknown to the "
-                "model"
+                f"warning: {file}: {score.unknown:,} tokens of {score.tokens:,} are unknown to the "
+                f"model; {read_as}"
             )
     if chosen == "json":
         for record in records:

@@ -62,7 +62,7 @@ def fill(
         raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
 
     def filled() -> Iterator[tuple[str, Fillers]]:
-        lines = texts or read_lines("-", text_encoding(loaded, "utf-8"))
+        lines = texts or read_lines("-", text_encoding([loaded], "utf-8"))
         for number, text in enumerate(lines, start=1):
             fillers: Fillers = []
             if texts or settings.blank in text:

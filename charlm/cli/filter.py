@@ -105,7 +105,7 @@ def filter(
     if threads is None and jobs > 1:
         threads = max(cores() // jobs, 1)
     loaded = load_model(model, LanguageModel, "cpu", threads, network_only)
-    name = text_encoding(loaded, encoding)
+    name = text_encoding([loaded], encoding)
 
     def groups(warn: Callable[[str], None] = note) -> Iterator[list[Line]]:
         for path in paths:

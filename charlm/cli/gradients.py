@@ -118,7 +118,7 @@ def _read_text(model: LanguageModel, text: str, encoding: str) -> str:
         raise InputError(f"{text} is a folder; give a text, or its file, after the models")
     from charlm.corpus.reading import Corpus
 
-    return "".join(Corpus([path], model.card.unit, text_encoding(model, encoding)).blocks())
+    return "".join(Corpus([path], model.card.unit, text_encoding([model], encoding)).blocks())
 
 
 def _curves(results: Sequence[ModelNorms]) -> Iterator[tuple[str, list[float]]]:

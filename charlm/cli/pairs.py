@@ -51,7 +51,7 @@ def pairs(
     from charlm.uses.pairs import accuracies, read_items
 
     loaded = load_model(model, LanguageModel, device, threads, network_only)
-    name = text_encoding(loaded, encoding)
+    name = text_encoding([loaded], encoding)
     items = (
         item for file in files for item in read_items(file, name, BrokenLines(file, strict, note))
     )

@@ -44,17 +44,21 @@ def write_json(record: Mapping[str, Any]) -> None:
     write(json.dumps(record, ensure_ascii=False))
 
 
-def write_tsv(records: Iterable[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+def write_tsv(
+    records: Iterable[Mapping[str, object]], columns: Sequence[str] = (), headed: bool = True
+) -> None:
     """Write records as TSV, with a heading.
 
     columns:  the heading; without it the names of the first record, if there is one
+    headed:   False for further rows: without a heading
     """
-    if columns:
+    if columns and headed:
         write(_tsv_row(columns))
     for record in records:
         if not columns:
             columns = tuple(record)
-            write(_tsv_row(columns))
+            if headed:
+                write(_tsv_row(columns))
         write(_tsv_row(record.get(name, "") for name in columns))
 
 

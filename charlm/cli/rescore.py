@@ -78,7 +78,7 @@ def rescore(
     from charlm.uses.nbest import Weights, hypotheses, opened, scored_lists, tuned
 
     loaded = load_model(model, LanguageModel, device, threads, network_only)
-    name, weights = text_encoding(loaded, encoding), Weights(weight, word_penalty)
+    name, weights = text_encoding([loaded], encoding), Weights(weight, word_penalty)
     score = partial(loaded.iter_scores, eos=eos)
 
     def lists() -> Iterator[tuple[Format, Iterator[list[Scored]]]]:

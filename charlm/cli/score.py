@@ -16,11 +16,12 @@ import typer
 from charlm.cli.common import (
     DeviceOption,
     EncodingOption,
-    ModelOption,
+    ModelsOption,
     NetworkOnlyOption,
     ThreadsOption,
     load_model,
     note,
+    refuse,
     text_encoding,
     warn_unknown,
 )
@@ -28,15 +29,15 @@ from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, 
 from charlm.cli.options import with_options
 from charlm.cli.page import write_page
 from charlm.cli.records import choose_format, format_option
-from charlm.cli.scored import MEASURES, Row, Selection, View, write_rows
-from charlm.errors import InputError, OptionError
+from charlm.cli.scored import LOG10, MEASURES, Row, Selection, View, write_rows
+from charlm.cli.side_by_side import write_side_by_side
+from charlm.errors import InputError
 from charlm.parts import WHOLE, of_part, parse_shard
 from charlm.progress import show_progress
 from charlm.scoring import ScoreOptions
 
 if TYPE_CHECKING:
     from charlm.scores import SentenceScore
-    from charlm.tasks.base import TrainedModel
 
 TABLE, ORDER = "Tables", "Selection"
 
@@ -55,7 +56,7 @@ def score(
         str | None,
         typer.Option(metavar="FILE", help="Score the lines of a file; - is standard input."),
     ] = None,
-    model: ModelOption = None,
+    model: ModelsOption = None,
     network_only: NetworkOnlyOption = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
     words: Annotated[bool, typer.Option("--words", help="Show every word's surprisal.")] = False,
@@ -63,7 +64,7 @@ def score(
         bool,
         typer.Option("--punctuation", help="With --words: a mark is a word by itself."),
     ] = False,
-    format: Annotated[str | None, format_option("kenlm", "srilm")] = None,
+    format: Annotated[str | None, format_option(*LOG10)] = None,
     html: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
@@ -119,78 +120,86 @@ def score(
     **options: Any,
 ) -> None:
     """Give the probability of sentences, or the surprisal of every token or word."""
-    chosen, view = choose_format(format, "kenlm", "srilm"), View(tokens, words, punctuation)
-    if html and not Path(html).parent.is_dir():
-        raise InputError(f"{Path(html).parent}: no such folder; make it first")
-    selection = Selection(sort, top, best_by)
+    chosen, several = choose_format(format, *LOG10), model is not None and len(model) > 1
+    selection, chosen_options = Selection(sort, top, best_by), ScoreOptions(**options)
+    in_log10 = chosen if chosen in LOG10 else None
+    refuse(not text_column, "goes with `text_column`", columns=columns, best_by=best_by)
+    refuse(not words, "goes with `words`", punctuation=punctuation)
+    refuse(chosen_options.document, "does not go with `document`", shard=shard)
+    parts = {"words": words, "html": html, "format": in_log10}
+    given = {name: str(value) for name, value in options.items()}
+    refuse(pseudo, "does not go with `pseudo`", **parts, **given)
+    parts |= {"tokens": tokens, "sort": sort, "best_by": best_by, "pseudo": pseudo}
+    refuse(several, "goes with one model, not with several", **parts)
     if texts and file:
         raise InputError("give sentences or `file`, not both")
-    if shard and texts:
-        raise OptionError(f"`shard={shard}`: goes with `file`, or with standard input")
-    if text_column and texts:
-        raise OptionError(f"`text_column={text_column}`: goes with `file`, or with standard input")
-    if (columns or best_by) and not text_column:
-        raise OptionError("`columns` and `best_by`: go with `text_column`")
-    if pseudo and (options or chosen in ("kenlm", "srilm") or words or html):
-        raise OptionError(
-            "`pseudo`: goes with none of `context`, `eos=False`, `words`, `html` and the formats "
-            "kenlm and srilm"
-        )
+    elsewhere = "goes with `file`, or with standard input"
+    refuse(bool(texts), elsewhere, shard=shard, text_column=text_column)
+    if html and not Path(html).parent.is_dir():
+        raise InputError(f"{Path(html).parent}: no such folder; make it first")
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
+    from charlm.unknown_words import UnknownWords
 
-    loaded: TrainedModel
-    score_group: Callable[..., Iterator[SentenceScore]]
+    names: Sequence[str | None] = model or [None]
+    loaded: list[FillModel] | list[LanguageModel]
+    score: list[Callable[[Iterable[str]], Iterator[SentenceScore]]]
     if pseudo:
-        loaded = fill_model = load_model(model, FillModel, device, threads)
-        score_group = fill_model.iter_pseudo_scores
+        loaded = [load_model(name, FillModel, device, threads) for name in names]
+        score = [m.iter_pseudo_scores for m in loaded]
     else:
-        loaded = language_model = load_model(model, LanguageModel, device, threads, network_only)
-        details = view.details or html is not None
-        score_group = partial(language_model.iter_scores, details=details)
-    unknown = dict.fromkeys(loaded.unknown_in(options.get("context", "")))
+        loaded = [load_model(n, LanguageModel, device, threads, network_only) for n in names]
+        details = tokens or words or html is not None
+        score = [partial(m.iter_scores, details=details, **options) for m in loaded]
     part, path = parse_shard(shard) if shard else WHOLE, file or "-"
-    names = text_encoding(loaded, encoding)
+    read_as = text_encoding(loaded, encoding)
     items: Iterable[Sequence[Item]]
     if texts:
         items = [of_texts(texts)]
     elif text_column:
         kept = None if columns is None else [*filter(None, [best_by]), *columns.split(",")]
-        items = of_table(path, names, text_column, kept, strict)
+        items = of_table(path, read_as, text_column, kept, strict)
     else:
-        items = of_lines(path, names)
+        items = of_lines(path, read_as)
+    if chosen_options.document:
+        items = [list(chain.from_iterable(items))]
+    unknown = dict.fromkeys(loaded[0].unknown_in(options.get("context", "")))
 
     def groups() -> Iterator[Iterator[Row]]:
         """The scores of what is there to be scored, so that each is written before the next."""
         numbers = count(part.number + 1, part.of)
         for group in of_part(items, part):
-            scores = score_group((item.text for item in group), **options)
-            yield _rows(group, numbers, scores)
+            texts = [item.text for item in group]
+            scores = zip(*(function(texts) for function in score), strict=True)
+            yield rows(zip(group, numbers, scores, strict=False))
             sys.stdout.flush()
 
-    def _rows(
-        group: Sequence[Item], numbers: Iterator[int], scores: Iterator[SentenceScore]
+    def rows(
+        found: Iterable[tuple[Item, int, tuple[SentenceScore, ...]]],
     ) -> Iterator[Row]:
-        for item, number, score in zip(group, numbers, scores, strict=False):
-            if score.unknown:
-                pieces = [score.text[t.start : t.end] for t in score.token_scores if t.is_unknown]
-                unknown.update(dict.fromkeys(pieces))
+        for item, number, scores in found:
+            for one in scores:
+                if one.unknown:
+                    unknown.update(dict.fromkeys(one.unknown_pieces))
             if not sys.stdout.isatty():
                 show(item)
-            yield Row(number, item.columns, score)
+            yield Row(number, item.columns, scores)
 
     with show_progress() as progress:
         show = show_items(progress, path, part)
         try:
-            rows = selection.of(groups())
-            if html:
-                scores = (row.score for row in chain.from_iterable(rows))
-                write_page(Path(html), file or "charlm", scores)
+            if several:
+                write_side_by_side(chosen, loaded, groups())
+            elif html:
+                found = chain.from_iterable(selection.of(groups()))
+                write_page(Path(html), file or "charlm", (row.score for row in found))
             else:
-                write_rows(chosen, rows, view)
+                view = View(tokens, words, punctuation, loaded[0].lexicon)
+                write_rows(chosen, selection.of(groups()), view)
         finally:
             sys.stdout.flush()
-    warn_unknown(unknown)
+    ways = [UnknownWords.of(chosen_options, m.lexicon).read_as for m in loaded]
+    warn_unknown(unknown, " or ".join(dict.fromkeys(ways)))
     for text in texts or ():
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)

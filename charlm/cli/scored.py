@@ -13,12 +13,14 @@ from charlm.cli.records import write, write_coloured, write_json, write_table, w
 from charlm.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore, TextScore, TokenScore
+    from charlm.model.lexicon import Lexicon
+    from charlm.scores import SentenceScore, TextScore, TokenScore, WordScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
 )  # fmt: skip
 
+LOG10 = ("kenlm", "srilm")  # formats of other programs
 STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
 # Of a token or word, in a table.
 FIGURES = {"bits": ".2f", "p": ".4f", "rank": "d", "entropy_bits": ".2f"}
@@ -29,12 +31,17 @@ class Row(NamedTuple):
 
     number:   in the input, from 1
     columns:  that are carried from the input to the output
-    score:    of the sentence
+    scores:   of the sentence, one by each model
     """
 
     number: int
     columns: Mapping[str, Any]
-    score: SentenceScore
+    scores: tuple[SentenceScore, ...]
+
+    @property
+    def score(self) -> SentenceScore:
+        """By the first model."""
+        return self.scores[0]
 
 
 Groups = Iterable[Iterable[Row]]
@@ -102,11 +109,13 @@ class View:
     """What is shown of each sentence: the whole, or its tokens, or its words.
 
     punctuation:  marks are words by themselves
+    lexicon:      of the model, for the frequency of words; None if there is none
     """
 
     tokens: bool = False
     words: bool = False
     punctuation: bool = False
+    lexicon: Lexicon | None = None
 
     @property
     def details(self) -> bool:
@@ -115,8 +124,17 @@ class View:
 
     def parts(self, score: SentenceScore) -> list[dict[str, Any]]:
         """The records of the tokens or words."""
-        parts = score.words(self.punctuation) if self.words else score.token_scores
-        return [part.to_json() for part in parts]
+        if not self.words:
+            return [token.to_json() for token in score.token_scores]
+        return [self._word(word) for word in score.words(self.punctuation)]
+
+    def _word(self, word: WordScore) -> dict[str, Any]:
+        record = word.to_json()
+        if not self.lexicon:
+            return record
+        frequency = None if word.is_line_end else self.lexicon.frequency(word.word)
+        last = {name: record.pop(name) for name in ("length", "unknown")}
+        return {**record, "frequency": frequency, **last}
 
 
 def write_rows(format: str, groups: Groups, view: View) -> None:
@@ -127,7 +145,7 @@ def write_rows(format: str, groups: Groups, view: View) -> None:
 
 def _json(groups: Groups, view: View) -> None:
     for row in chain.from_iterable(groups):
-        record = _beside(row.columns, row.score.to_json())
+        record = beside(row.columns, row.score.to_json())
         if view.details:
             record["words" if view.words else "token_scores"] = view.parts(row.score)
         write_json(record)
@@ -140,7 +158,7 @@ def _tsv(groups: Groups, view: View) -> None:
 
 def _record(row: Row) -> dict[str, Any]:
     """The text comes last, since it may be long."""
-    record = _beside(row.columns, row.score.to_json())
+    record = beside(row.columns, row.score.to_json())
     text = record.pop("text")
     return {**record, "text": text}
 
@@ -149,10 +167,10 @@ def _part_records(rows: Iterable[Row], view: View) -> Iterator[dict[str, Any]]:
     for row in rows:
         for number, part in enumerate(view.parts(row.score), 1):
             ids = {"sentence": row.number} | ({"word_id": number} if view.words else {})
-            yield _beside(row.columns, {**ids, **part})
+            yield beside(row.columns, {**ids, **part})
 
 
-def _beside(columns: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+def beside(columns: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """The carried columns, then the record."""
     if both := columns.keys() & record.keys():
         raise InputError(

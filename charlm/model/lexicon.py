@@ -128,7 +128,7 @@ class Spelling:
         ids = letters.encode_ids(text)
         spelling = cls(letters, count(ids, letters.size, ORDER, lines=True, most=MOST_NGRAMS), 0.0)
         # No word is empty, and there are always others.
-        known = np.exp(spelling.logprobs([*sorted(vocabulary), ""])).sum()
+        known = np.exp(spelling.logprobs(sorted(vocabulary | {""}))).sum()
         spelling.known = float(min(known, MOST_KNOWN))
         return spelling
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.beam_search import Reader
 from charlm.errors import OptionError
 from charlm.evaluation import EvaluateOptions, evaluate_text
 from charlm.filling import Filler, FillOptions, ForwardFilling
@@ -38,7 +40,8 @@ from charlm.sampling import (
 from charlm.scores import SentenceScore, TextScore
 from charlm.scoring import ScoreOptions, score_document, score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
-from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
+from charlm.tokenizer import EOS, START, UNK, IntArray, Tokenizer, as_inputs
+from charlm.tokenizer.word_starts import word_starts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -275,6 +278,41 @@ class LanguageModel(TrainedModel):
         3
         """
         return self._filling.fill(one_line(line), FillOptions(**options))
+
+    def next(self, context: str = "") -> list[tuple[str, float]]:
+        """All tokens that may come next, the most probable first, with their probabilities.
+
+        context:  the text before. Where lines are independent, its last line counts
+
+        >>> token, p = model.next("the ca")[0]
+        >>> token, 0.5 < p < 1
+        ('t', True)
+        """
+        text = one_line_end(context)
+        if self.independent_lines:
+            text = text.rpartition("\n")[2]
+        read = [START, *as_inputs(self.tokenizer.encode_ids(text)).tolist()]
+        (logprobs,) = Reader(self.predictors.numpy, read).logprobs()
+        best = np.argsort(-logprobs, kind="stable")[: self.tokenizer.size - 1]  # but <START>
+        p = np.exp(logprobs[best], dtype=np.float64).tolist()
+        return list(zip(map(self.tokenizer.token, best.tolist()), p, strict=True))
+
+    def next_words(self, context: str = "", *, k: int = 5) -> list[Filler]:
+        """The k most probable next words, each with its probability, see `SentenceScore.words`.
+
+        context:  whole words
+
+        >>> [word.text for word in model.next_words("the cat sat in the", k=1)]
+        ['sun']
+        """
+        text = one_line_end(context)
+        if text and not text[-1].isspace():
+            text += " "
+        ends = np.logical_or.reduce(word_starts(self.tokenizer).masks)
+        words = self._filling.next_words(text, ends)
+        scores = self.score(words, context=text, details=True)
+        fillers = [Filler(s.text, math.exp(s.words()[0].logprob)) for s in scores]
+        return sorted(fillers, key=lambda filler: -filler.probability)[:k]
 
     @cached_property
     def _filling(self) -> ForwardFilling:

@@ -150,7 +150,8 @@ def _pair(fields: Mapping[str, Any], file: str) -> Item:
 
     def judge(scores: Sequence[SentenceScore]) -> Verdicts:
         good, bad = scores
-        if np.array_equal(good.ids, bad.ids):  # unknown words make sentences equal
+        # Unknown words may make sentences equal.
+        if np.array_equal(good.ids, bad.ids) and math.isclose(good.logprob, bad.logprob):
             return [(phenomenon, TIE)]
         return [(phenomenon, RIGHT if good.logprob > bad.logprob else WRONG)]
 
