@@ -189,13 +189,14 @@ class ForwardFilling(Filling):
     def next_words(self, left: str, end: Mask) -> list[str]:
         """Words that may come next, as many as are proposed for a blank, in no certain order.
 
-        end:  (V,) the tokens that may follow a whole word
+        end:  (V,) the tokens that may follow a whole word: line ends, and what begins a word
         """
         if not self.tokenizer.tokens_are_words:
             return sorted(self._search_from_left(left, self.predictors.numpy, end))
         ids = self.tokenizer.encode(left).ids
         best = np.argsort(-self._word_scores(ids, len(ids)), kind="stable")
-        words = [self.texts[id].strip() for id in best.tolist() if id >= len(SPECIALS)]
+        best = best[end[best] & (best >= len(SPECIALS))]
+        words = [self.texts[id].strip() for id in best.tolist()]
         return [word for word in words if word][:WORDS]
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
