@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -174,6 +174,11 @@ class TextScore:
         """P with two digits, also where it is too small for a float: "3.2e-1313"."""
         return scientific(self.log10prob)
 
+    def __add__(self, other: TextScore) -> TextScore:
+        """The measures of both texts together."""
+        names = [f.name for f in fields(TextScore) if f.name != "text"]
+        return TextScore("", *(getattr(self, name) + getattr(other, name) for name in names))
+
     def to_json(self) -> dict[str, Any]:
         """The measures under their names in JSON output."""
         return {
@@ -189,6 +194,9 @@ class TextScore:
             "bits_per_char": self.bits_per_char,
             "bits_per_byte": self.bits_per_byte,
         }
+
+
+NOTHING = TextScore("", 0.0, 0, 0, 0, 0, 0.0, 0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +21,15 @@ from charlm.cli.common import (
 )
 from charlm.cli.options import with_options
 from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
-from charlm.cli.scored import SrilmTotals
+from charlm.cli.scored import write_srilm_totals
 from charlm.errors import InputError
 from charlm.evaluation import EvaluateOptions
 from charlm.progress import show_progress
+
+if TYPE_CHECKING:
+    from charlm.scores import TextScore
+
+TOTAL = "total"
 
 
 @with_options(EvaluateOptions)
@@ -47,7 +54,7 @@ def evaluate(
     chosen_options = EvaluateOptions(**options)
     loaded = load_model(model, LanguageModel, device, threads, network_only)
     read_as = UnknownWords.of(chosen_options, loaded.lexicon).read_as
-    records, totals = [], []
+    scores: list[tuple[str, TextScore]] = []
     for file in files:
         unit, chosen_encoding = loaded.card.unit, text_encoding([loaded], encoding)
         text = Corpus([file], unit, chosen_encoding, once=True).blocks()
@@ -57,25 +64,32 @@ def evaluate(
             raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
         if not score.tokens:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
-        record = {"file": file, **score.to_json(), "nats_per_token": score.nats_per_token}
-        del record["text"]
-        records.append(record)
-        totals.append(SrilmTotals.of(score))
+        scores.append((file, score))
         if score.unknown:
             note(
                 f"warning: {file}: {score.unknown:,} tokens of {score.tokens:,} are unknown to the "
                 f"model; {read_as}"
             )
+    if len(scores) > 1:
+        scores.append((TOTAL, reduce(add, (score for _, score in scores))))
+    if chosen == "srilm":
+        for name, score in scores:
+            write_srilm_totals(score, f"file {name}: ")
+        return
+    records = [_record(name, score) for name, score in scores]
     if chosen == "json":
         for record in records:
             write_json(record)
     elif chosen == "tsv":
         write_tsv(records)
-    elif chosen == "srilm":
-        for file, total in zip(files, totals, strict=True):
-            total.write(f"file {file}: ")
     else:
         _table(records)
+
+
+def _record(name: str, score: TextScore) -> dict[str, Any]:
+    record = {"file": name, **score.to_json(), "nats_per_token": score.nats_per_token}
+    del record["text"]
+    return record
 
 
 def _table(records: Iterable[Mapping[str, Any]]) -> None:

@@ -21,6 +21,7 @@ MEASURES = (
 )  # fmt: skip
 
 LOG10 = ("kenlm", "srilm")  # formats of other programs
+LARGEST_EXPONENT = 308  # of a float
 STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
 # Of a token or word, in a table.
 FIGURES = {"bits": ".2f", "p": ".4f", "rank": "d", "entropy_bits": ".2f"}
@@ -246,25 +247,34 @@ def write_sentence(
 
 def _kenlm(groups: Groups, view: View) -> None:
     """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
-    total = known = 0.0
-    number = oov = 0
+    from charlm.scores import NOTHING
+
+    total = NOTHING
     for row in chain.from_iterable(groups):
         score, parts = row.score, []
         for length, t in enumerate(score.token_scores, start=2):
             name = "</s>" if t.is_line_end else t.token
             parts.append(f"{name}={0 if t.is_unknown else t.id} {length} {_log10(t):.6g}")
         write("\t".join([*parts, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
-        total, known = total + score.log10prob, known + score.known_log10prob
-        number, oov = number + score.tokens, oov + score.unknown
-    write(f"Perplexity including OOVs:\t{10 ** (-total / max(number, 1)):.6g}")
-    write(f"Perplexity excluding OOVs:\t{10 ** (-known / max(number - oov, 1)):.6g}")
-    write(f"OOVs:\t{oov}")
-    write(f"Tokens:\t{number}")
+        total += score
+    write_kenlm_totals(total)
+
+
+def write_kenlm_totals(total: TextScore) -> None:
+    """Write the last lines of KenLM's `query`."""
+    known = total.tokens - total.unknown
+    including = _perplexity(total.log10prob, total.tokens)
+    write(f"Perplexity including OOVs:\t{including:.6g}")
+    write(f"Perplexity excluding OOVs:\t{_perplexity(total.known_log10prob, known):.6g}")
+    write(f"OOVs:\t{total.unknown}")
+    write(f"Tokens:\t{total.tokens}")
 
 
 def _srilm(groups: Groups, view: View) -> None:
     """The format of SRILM's `ngram -ppl -debug 2`. The n-gram length is the number of tokens."""
-    total = SrilmTotals(0, 0, 0, 0.0)
+    from charlm.scores import NOTHING
+
+    total = NOTHING
     for row in chain.from_iterable(groups):
         write(row.score.text)
         before = "<s> "
@@ -273,38 +283,27 @@ def _srilm(groups: Groups, view: View) -> None:
             found = f"[{length}gram] {math.exp(t.logprob):.6g} [ {_log10(t):.6g} ]"
             write(f"\tp( {name} | {before}) \t= {'[OOV] 0 [ -inf ]' if t.is_unknown else found}")
             before = f"{name} ..."
-        totals = SrilmTotals.of(row.score)
-        totals.write()
+        write_srilm_totals(row.score)
         write("")
-        total = total.plus(totals)
-    total.write("file -: ")
+        total += row.score
+    write_srilm_totals(total, "file -: ")
 
 
-class SrilmTotals(NamedTuple):
-    """What SRILM writes of a text. Unknown words do not count in the perplexities."""
+def write_srilm_totals(total: TextScore, name: str = "") -> None:
+    """Write what SRILM says of a text. Unknown words do not count in the perplexities.
 
-    sentences: int
-    words: int
-    unknown: int
-    log10prob: float
+    name:  what stands before it
+    """
+    words = total.tokens - total.lines
+    known, log10prob = words - total.unknown, total.known_log10prob
+    ppl, ppl1 = (_perplexity(log10prob, n) for n in (known + total.lines, known))
+    write(f"{name}{total.lines} sentences, {words} words, {total.unknown} OOVs")
+    write(f"0 zeroprobs, logprob= {log10prob:.6g} ppl= {ppl:.6g} ppl1= {ppl1:.6g}")
 
-    @classmethod
-    def of(cls, score: TextScore) -> SrilmTotals:
-        """The totals of a score."""
-        words = score.tokens - score.lines
-        return cls(score.lines, words, score.unknown, score.known_log10prob)
 
-    def plus(self, other: SrilmTotals) -> SrilmTotals:
-        """The totals of both."""
-        counts = (self.sentences + other.sentences, self.words + other.words)
-        return SrilmTotals(*counts, self.unknown + other.unknown, self.log10prob + other.log10prob)
-
-    def write(self, name: str = "") -> None:
-        """Write them. name: what stands before them"""
-        words = self.words - self.unknown
-        ppl, ppl1 = (10 ** (-self.log10prob / max(n, 1)) for n in (words + self.sentences, words))
-        write(f"{name}{self.sentences} sentences, {self.words} words, {self.unknown} OOVs")
-        write(f"0 zeroprobs, logprob= {self.log10prob:.6g} ppl= {ppl:.6g} ppl1= {ppl1:.6g}")
+def _perplexity(log10prob: float, tokens: int) -> float:
+    exponent = -log10prob / max(tokens, 1)
+    return 10**exponent if exponent < LARGEST_EXPONENT else math.inf
 
 
 def _log10(token: TokenScore) -> float:
