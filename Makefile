@@ -8,6 +8,7 @@ SOURCES := charlm corpora tests benchmarks docs conftest.py
 demo: .venv/run-time
 	$(BIN)/charlm train corpora/sentences.txt --lines --minutes 3 --out runs/demo --force
 	$(BIN)/charlm score --format table "the apple and pear salad" "the apple and pair salad"
+	$(BIN)/charlm compare --format table "the apple and pear salad" "the apple and pair salad"
 	$(BIN)/charlm sample --prime "Cats" -n 5 --seed 1
 	$(BIN)/python corpora/report.py runs/demo
 

@@ -83,7 +83,7 @@ def _table(comparison: Comparison) -> None:
         write(f"{f'After {after!r}' if after else 'At the start'}, {a}, and {b}.")
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0
-    columns = [("", "left"), ("bits", "right"), ("", "left"), ("bits", "right")]
+    columns = [("first", "left"), ("bits", "right"), ("second", "left"), ("bits", "right")]
     rows = []
     for step in comparison.steps:
         (a, b), (bits_a, bits_b), difference = step.texts, step.bits, step.difference

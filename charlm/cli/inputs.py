@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -10,7 +11,7 @@ import typer
 
 from charlm.cli.common import note, read_groups
 from charlm.corpus.reading import OPENERS
-from charlm.corpus.records import BrokenLines, Record, read_records
+from charlm.corpus.records import BrokenLines, Record, json_object, read_records
 from charlm.errors import InputError
 from charlm.parts import Part
 from charlm.scores import byte_length
@@ -41,8 +42,24 @@ def of_texts(texts: Sequence[str]) -> list[Item]:
 
 def of_lines(path: str, encoding: str) -> Iterator[list[Item]]:
     """The lines of a file, or of standard input as they arrive."""
-    for lines in read_groups(path, encoding):
+    for number, lines in enumerate(read_groups(path, encoding)):
+        if not number:
+            _hint_at_records(path, lines[0])
         yield [Item(line, {}, byte_length(line) + 1) for line in lines]
+
+
+def _hint_at_records(path: str, first: str) -> None:
+    from charlm.uses.pairs import GOOD
+
+    """Say how to read records, if the first line of a file is one."""
+    try:
+        fields = json_object(first)
+    except ValueError:
+        return
+    hint = f"`text_column={next(iter(fields), 'NAME')}` scores a field"
+    if GOOD in fields:
+        hint += f", and for minimal pairs there is: charlm pairs {shlex.quote(path)}"
+    note(f"note: the lines look like JSON, and are scored as they are; {hint}")
 
 
 def of_table(
