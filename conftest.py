@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 import charlm
 from charlm import LanguageModel
+from charlm.cli import run as run_command_line
 from charlm.training.trainer import Trainer
 
 TEXT = "".join(
@@ -62,6 +66,59 @@ def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageMod
         )
     finally:
         os.chdir(previous)
+
+
+class Ran(NamedTuple):
+    """What a command did. notes: its lines on stderr, but for the name of the model"""
+
+    code: int
+    stdout: bytes
+    notes: list[str]
+
+    @property
+    def text(self) -> str:
+        """What it wrote, for a command that succeeded."""
+        assert self.code == 0, self.notes
+        return self.stdout.decode()
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The rows of TSV."""
+        return [line.split("\t") for line in self.text.splitlines()]
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The objects of JSON lines."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """The message of a command that failed, which is its only note."""
+        assert self.code == 1 and len(self.notes) == 1, self.notes
+        return self.notes[0].removeprefix("charlm: ")
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def charlm_command(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """A function that runs a command in this process: its arguments, and `stdin` in bytes."""
+
+    def command(*arguments: object, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["charlm", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            code = run_command_line()
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+        stdout, stderr = capsysbinary.readouterr()
+        lines = stderr.decode().splitlines()
+        return Ran(code, stdout, [line for line in lines if not line.startswith("model: ")])
+
+    return command
 
 
 @pytest.fixture(autouse=True)

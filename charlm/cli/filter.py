@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import sys
 from array import array
@@ -24,7 +25,7 @@ from charlm.cli.common import (
     text_encoding,
 )
 from charlm.cli.inputs import StrictOption, plain_size
-from charlm.corpus.reading import RAW
+from charlm.corpus.reading import RAW, is_stream
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
 from charlm.model.backend import cores
@@ -95,12 +96,15 @@ def filter(
         raise OptionError("`drop`: goes with bounds, and `into` writes all lines")
     if into and not Path(into).parent.is_dir():
         raise InputError(f"{Path(into).parent}: no such folder; make it first")
+    edges = [-math.inf if low is None else low, math.inf if high is None else high]
+    if not edges[0] <= edges[1]:
+        raise OptionError(f"`min={edges[0]:g}` and `max={edges[1]:g}`: nothing is between them")
     paths = files or ["-"]
-    if "-" in paths and (shares or into):
-        raise InputError("`quantiles` and `into` read twice: name a file")
+    if (shares or into) and any(path == "-" or is_stream(Path(path)) for path in paths):
+        raise InputError("`quantiles` and `into` read twice: name a file, not a pipe")
     from charlm.corpus.records import BrokenLines
     from charlm.tasks.lm import LanguageModel
-    from charlm.uses.filtering import read_lines, scored
+    from charlm.uses.filtering import read_lines, scored, with_score
 
     if threads is None and jobs > 1:
         threads = max(cores() // jobs, 1)
@@ -128,23 +132,23 @@ def filter(
             start += len(group)
 
     found = results()
-    edges = [-math.inf if low is None else low, math.inf if high is None else high]
     if shares or into:
         all_bits = array("f", chain.from_iterable(bits for _, bits in found))
         edges = np.quantile(all_bits, shares or EDGES).tolist() if all_bits else edges
         found = results_again(all_bits)
-    written = "utf-8" if name == RAW else name
+    encoder = codecs.getincrementalencoder("utf-8" if name == RAW else name)
     with ExitStack() as stack:
         outputs = [sys.stdout.buffer]
         if into:
             outputs = [stack.enter_context(writing(Path(f"{into}.{part}"))) for part in PARTS]
+        encoders = [encoder("surrogateescape") for _ in outputs]  # a byte order mark comes once
         for group, bits in found:
             for line, value in zip(group, bits, strict=True):
                 place = 0 if into is None else int(np.searchsorted(edges, value))
                 if into is None and (edges[0] <= value <= edges[1]) == drop:
                     continue
-                text = line.with_score(value) if score else line.line
-                outputs[place].write(f"{text}\n".encode(written, "surrogateescape"))
+                text = with_score(line.line, value, field is not None) if score else line.line
+                outputs[place].write(encoders[place].encode(f"{text}\n"))
             outputs[0].flush()
 
 

@@ -71,17 +71,18 @@ def of_table(
     kept:    the other columns to carry; None for all
     strict:  a broken line is an error; otherwise it is named and skipped
     """
-    for group in read_records(path, encoding, [text], BrokenLines(path, strict, note)):
-        yield [_item(record, text, kept, path) for record in group]
+    broken = BrokenLines(path, strict, note)
+    for group in read_records(path, encoding, [text], broken):
+        yield [_item(record, text, kept, broken.name) for record in group]
 
 
-def _item(record: Record, text: str, kept: Collection[str] | None, path: str) -> Item:
+def _item(record: Record, text: str, kept: Collection[str] | None, file: str) -> Item:
     fields = record.fields
     names = [name for name in fields if name != text] if kept is None else kept
     for name in names:
         if name not in fields:
             raise InputError(
-                f"{path}, line {record.line}: no column {name!r}; it has {', '.join(fields)}"
+                f"{file}, line {record.line}: no column {name!r}; it has {', '.join(fields)}"
             )
     size = sum(len(str(value)) + 1 for value in fields.values())
     return Item(fields[text], {name: fields[name] for name in names}, size)

@@ -146,10 +146,10 @@ def write_rows(format: str, groups: Groups, view: View) -> None:
 
 def _json(groups: Groups, view: View) -> None:
     for row in chain.from_iterable(groups):
-        record = beside(row.columns, row.score.to_json())
+        record = row.score.to_json()
         if view.details:
             record["words" if view.words else "token_scores"] = view.parts(row.score)
-        write_json(record)
+        write_json(beside(row.columns, record))
 
 
 def _tsv(groups: Groups, view: View) -> None:

@@ -64,6 +64,7 @@ class Corpus:
     unit:      "line", or "paragraph" to join the lines up to each blank line
     encoding:  encoding of the files, or `RAW`
     once:      it is read once only
+    keep_cr:   the "\\r" of a line end "\\r\\n" stays; otherwise it is dropped
 
     Unless it is read once, standard input and pipes are copied to temporary files, which are shared
     with every corpus that is made of this one by `dataclasses.replace`. Raises OptionError for an
@@ -74,6 +75,7 @@ class Corpus:
     unit: str = "line"
     encoding: str = "utf-8"
     once: bool = False
+    keep_cr: bool = False
     _copies: dict[str | Path, mmap | bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +156,8 @@ class Corpus:
     def _line_blocks(self) -> Iterator[str]:
         for path in self.paths:
             name = "standard input" if path == "-" else str(path)
-            yield from decoded_blocks(self._chunks(path), name, self.encoding)
+            for block in decoded_blocks(self._chunks(path), name, self.encoding):
+                yield block if self.keep_cr else block.replace("\r\n", "\n")
 
     def _chunks(self, path: str | Path) -> Iterator[bytes]:
         if path != "-" and not is_stream(Path(path)):
@@ -229,22 +232,22 @@ def raw_chunks(path: Path) -> Iterator[bytes]:
 
 
 def decoded_blocks(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
-    """Decode chunks of bytes into blocks of whole lines. A line end "\\r\\n" becomes "\\n".
+    """Decode chunks of bytes into blocks of whole lines.
 
     name:  name of the text in errors
 
     Raises InputError, with the line number, if the bytes are not text in this encoding.
     """
-    rest, block = "", "\n"
+    rest, last = "", "\n"
     for text in _decode(chunks, name, encoding):
         whole, rest = _split_whole_lines(rest + text)
         if whole:
-            block = whole.replace("\r\n", "\n")
-            yield block
+            last = whole
+            yield whole
     if rest:
-        block = rest.replace("\r\n", "\n")
-        yield block
-    if not block.endswith("\n"):
+        last = rest
+        yield rest
+    if not last.endswith("\n"):
         yield "\n"
 
 

@@ -85,11 +85,12 @@ def _reader(
     if kind is None:
         kind = "json" if first.startswith("{") else "tsv" if "\t" in first else "csv"
     if kind == "json":
-        return lambda line: _json_object(line) if line.strip() else None
+        return lambda line: json_object(line) if line.strip() else None
     return _Separated(kind == "csv", required, name)
 
 
-def _json_object(line: str) -> dict[str, Any]:
+def json_object(line: str) -> dict[str, Any]:
+    """The JSON object of a line. Raises ValueError for anything else."""
     try:
         value = json.loads(line)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,7 +10,7 @@ from multiprocessing import get_context
 from typing import NamedTuple, Protocol
 
 from charlm.corpus.reading import Corpus
-from charlm.corpus.records import BrokenLines
+from charlm.corpus.records import BrokenLines, json_object
 from charlm.scores import SentenceScore
 
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
@@ -26,16 +25,21 @@ class Scorer(Protocol):
 
 
 class Line(NamedTuple):
-    """A line of the input, and the text in it that is scored."""
+    """A line of the input as it is, without "\\n", and the text in it that is scored."""
 
     line: str
     text: str
 
-    def with_score(self, bits: float) -> str:
-        """The line with its score: before it, or as a field of a JSON object."""
-        if self.text is self.line:
-            return f"{bits:.6g}\t{self.line}"
-        return json.dumps({**json.loads(self.line), FIELD: bits}, ensure_ascii=False)
+
+def with_score(line: str, bits: float, is_json: bool) -> str:
+    """The line with its score: before it, or as the last field of its JSON object.
+
+    Of two fields with one name, readers of JSON take the last one.
+    """
+    if not is_json:
+        return f"{bits:.6g}\t{line}"
+    start, end, rest = line.rpartition("}")
+    return f'{start}, "{FIELD}": {bits:.6g}{end}{rest}'
 
 
 def read_lines(
@@ -43,11 +47,12 @@ def read_lines(
 ) -> Iterator[list[Line]]:
     """The lines of a file in groups. field: of JSON objects, that holds the text"""
     numbers = count(1)
-    for lines in Corpus([path], encoding=encoding, once=True).line_groups():
+    for lines in Corpus([path], encoding=encoding, once=True, keep_cr=True).line_groups():
         group = []
         for line, number in zip(lines, numbers, strict=False):
             try:
-                group.append(Line(line, line if field is None else _value(line, field)))
+                text = line.removesuffix("\r") if field is None else _value(line, field)
+                group.append(Line(line, text))
             except ValueError as problem:
                 broken.report(number, problem)
             if len(group) == LINES_AT_ONCE:
@@ -57,10 +62,9 @@ def read_lines(
 
 
 def _value(line: str, field: str) -> str:
-    value = json.loads(line)
-    text = value.get(field) if isinstance(value, dict) else None
+    text = json_object(line).get(field)
     if not isinstance(text, str):
-        raise ValueError(f"no JSON object with a text {field!r}")
+        raise ValueError(f"no text {field!r}")
     return text
 
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from charlm.corpus.records import BrokenLines
+from charlm.corpus.records import BrokenLines, json_object
 from charlm.errors import InputError
 from charlm.scores import SentenceScore
 
@@ -165,10 +165,7 @@ class Json(Format):
     name = "json"
 
     def read(self, line: str) -> Hypothesis:
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
-            raise ValueError("not a JSON object")
-        return _of_fields(fields)
+        return _of_fields(json_object(line))
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         record = {**hypothesis.source, "logprob": logprob, "total": total}

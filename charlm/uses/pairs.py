@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from charlm.corpus.reading import Corpus
-from charlm.corpus.records import BrokenLines
+from charlm.corpus.records import BrokenLines, json_object
 from charlm.errors import InputError
 from charlm.scores import SentenceScore
 from charlm.uses.suites import Conditions, Suite, sentence_of
@@ -128,7 +128,7 @@ def read_items(path: str, encoding: str, broken: BrokenLines) -> Iterator[Item]:
             continue
         try:
             if line.startswith("{"):
-                yield _pair(json.loads(line), Path(path).stem)
+                yield _pair(json_object(line), Path(path).stem)
             elif line:
                 yield _pair(_fields(values, columns), Path(path).stem)
         except ValueError as problem:

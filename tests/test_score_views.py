@@ -1,0 +1,422 @@
+"""What `charlm score` shows, and of which sentences: words, tables, orders, formats, the page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from charlm import LanguageModel
+from charlm.scores import SentenceScore
+from conftest import TEXT, Command
+
+GOLDEN = Path(__file__).parent / "golden"
+SENTENCES = ["the cat sat, at home", "  Oh, naïve  ", "", "my aunt"]
+LINES = TEXT.splitlines()
+FORMATS = ("table", "tsv", "json", "kenlm", "srilm")
+
+
+@pytest.fixture
+def score(charlm_command: Command, model: LanguageModel) -> Command:
+    return lambda *arguments, **more: charlm_command("score", "-m", model.path, *arguments, **more)
+
+
+def as_tsv(record: dict[str, Any]) -> list[str]:
+    """The fields of a row, whose values have no tabs and line ends."""
+    values = (f"{v:.6g}" if isinstance(v, float) else v for v in record.values())
+    return [v if isinstance(v, str) else json.dumps(v) for v in values]
+
+
+@pytest.mark.parametrize("level", ["char-ngram", "word-ngram", "subword", "byte"])
+@pytest.mark.parametrize(("marks", "word"), [([], r"\S+"), (["--punctuation"], r"\w+|[^\w\s]")])
+def test_words(charlm_command: Command, level: str, marks: list[str], word: str) -> None:
+    model = GOLDEN / f"lm-{level}.safetensors"
+    arguments = ["score", *SENTENCES, "--words", *marks, "-m", model, "--format"]
+    records, expected = charlm_command(*arguments, "json").objects, []
+    for number, (text, record) in enumerate(zip(SENTENCES, records, strict=True), 1):
+        *words, end = record["words"]
+        found = [(m[0], m.start(), m.end(), len(m[0])) for m in re.finditer(word, text)]
+        assert [(w["word"], w["start"], w["end"], w["length"]) for w in words] == found
+        assert (end["word"], end["start"], end["end"]) == ("<EOS>", len(text), len(text))
+        assert sum(w["bits"] for w in [*words, end]) == pytest.approx(record["bits"], abs=1e-5)
+        assert any(w["unknown"] for w in words) == (record["unknown"] > 0)
+        for word_id, w in enumerate([*words, end], 1):
+            expected.append({"sentence": number, "word_id": word_id, **w})
+    heading, *rows = charlm_command(*arguments, "tsv").rows
+    assert " ".join(heading) == ("sentence word_id word start end bits entropy_bits length unknown")
+    assert rows == [as_tsv(record) for record in expected]
+
+
+def test_tokens(score: Command, model: LanguageModel) -> None:
+    heading, *rows = score("the cat", "a", "--tokens").rows
+    assert " ".join(heading) == (
+        "sentence token logprob log10prob bits start end rank entropy_bits"
+    )
+    assert [row[0] for row in rows] == ["1"] * 8 + ["2"] * 2
+    assert "".join(row[1] for row in rows) == "the▁cat<EOS>a<EOS>"
+    for number, text in enumerate(["the cat", "a"], 1):
+        bits = sum(float(row[4]) for row in rows if row[0] == str(number))
+        assert bits == pytest.approx(model.score(text).bits, abs=1e-3)
+
+
+# --- tables
+
+ITEMS = [
+    {"id": "1", "sentence": "the cat sat, at home", "note": "a, b"},
+    {"id": "2", "sentence": "a bird sang", "note": 'say "x"'},
+    {"id": "3", "sentence": "", "note": ""},
+]
+CSV = 'id,sentence,note\n1,"the cat sat, at home","a, b"\n2,a bird sang,"say ""x"""\n3,,\n'
+TSV = 'id\tsentence\tnote\n1\tthe cat sat, at home\ta, b\n2\ta bird sang\tsay "x"\n3\t\t\n'
+JSON = "".join(json.dumps(item) + "\n" for item in ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("a.csv", CSV), ("a.tsv", TSV), ("a.jsonl", JSON), ("-", TSV)]
+)
+def test_columns_of_a_table_come_out_beside_the_scores(
+    score: Command, model: LanguageModel, tmp_path: Path, name: str, table: str
+) -> None:
+    file = name if name == "-" else tmp_path / name
+    if file != "-":
+        (tmp_path / name).write_text(table, encoding="utf-8")
+    arguments = ["--file", file, "--text-column", "sentence"]
+    records = score(*arguments, "--format", "json", stdin=table.encode()).objects
+    scores = model.score([item["sentence"] for item in ITEMS])
+    assert records == [
+        {"id": item["id"], "note": item["note"], **score.to_json()}
+        for item, score in zip(ITEMS, scores, strict=True)
+    ]
+    heading, *rows = score(*arguments, stdin=table.encode()).rows
+    assert heading[:3] == ["id", "note", "logprob"] and heading[-1] == "text"
+    shown = [{"id": row[0], "sentence": row[-1], "note": row[1]} for row in rows]
+    assert shown == ITEMS
+    words = score(*arguments, "--words", "--columns", "id", stdin=table.encode()).rows
+    assert words[0][:3] == ["id", "sentence", "word_id"]
+    assert [row[:2] + row[3:4] for row in words[-4:]] == [
+        ["2", "2", "bird"], ["2", "2", "sang"], ["2", "2", "<EOS>"], ["3", "3", "<EOS>"],
+    ]  # fmt: skip
+
+
+def test_values_are_carried_whole(score: Command, tmp_path: Path) -> None:
+    csv, objects = tmp_path / "a.csv", tmp_path / "a.jsonl"
+    csv.write_text('n,t\n"one\ntwo\tthree","a\nb"\n', encoding="utf-8")
+    assert score("--file", csv, "--text-column", "t").rows[1][::11] == [r"one\ntwo\tthree", r"a\nb"]
+    record = {"n": 1.5, "more": [{"é": None}], "t": "a bird"}
+    objects.write_text(json.dumps(record), encoding="utf-8")
+    (scored,) = score("--file", objects, "--text-column", "t", "--format", "json").objects
+    assert {name: scored[name] for name in ("n", "more")} == {"n": 1.5, "more": [{"é": None}]}
+    assert score("--file", objects, "--text-column", "t").rows[1][:2] == ["1.5", '[{"é": null}]']
+
+
+def test_columns_are_chosen_by_name(score: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("a,text,b,words,c\n1,x,2,3,4\n", encoding="utf-8")
+    arguments = ["--file", file, "--text-column", "text"]
+    assert score(*arguments, "--columns", "c,a").rows[0][:3] == ["c", "a", "logprob"]
+    assert "a.csv, line 2: no column 'd'; it has a, text, b, words, c" in (
+        score(*arguments, "--columns", "a,d").error
+    )
+    for column, options in (("text", []), ("words", ["--words", "--format", "json"])):
+        error = score(*arguments, "--columns", f"a,{column}", *options).error
+        assert f"column {column!r} is also the name of a result" in error
+    stdin = file.read_bytes()
+    error = score("--text-column", "text", "--columns", "d", stdin=stdin).error
+    assert error.startswith("standard input, line 2: ")
+    assert "go with --text-column" in score("--file", file, "--columns", "a").error
+
+
+def test_broken_lines_are_named_and_skipped_or_fatal(score: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("n\tt\n1\ta bird\n2\n3\tx\ty\n4\tthe cat\n", encoding="utf-8")
+    ran = score("--file", file, "--text-column", "t", "--words")
+    assert [(row[0], row[1], row[3]) for row in ran.rows[1:]] == [
+        ("1", "1", "a"), ("1", "1", "bird"), ("1", "1", "<EOS>"),
+        ("4", "2", "the"), ("4", "2", "cat"), ("4", "2", "<EOS>"),
+    ]  # fmt: skip
+    assert [note.split(": ")[1] for note in ran.notes] == [f"{file}, line 3", f"{file}, line 4"]
+    strict = score("--file", file, "--text-column", "t", "--strict")
+    assert strict.error.startswith(f"{file}, line 3: ")
+
+
+EMPTY = {
+    "kenlm": "Perplexity including OOVs:\t1\nPerplexity excluding OOVs:\t1\nOOVs:\t0\nTokens:\t0\n",
+    "srilm": "file -: 0 sentences, 0 words, 0 OOVs\n0 zeroprobs, logprob= 0 ppl= 1 ppl1= 1\n",
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("options", [[], ["--words"], ["--text-column", "t"], ["--sort", "bits"]])
+def test_an_empty_file_gives_an_empty_result(
+    score: Command, tmp_path: Path, format: str, options: list[str]
+) -> None:
+    (tmp_path / "empty").touch()
+    ran = score("--file", tmp_path / "empty", "--format", format, *options)
+    assert ran.text == EMPTY.get(format, "") and ran.notes == []
+
+
+# --- which sentences, and in which order
+
+
+def ordered(records: list[dict[str, Any]], measure: str) -> list[dict[str, Any]]:
+    """Sorted by hand: a measure, with - the lowest first. Equal ones stay in their order."""
+    sign = 1 if measure.startswith("-") else -1
+    return sorted(records, key=lambda record: sign * record[measure.removeprefix("-")])
+
+
+def best(records: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
+    groups = dict.fromkeys(record[column] for record in records)
+    return [
+        max((r for r in records if r[column] == group), key=lambda r: r["logprob"])
+        for group in groups
+    ]
+
+
+def test_sentences_are_sorted_and_selected(score: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    rows = "".join(f"{line[:5]}\t{line}\n" for line in LINES)
+    file.write_text(f"who\tsentence\n{rows}", encoding="utf-8")
+    arguments = ["--file", file, "--text-column", "sentence", "--format", "json"]
+    all = score(*arguments).objects
+    for measure in ("bits_per_char", "-perplexity", "tokens", "-chars"):
+        expected = ordered(all, measure)
+        assert score(*arguments, "--sort", measure).objects == expected
+        assert score(*arguments, "--sort", measure, "--top", 7).objects == expected[:7]
+    of_each = best(all, "who")
+    assert len(of_each) == 4
+    assert score(*arguments, "--best-by", "who").objects == of_each
+    two = score(*arguments, "--best-by", "who", "--columns", "who", "--sort", "bits", "--top", 2)
+    assert two.objects == ordered(of_each, "bits")[:2]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--sort", "surprise"], "--sort surprise: choose logprob, bits, "),
+        (["--top", "3"], "--top: goes with --sort"),
+        (["--sort", "bits", "--top", "0"], "--top 0: must be 1 or more"),
+        (["--best-by", "who"], "--columns and --best-by: go with --text-column"),
+        (["--text-column", "t", "--best-by", "who"], "--best-by who: there is no such column"),
+        (["--text-column", "x"], "no column 'x'; its heading has t, n"),
+        (["--html", "no/page.html"], "no: no such folder"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_one_line(
+    score: Command, options: list[str], error: str
+) -> None:
+    assert error in score(*options, stdin=b"t\tn\nthe cat\t1\n").error
+
+
+# --- the formats of other programs
+
+KNOWN_AND_UNKNOWN = ["the cat sat", "жa", "", "a bird ж"]
+
+
+def tokens_of(model: LanguageModel, texts: list[str]) -> list[list[tuple[float, bool]]]:
+    """log10 p of each token, and whether it is unknown."""
+    return [
+        [(t.logprob / math.log(10), t.is_unknown) for t in score.token_scores]
+        for score in model.score(texts)
+    ]
+
+
+def test_the_totals_of_kenlm(score: Command, model: LanguageModel) -> None:
+    *lines, including, excluding, oovs, number = score(
+        *KNOWN_AND_UNKNOWN, "--format", "kenlm"
+    ).text.splitlines()
+    sentences = tokens_of(model, KNOWN_AND_UNKNOWN)
+    for line, tokens in zip(lines, sentences, strict=True):
+        total = re.search(r"Total: (\S+) OOV: (\d+)$", line)
+        assert total and float(total[1]) == pytest.approx(sum(p for p, _ in tokens), rel=1e-5)
+        assert int(total[2]) == sum(unknown for _, unknown in tokens) == line.count("=0 ")
+    every = [token for tokens in sentences for token in tokens]
+    known = [p for p, unknown in every if not unknown]
+    for line, values in ((including, [p for p, _ in every]), (excluding, known)):
+        perplexity = 10 ** (-sum(values) / len(values))
+        assert float(line.split(":")[1]) == pytest.approx(perplexity, rel=1e-5)
+    assert (oovs, number) == (f"OOVs:\t{len(every) - len(known)}", f"Tokens:\t{len(every)}")
+    assert len(known) == len(every) - 2
+
+
+def srilm_totals(text: str) -> list[tuple[float, ...]]:
+    """sentences, words, OOVs, zeroprobs, logprob, ppl and ppl1 of each summary."""
+    number = r"(\S+)"
+    pattern = (
+        rf"{number} sentences, {number} words, {number} OOVs\n"
+        rf"{number} zeroprobs, logprob= {number} ppl= {number} ppl1= {number}\n"
+    )
+    return [tuple(map(float, found)) for found in re.findall(pattern, text)]
+
+
+def expected_totals(sentences: list[list[tuple[float, bool]]]) -> tuple[float, ...]:
+    """As SRILM counts: unknown words have no part in logprob and in the perplexities."""
+    known = [p for tokens in sentences for p, unknown in tokens if not unknown]
+    ends, oovs = len(sentences), sum(map(len, sentences)) - len(known)
+    words = sum(map(len, sentences)) - ends
+    ppl = 10 ** (-sum(known) / len(known))
+    ppl1 = 10 ** (-sum(known) / max(len(known) - ends, 1))
+    return ends, words, oovs, 0, sum(known), ppl, ppl1
+
+
+def test_the_totals_of_srilm(score: Command, model: LanguageModel) -> None:
+    text = score(*KNOWN_AND_UNKNOWN, "--format", "srilm").text
+    sentences = tokens_of(model, KNOWN_AND_UNKNOWN)
+    *each, total = srilm_totals(text)
+    for found, tokens in zip(each, sentences, strict=True):
+        assert found == pytest.approx(expected_totals([tokens]), rel=1e-5)
+    assert total == pytest.approx(expected_totals(sentences), rel=1e-5)
+    assert text.splitlines()[-2].startswith("file -: 4 sentences")
+    known = re.findall(r"= \[\d+gram\] (\S+) \[ (\S+) \]", text)
+    for (p, log10), (value, _) in zip(
+        known, [t for tokens in sentences for t in tokens if not t[1]], strict=True
+    ):
+        assert (float(p), float(log10)) == pytest.approx((10**value, value), rel=1e-4)
+    assert text.count("\t= [OOV] 0 [ -inf ]\n") == total[2] == 2
+    assert text.startswith("the cat sat\n\tp( t | <s> ) \t= [2gram] ")
+    assert "\tp( h | t ...) \t= [3gram] " in text and "\tp( </s> | <s> ) \t= [2gram] " in text
+
+
+def test_srilm_totals_of_a_text_are_those_of_its_lines(
+    charlm_command: Command, score: Command, model: LanguageModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "text"
+    file.write_text("".join(f"{line}\n" for line in [*LINES, "жa"]), encoding="utf-8")
+    options = ["--reset-lines", "--format", "srilm", "-m", model.path]
+    evaluated = charlm_command("evaluate", file, *options)
+    assert evaluated.text.startswith(f"file {file}: 81 sentences, ")
+    (found,) = srilm_totals(evaluated.text)
+    *_, of_lines = srilm_totals(score("--file", file, "--format", "srilm").text)
+    assert found == pytest.approx(of_lines, rel=1e-5)
+    log10 = [r["log10prob"] for r in score("--file", file, "--format", "json").objects]
+    unknown = next(p for p, is_unknown in tokens_of(model, ["жa"])[0] if is_unknown)
+    assert found[4] == pytest.approx(sum(log10) - unknown, rel=1e-5)
+
+
+# --- the page
+
+SCRIPT = '<script>alert("1")</script> & the cat'
+
+
+class Page(HTMLParser):
+    """What a page holds. tokens: of each sentence, (text, data) in order"""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.tokens: list[list[tuple[str, str]]] = []
+        self.title, self._in, self._data = "", "", ""
+        self.links: list[str] = []
+        self.feed(text)
+        listed = re.search(r"const names = (.*);\n", text)
+        assert listed
+        self.names = json.loads(listed[1])
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self._in, self._data = tag, found.get("data-t") or ""
+        if tag == "p" and found.get("class") == "sentence":
+            self.tokens.append([])
+        self.links += [tag] * (tag == "link") + [name for name in found if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in == "b":
+            self.tokens[-1].append((data, self._data))
+        elif self._in == "title":
+            self.title = data
+
+
+@pytest.fixture
+def page_of(score: Command, tmp_path: Path) -> Callable[[str], Path]:
+    """A function: the path of the page of the lines of a text."""
+
+    def write(text: str) -> Path:
+        file, page = tmp_path / "a<i>.txt", tmp_path / "page.html"
+        file.write_text(text, encoding="utf-8")
+        assert score("--file", file, "--html", page).text == ""
+        return page
+
+    return write
+
+
+def about_tokens(score: SentenceScore) -> list[tuple[str, ...]]:
+    """The name, the figures and the likeliest tokens of each token, as a page shows them."""
+    found: list[tuple[str, ...]] = []
+    for t in score.token_scores:
+        assert t.entropy is not None and t.likeliest is not None
+        likeliest = [f"{name}:{math.exp(p):.3g}" for name, p in t.likeliest]
+        bits, entropy = t.logprob / -math.log(2), t.entropy / math.log(2)
+        found.append((t.token, f"{bits:.2f}", str(t.rank), f"{entropy:.2f}", *likeliest))
+    return found
+
+
+def test_a_page_is_whole_by_itself_and_has_every_token(
+    page_of: Callable[[str], Path], model: LanguageModel
+) -> None:
+    texts = [SCRIPT, "", "the cat\tsat"]
+    html = page_of("".join(f"{text}\n" for text in texts)).read_text(encoding="utf-8")
+    page = Page(html)
+    assert not page.links and not re.search(r"https?:|url\(|@import|import\(|fetch\(", html)
+    assert html.count("<script") == html.count("</script") == 1
+    assert page.title.endswith("a<i>.txt")
+    for text, tokens in zip(texts, page.tokens, strict=True):
+        assert "".join(shown for shown, _ in tokens) == f"{text}¶"
+        found = []
+        for _, data in tokens:
+            id, *figures = data.split(" ")
+            likeliest = (one.split(":") for one in figures[3:])
+            named = [f"{page.names[int(id)]}:{p}" for id, p in likeliest]
+            found.append((page.names[int(id)], *figures[:3], *named))
+        assert found == about_tokens(model.score(text, details=True))
+
+
+PROBE = """<script>{
+const style = element => getComputedStyle(element), body = document.body;
+const tokens = document.querySelectorAll("b"), about = document.getElementById("about");
+const seen = [style(body).backgroundColor, style(body).color, style(tokens[0]).backgroundColor,
+  style(about).display];
+tokens[8].dispatchEvent(new Event("mouseover", {bubbles: true}));
+seen.push(style(about).display, [...about.querySelectorAll("tr")].map(
+  row => [...row.children].map(cell => cell.textContent)));
+document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
+seen.push(style(about).display);
+document.body.replaceChildren(JSON.stringify(seen));
+}</script>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_a_page_in_a_browser(
+    page_of: Callable[[str], Path], model: LanguageModel, tmp_path: Path
+) -> None:
+    page = page_of(f"{SCRIPT}\n")
+    page.write_text(page.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
+    name, bits, rank, entropy, *likeliest = about_tokens(model.score(SCRIPT, details=True))[8]
+    for options, is_dark in (([], False), (["--force-dark-mode"], True)):
+        ran = subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             f"--user-data-dir={tmp_path / 'profile'}", *options, "--dump-dom", page.as_uri()],
+            capture_output=True, check=True, timeout=120,
+        )  # fmt: skip
+        body = re.search(r"<body[^>]*>(.*)</body>", ran.stdout.decode(), re.DOTALL)
+        assert body
+        paper, ink, marked, *shown, rows, hidden = json.loads(unescape(body[1]))
+        brightness = [sum(map(int, re.findall(r"\d+", colour))) for colour in (paper, ink)]
+        assert (brightness[0] < brightness[1]) is is_dark
+        assert marked not in (paper, "rgba(0, 0, 0, 0)")
+        assert (*shown, hidden) == ("none", "block", "none")
+        p = f"{2 ** -float(bits):.3g}"
+        assert rows[0] == [name, f"{bits} bits"] and float(rows[1][1]) == float(p)
+        assert rows[2:4] == [["rank", rank], ["entropy", f"{entropy} bits"]]
+        assert [":".join(row) for row in rows[5:]] == likeliest
