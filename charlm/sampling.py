@@ -133,7 +133,8 @@ def random_stream(seed: int, sample: int) -> np.random.Generator:
 def distribution(logits: Floats, options: SampleOptions) -> Floats:
     """The probabilities to draw from: logits (K,) -> (K,), which sum to 1.
 
-    A token with logit −inf is never drawn. Temperature comes first, then top-k, top-p, min-p and
+    A token with logit −inf is never drawn. A repetition penalty has already changed the logits, see
+    `_Sample.allowed`. Temperature comes first here, then top-k, top-p, min-p and
     typical-p, each applied to the renormalised result of the one before. Of equal tokens the first
     are kept.
     """

@@ -131,7 +131,10 @@ def test_evaluate_agrees_with_score(path: Path, corpus: Path) -> None:
     )
     assert evaluated["chars"] == evaluated["tokens"] == len(corpus.read_text(encoding="utf-8"))
     tsv = charlm("evaluate", corpus, corpus, "-m", path)
-    assert len(tsv.stdout.splitlines()) == 3
+    names = [line.split("\t")[0] for line in tsv.stdout.splitlines()]
+    assert names == ["file", str(corpus), str(corpus), "total"]
+    logprobs = [float(line.split("\t")[1]) for line in tsv.stdout.splitlines()[1:]]
+    assert logprobs[2] == pytest.approx(logprobs[0] + logprobs[1], rel=1e-5)
 
 
 def test_sample_writes_json_and_warns_about_unknown_characters_of_the_prime(path: Path) -> None:
@@ -541,7 +544,7 @@ def test_info_compares_only_what_was_measured_on_the_same_text(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["score", "a", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
+        (["evaluate", "a", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
         (["train", "a", "--steps", "2", "--steps", "3"], "--steps is given more than once"),
         (["score", "-ein"], "No such option: -e. Texts that begin with - come last, after --"),
     ],

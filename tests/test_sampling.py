@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import charlm
 from charlm import LanguageModel
 from charlm.errors import OptionError
 from charlm.model.config import ModelConfig
@@ -375,3 +378,72 @@ def test_logprobs_of_drawn_tokens_are_those_of_the_score(model: LanguageModel) -
     assert [id for id, _ in drawn] == stream.ids and stream.ids[-1] == EOS
     score = model.score(text)
     np.testing.assert_allclose([p for _, p in drawn], score.logprobs[5:], atol=1e-4)
+
+
+def filtered(p: dict[str, float], used: set[str], o: SampleOptions) -> dict[str, float]:
+    """The distribution that the options ask for, one step after the other."""
+
+    def normalised(q: dict[str, float]) -> dict[str, float]:
+        return {token: value / sum(q.values()) for token, value in q.items()}
+
+    def first_ones(q: dict[str, float], share: float, key: Callable[[str], float]) -> set[str]:
+        kept: set[str] = set()
+        for token in sorted(q, key=key):
+            if sum(q[t] for t in kept) < share:
+                kept.add(token)
+        return kept
+
+    q = normalised({t: v ** (o.repetition_penalty if t in used else 1.0) for t, v in p.items()})
+    q = normalised({token: value ** (1 / o.temperature) for token, value in q.items()})
+    if o.top_k:
+        q = normalised({t: q[t] for t in sorted(q, key=lambda t: -q[t])[: o.top_k]})
+    if o.top_p:
+        kept = first_ones(q, o.top_p, lambda t: -q[t])
+        q = normalised({t: v for t, v in q.items() if t in kept})
+    if o.min_p:
+        q = normalised({t: v for t, v in q.items() if v >= o.min_p * max(q.values())})
+    if o.typical_p:
+        entropy = -sum(v * math.log(v) for v in q.values() if v)
+        kept = first_ones(q, o.typical_p, lambda t: abs(-math.log(q[t]) - entropy))
+        q = normalised({t: v for t, v in q.items() if t in kept})
+    return q
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.6},
+        {"temperature": 1.4},
+        {"temperature": 1.0, "top_k": 4},
+        {"temperature": 1.0, "top_p": 0.7},
+        {"temperature": 1.0, "min_p": 0.2},
+        {"temperature": 1.0, "typical_p": 0.6},
+        {"temperature": 1.0, "repetition_penalty": 2.0},
+        {"temperature": 1.3, "repetition_penalty": 0.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05}
+        | {"typical_p": 0.8},
+    ],
+    ids=str,
+)
+def test_draws_follow_the_exact_distribution_of_each_filter(options: dict[str, Any]) -> None:
+    """A χ² test of the first token after a prime, against `next` of the whole model."""
+    file = Path(__file__).parent / "golden/lm-char-ngram.safetensors"
+    model = charlm.load(file, kind=LanguageModel)
+    prime, draws = "the ", 5000
+    p = {token: value for token, value in model.next(prime) if token != "<UNK>"}
+    chosen = SampleOptions(length=1, seed=11, **options)
+    expected = filtered(p, {"t", "h", "e", "▁"}, chosen)
+    texts = model.sample(prime, n=draws, length=1, seed=11, **options)
+    printable = {" ": "▁", "\n": "<EOS>"}
+    observed = Counter(printable.get(text[-1], text[-1]) for text in texts)
+    assert set(observed) <= set(expected)
+    common = {token for token, q in expected.items() if q * draws >= 5}
+    rest = 1 - sum(expected[token] for token in common)
+    cells = [(observed[token], draws * expected[token]) for token in sorted(common)]
+    if rest * draws >= 1:
+        cells.append((draws - sum(o for o, _ in cells), rest * draws))
+    chi_squared = sum((o - e) ** 2 / e for o, e in cells)
+    freedom = len(cells) - 1
+    # The 99.9 % quantile (Wilson and Hilferty 1931).
+    quantile = freedom * (1 - 2 / (9 * freedom) + 3.09 * math.sqrt(2 / (9 * freedom))) ** 3
+    assert chi_squared < quantile

@@ -132,7 +132,7 @@ def test_columns_are_chosen_by_name(score: Command, tmp_path: Path) -> None:
     stdin = file.read_bytes()
     error = score("--text-column", "text", "--columns", "d", stdin=stdin).error
     assert error.startswith("standard input, line 2: ")
-    assert "go with --text-column" in score("--file", file, "--columns", "a").error
+    assert "goes with --text-column" in score("--file", file, "--columns", "a").error
 
 
 def test_broken_lines_are_named_and_skipped_or_fatal(score: Command, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_sentences_are_sorted_and_selected(score: Command, tmp_path: Path) -> No
         (["--sort", "surprise"], "--sort surprise: choose logprob, bits, "),
         (["--top", "3"], "--top: goes with --sort"),
         (["--sort", "bits", "--top", "0"], "--top 0: must be 1 or more"),
-        (["--best-by", "who"], "--columns and --best-by: go with --text-column"),
+        (["--best-by", "who"], "--best-by who: goes with --text-column"),
         (["--text-column", "t", "--best-by", "who"], "--best-by who: there is no such column"),
         (["--text-column", "x"], "no column 'x'; its heading has t, n"),
         (["--html", "no/page.html"], "no: no such folder"),
