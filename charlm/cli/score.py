@@ -27,6 +27,7 @@ from charlm.cli.common import (
 from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_items
 from charlm.cli.options import with_options
 from charlm.cli.page import write_page
+from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
 from charlm.cli.records import choose_format, format_option
 from charlm.cli.scored import MEASURES, Row, Selection, View, write_rows
 from charlm.errors import InputError, OptionError
@@ -67,6 +68,9 @@ def score(
     html: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
+    ] = None,
+    plot: Annotated[
+        str | None, plot_option("the surprisal of every token, or with --words of every word")
     ] = None,
     text_column: Annotated[
         str | None,
@@ -122,6 +126,8 @@ def score(
     chosen, view = choose_format(format, "kenlm", "srilm"), View(tokens, words, punctuation)
     if html and not Path(html).parent.is_dir():
         raise InputError(f"{Path(html).parent}: no such folder; make it first")
+    if plot is not None:
+        check_plot(Path(plot))
     selection = Selection(sort, top, best_by)
     if texts and file:
         raise InputError("give sentences or `file`, not both")
@@ -179,10 +185,13 @@ def score(
                 show(item)
             yield Row(number, item.columns, score)
 
+    plotted: list[SentenceScore] = []
     with show_progress() as progress:
         show = show_items(progress, path, part)
         try:
             rows = selection.of(groups())
+            if plot is not None:
+                rows = remember(plotted, rows)
             if html:
                 scores = (row.score for row in chain.from_iterable(rows))
                 write_page(Path(html), file or "charlm", scores)
@@ -190,6 +199,8 @@ def score(
                 write_rows(chosen, rows, view)
         finally:
             sys.stdout.flush()
+    if plot is not None:
+        plot_surprisal(Path(plot), plotted, view)
     warn_unknown(unknown)
     for text in texts or ():
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
