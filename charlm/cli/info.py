@@ -52,7 +52,9 @@ def info(
     if plot is not None:
         if not curve.steps:
             raise InputError(f"`plot`: {loaded.path} has {NO_CURVE}")
-        figure = training_figure(curve, f"{loaded.path.parent.name}: {config.described()}")
+        figure = training_figure(
+            curve, f"{loaded.path.absolute().parent.name}: {config.described()}"
+        )
         write_plot(Path(plot), figure)
     if as_json:
         record = {

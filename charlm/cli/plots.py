@@ -14,7 +14,6 @@ import typer
 from charlm.cli.common import note
 from charlm.errors import InputError, OptionError
 from charlm.files import replacing
-from charlm.tokenizer import EOS, SPECIALS, UNK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,7 @@ WIDTH = 10.0  # inches
 MOST_PANELS = 6  # sentences in one plot
 CELL, GAP = 0.075, 0.03  # inches of a character of a label, and between two labels, approximately
 LINE = 0.14  # inches of a line of labels
-LONGEST_LABEL, LONGEST_TITLE = 20, 100  # characters
+LONGEST_LABEL, LONGEST_TITLE = 15, 100  # characters
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a braille character
 
 
@@ -111,7 +110,7 @@ def plot_surprisal(path: Path, scores: Sequence[SentenceScore], view: View) -> N
 def surprisal_figure(scores: Sequence[SentenceScore], view: View) -> Figure:
     """The surprisal along each sentence, in bits: of its words with `view.words`, else its tokens.
 
-    scores:  of the sentences, at least one; each has a panel
+    scores:  at least one; each has a panel
     """
     from matplotlib.figure import Figure
 
@@ -138,7 +137,7 @@ def _draw_sentence(axes: Axes, score: SentenceScore, view: View) -> None:
         axes.tick_params(axis="x", length=0)
     axes.set_xlim(0.5, max(len(bits), 1) + 0.5)
     axes.set_ylabel("surprisal, bits")
-    title = f"{score.bits:,.1f} bits   {_cut(_visible(score.text), LONGEST_TITLE)}"
+    title = f"{score.bits:,.1f} {score.prefix}bits   {_cut(_visible(score.text), LONGEST_TITLE)}"
     axes.set_title(title, loc="left", fontsize="medium", parse_math=False)
     _tidy(axes)
 
@@ -156,6 +155,8 @@ def _rotation(labels: Sequence[str]) -> float | None:
 
 def _label(name: str, text: str) -> str:
     """The label of a word or token: "¶" for a line end, the text of an unknown token."""
+    from charlm.tokenizer import EOS, SPECIALS, UNK
+
     if name == SPECIALS[EOS] and not text:
         return "¶"
     return _cut(_visible(text if name == SPECIALS[UNK] else name), LONGEST_LABEL)
@@ -179,6 +180,7 @@ def _tidy(axes: Axes) -> None:
 def curve_rows(curve: Curve, width: int = 80, height: int = 10) -> list[str]:
     """The training curve in characters: validation as a line, training as ×, axes with labels.
 
+    curve:   with one evaluation at least
     width:   of the rows
     height:  of the curve, in rows
     """
@@ -190,25 +192,36 @@ def curve_rows(curve: Curve, width: int = 80, height: int = 10) -> list[str]:
     margin = max(len(top), len(bottom))
     columns = max(width - margin - 1, 1)
 
-    def level(loss: Any, levels: int) -> Any:
-        """The row, from the top, of a loss on a scale of this number of levels."""
-        return np.rint((high - loss) / ((high - low) or 1.0) * (levels - 1)).astype(int)
+    def levels(losses: Any, number: int) -> Any:
+        """The levels of losses on a scale of this number of levels, from the top."""
+        return np.rint((high - losses) / ((high - low) or 1.0) * (number - 1)).astype(int)
 
-    steps, last = np.array(curve.steps), max(curve.steps[-1] - curve.steps[0], 1)
-    at = (steps - steps[0]) / last  # 0 to 1
-    line = level(np.interp(np.linspace(0, 1, 2 * columns), at, curve.validation), 4 * height)
-    dots = np.zeros((4 * height, 2 * columns), int)
-    for column, (a, b) in enumerate(pairwise([*line, line[-1]])):
-        dots[[*range(a, b, 1 if a < b else -1)] or a, column] = 1
-    cells = dots.reshape(height, 4, columns, 2) * np.array(DOTS)[:, None]
-    rows = [[chr(0x2800 + bits) if bits else " " for bits in row] for row in cells.sum((1, 3))]
-    for x, loss in zip(at, curve.training, strict=True):
-        if math.isfinite(loss):
-            rows[level(np.float64(loss), height)][round(x * (columns - 1))] = "×"
+    steps, training = np.array(curve.steps), np.array(curve.training)
+    at = (steps - steps[0]) / max(steps[-1] - steps[0], 1)  # 0 to 1
+    line = np.interp(np.linspace(0, 1, 2 * columns), at, curve.validation)
+    rows = _braille(levels(line, 4 * height), height)
+    seen = np.isfinite(training)
+    for x, level in zip(at[seen], levels(training[seen], height), strict=True):
+        rows[level][round(x * (columns - 1))] = "×"
     labels = [top, *[""] * (height - 2), bottom]
-    first, end = f"step {curve.steps[0]:,}", f"step {curve.steps[-1]:,}"
+    first, last = (f"step {step:,}" for step in (curve.steps[0], curve.steps[-1]))
     return [
         *(f"{a:>{margin}}│{''.join(row)}".rstrip() for a, row in zip(labels, rows, strict=True)),
         " " * margin + "└" + "─" * columns,
-        " " * (margin + 1) + first + end.rjust(columns - len(first)),
+        " " * (margin + 1) + first + last.rjust(columns - len(first)),
     ]
+
+
+def _braille(levels: Sequence[int], height: int) -> list[list[str]]:
+    """A line in rows of braille characters. Each has two columns of four dots.
+
+    levels:  of each column of dots, from the top
+    height:  in characters
+    """
+    import numpy as np
+
+    dots = np.zeros((4 * height, len(levels)), int)
+    for column, (a, b) in enumerate(pairwise([*levels, levels[-1]])):
+        dots[[*range(a, b, 1 if a < b else -1)] or a, column] = 1  # up to the next level
+    cells = dots.reshape(height, 4, -1, 2) * np.array(DOTS)[:, None]
+    return [[chr(0x2800 + bits) if bits else " " for bits in row] for row in cells.sum((1, 3))]
