@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from charlm.files import write_text
 
 METRICS = "metrics.jsonl"
+
+
+class Curve(NamedTuple):
+    """The training curve of a run: an entry for each evaluation with a finite validation loss.
+
+    steps:       updates of the weights so far
+    training:    nats per token of the training text since the evaluation before
+    validation:  nats per token of the validation text
+    """
+
+    steps: tuple[int, ...]
+    training: tuple[float, ...]
+    validation: tuple[float, ...]
+
+    @classmethod
+    def of(cls, metrics: Iterable[Mapping[str, Any]]) -> Curve:
+        """The curve of the lines of a metrics file."""
+        names = ("step", "train_nats_per_token", "valid_nats_per_token")
+        rows = [line for line in metrics if math.isfinite(line["valid_nats_per_token"])]
+        return cls(*(tuple(row[name] for row in rows) for name in names))
 
 
 def add(path: Path, metrics: Mapping[str, Any]) -> None:

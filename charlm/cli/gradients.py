@@ -17,6 +17,7 @@ from charlm.cli.common import (
     text_encoding,
     warn_unknown,
 )
+from charlm.cli.plots import check_plot, plot_option, write_plot
 from charlm.cli.records import (
     choose_format,
     format_option,
@@ -28,11 +29,12 @@ from charlm.cli.records import (
 from charlm.errors import InputError, OptionError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from charlm.model.config import ModelConfig
     from charlm.model.gradients import GradientNorms
     from charlm.tasks.lm import LanguageModel
 
-PLOTS = (".png", ".svg")
 MAX_ROWS = 31  # of a table
 TABLE_WIDTH = 76  # characters, approximately
 
@@ -61,10 +63,7 @@ def gradients(
     ],
     steps: Annotated[int, typer.Option(metavar="K", help="How many steps back.")] = 60,
     format: Annotated[str | None, format_option()] = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.png|FILE.svg", help="Also draw a plot with matplotlib."),
-    ] = None,
+    plot: Annotated[str | None, plot_option("the curves")] = None,
     encoding: EncodingOption = "utf-8",
     threads: ThreadsOption = None,
 ) -> None:
@@ -77,14 +76,13 @@ def gradients(
     if steps < 1:
         raise OptionError(f"`steps={steps}`: must be 1 or more")
     if plot is not None:
-        _check_plot(Path(plot))
+        check_plot(Path(plot))
     *models, text = arguments
     names: list[str | None] = [*models] or [None]
     results = [_measure(model, text, steps, encoding, threads) for model in names]
     {"table": _print_table, "tsv": _print_tsv, "json": _print_json}[output_format](results)
     if plot is not None:
-        _write_plot(Path(plot), results)
-        note(f"plot: {plot}")
+        write_plot(Path(plot), _figure(results))
 
 
 def _measure(
@@ -198,22 +196,8 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _check_plot(path: Path) -> None:
-    """Raise OptionError if the plot cannot be drawn. Called before the measurement."""
-    from importlib.util import find_spec
-
-    if path.suffix.lower() not in PLOTS:
-        raise OptionError(f"`plot={path}`: the file's name must end in {' or '.join(PLOTS)}")
-    if not path.parent.is_dir():
-        raise OptionError(f"`plot={path}`: there is no folder {path.parent}")
-    if find_spec("matplotlib") is None:
-        raise OptionError("`plot` needs matplotlib; install it with `pip install matplotlib`")
-
-
-def _write_plot(path: Path, results: Sequence[ModelNorms]) -> None:
+def _figure(results: Sequence[ModelNorms]) -> Figure:
     from matplotlib.figure import Figure
-
-    from charlm.files import replacing
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -224,5 +208,4 @@ def _write_plot(path: Path, results: Sequence[ModelNorms]) -> None:
     axes.set_ylabel("norm of the gradient of the loss by the state at t − k")
     axes.grid(alpha=0.3)
     axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+    return figure

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charlm import metrics
 from charlm.cli.common import parts_alone
+from charlm.cli.plots import check_plot, curve_rows, plot_option, training_figure, write_plot
 from charlm.cli.records import write, write_json
+from charlm.errors import InputError
 from charlm.progress import sparkline
 
 if TYPE_CHECKING:
     from charlm.model.file import Card
     from charlm.model.mixture import Mixture
+
+NO_CURVE = f"no training curve ({metrics.METRICS}) beside it"
+MOST_COLUMNS = 80  # of the drawn curve
 
 
 def info(
@@ -28,8 +36,11 @@ def info(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[str | None, plot_option("the training curve")] = None,
 ) -> None:
     """Show a model's card, its configuration and its training curve."""
+    if plot is not None:
+        check_plot(Path(plot))
     from charlm.api import load
 
     loaded = load(model)
@@ -37,8 +48,14 @@ def info(
     shapes = config.shapes()
     shapes.pop("char_features", None)  # computed from the other weights
     weights = sum(map(math.prod, shapes.values()))
-    lines = metrics.read(loaded.path.parent / metrics.METRICS)
-    curve = [line["valid_nats_per_token"] for line in lines]
+    curve = metrics.Curve.of(metrics.read(loaded.path.parent / metrics.METRICS))
+    if plot is not None:
+        if not curve.steps:
+            raise InputError(f"`plot`: {loaded.path} has {NO_CURVE}")
+        figure = training_figure(
+            curve, f"{loaded.path.absolute().parent.name}: {config.described()}"
+        )
+        write_plot(Path(plot), figure)
     if as_json:
         record = {
             "path": str(loaded.path),
@@ -48,7 +65,7 @@ def info(
             "model": dataclasses.asdict(config),
             "card": dataclasses.asdict(card),
             "ngram": _ngram_record(loaded.mixture),
-            "curve": curve,
+            "curve": curve.validation,
         }
         write_json(record)
         return
@@ -66,14 +83,26 @@ def info(
         "of its parts": parts_alone(card),
         "by line": _both_ways(card),
         "trained": f"{card.trained}; {card.seconds:.0f} s",
-        "curve": f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} nats/token"
-        if curve
-        else "",
+        "curve": _curve(curve),
         "charlm": card.charlm_version,
     }
     for name, value in rows.items():
         if value:
             write(f"{name:<16}{value}")
+    if curve.steps and sys.stdout.isatty():
+        for row in curve_rows(curve, min(shutil.get_terminal_size().columns, MOST_COLUMNS)):
+            write(row)
+
+
+def _curve(curve: metrics.Curve) -> str:
+    """The curve in one line; on a terminal its legend, since the curve is drawn below."""
+    if not curve.steps:
+        return NO_CURVE
+    first, best = curve.validation[0], min(curve.validation)
+    losses = f"{first:.3f} to {best:.3f} nats/token"
+    if sys.stdout.isatty():
+        return f"{losses} of validation text (the line); × is the training text"
+    return f"{sparkline(curve.validation)}  {losses}"
 
 
 def _ngrams(mixture: Mixture | None) -> str:

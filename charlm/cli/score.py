@@ -28,6 +28,7 @@ from charlm.cli.common import (
 from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_items
 from charlm.cli.options import with_options
 from charlm.cli.page import write_page
+from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
 from charlm.cli.records import choose_format, format_option
 from charlm.cli.scored import LOG10, MEASURES, Row, Selection, View, write_rows
 from charlm.cli.side_by_side import write_side_by_side
@@ -68,6 +69,9 @@ def score(
     html: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
+    ] = None,
+    plot: Annotated[
+        str | None, plot_option("the surprisal of every token, or with --words of every word")
     ] = None,
     text_column: Annotated[
         str | None,
@@ -129,7 +133,7 @@ def score(
     parts = {"words": words, "html": html, "format": in_log10}
     given = {name: str(value) for name, value in options.items()}
     refuse(pseudo, "does not go with `pseudo`", **parts, **given)
-    parts |= {"tokens": tokens, "sort": sort, "best_by": best_by, "pseudo": pseudo}
+    parts |= {"tokens": tokens, "plot": plot, "sort": sort, "best_by": best_by, "pseudo": pseudo}
     refuse(several, "goes with one model, not with several", **parts)
     if texts and file:
         raise InputError("give sentences or `file`, not both")
@@ -137,6 +141,8 @@ def score(
     refuse(bool(texts), elsewhere, shard=shard, text_column=text_column)
     if html and not Path(html).parent.is_dir():
         raise InputError(f"{Path(html).parent}: no such folder; make it first")
+    if plot is not None:
+        check_plot(Path(plot))
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
     from charlm.unknown_words import UnknownWords
@@ -185,19 +191,24 @@ def score(
                 show(item)
             yield Row(number, item.columns, scores)
 
+    view, plotted = View(tokens, words, punctuation, loaded[0].lexicon), list[SentenceScore]()
     with show_progress() as progress:
         show = show_items(progress, path, part)
         try:
+            selected = selection.of(groups())
+            if plot is not None:
+                selected = remember(plotted, selected)
             if several:
-                write_side_by_side(chosen, loaded, groups())
+                write_side_by_side(chosen, loaded, selected)
             elif html:
-                found = chain.from_iterable(selection.of(groups()))
-                write_page(Path(html), file or "charlm", (row.score for row in found))
+                scores = (row.score for row in chain.from_iterable(selected))
+                write_page(Path(html), file or "charlm", scores)
             else:
-                view = View(tokens, words, punctuation, loaded[0].lexicon)
-                write_rows(chosen, selection.of(groups()), view)
+                write_rows(chosen, selected, view)
         finally:
             sys.stdout.flush()
+    if plot is not None:
+        plot_surprisal(Path(plot), plotted, view)
     ways = [UnknownWords.of(chosen_options, m.lexicon).read_as for m in loaded]
     warn_unknown(unknown, " or ".join(dict.fromkeys(ways)))
     for text in texts or ():
