@@ -181,7 +181,7 @@ class LanguageModel(TrainedModel):
     ) -> Stream:
         """One sample in pieces, as they are drawn; without the prime. See `Stream`.
 
-        sample:   the number of the sample: each number has its own random numbers
+        sample:   the number of the sample: each number has its own random numbers.
                   With `beam` it is the rank of the text, from 0; raises OptionError where the
                   search finds no more texts
         options:  of `charlm.sampling.SampleOptions`
