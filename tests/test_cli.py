@@ -218,6 +218,7 @@ def test_help_score_sample_and_fill_load_no_heavy_package(path: Path) -> None:
         (["score", "x", "--model", "here"], "here: no model.safetensors in this folder"),
         (["score", "x", "--format", "xml"], "--format xml: choose"),
         (["sample", "--temperature", "-1"], "--temperature -1: must be 0 or more"),
+        (["sample", "-i", "--json"], "--interactive: does not go with --json or --number"),
         (["evaluate", "gone.txt", "--model", "fine.txt"], "fine.txt: not a charlm model"),
         (["train", "fine.txt", "--out", "no", "--resume"], "no: no run to resume in this folder"),
         (["evaluate", "empty.txt", "--model", "gone"], "gone: no such model"),

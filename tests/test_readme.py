@@ -55,6 +55,7 @@ def test_the_commands_succeed(folder: Path) -> None:
     for command in commands():
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", shortened(command)],
+            stdin=subprocess.DEVNULL,
             cwd=folder,
             env=environment,
             capture_output=True,

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from charlm.cli.common import ModelOption, NetworkOnlyOption, load_model, note, warn_unknown
+from charlm.cli.interactive import interact
 from charlm.cli.options import with_options
 from charlm.cli.records import printable, write_json
+from charlm.cli.session import Session
 from charlm.errors import OptionError
 from charlm.sampling import SampleOptions
 
@@ -24,6 +26,14 @@ def sample(
         str | None, typer.Option(metavar="FILE", help="The text begins with this file.")
     ] = None,
     n: Annotated[int, typer.Option("-n", "--number", metavar="N", help="How many samples.")] = 1,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive",
+            "-i",
+            help="Continue what is typed, line by line; /help shows the commands.",
+        ),
+    ] = False,
     model: ModelOption = None,
     network_only: NetworkOnlyOption = False,
     as_json: Annotated[
@@ -42,8 +52,13 @@ def sample(
         raise OptionError(f"`n={n}`: a search with `beam={chosen.beam}` finds no more texts")
     if prime and prime_file:
         raise OptionError("`prime_file`: give a prime or a file, not both")
+    if interactive and (as_json or n > 1):
+        raise OptionError("`interactive`: does not go with `json` or `number`")
     if prime == "-" or prime_file:
         prime = _read(prime_file or prime)
+    if interactive:
+        loaded = load_model(model, LanguageModel, network_only=network_only)
+        return interact(Session(loaded, prime, **options))
     drawn = "seed" not in options and not chosen.beam
     seed = options.setdefault("seed", secrets.randbits(32))
     loaded = load_model(model, LanguageModel, network_only=network_only)

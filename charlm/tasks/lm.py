@@ -202,14 +202,20 @@ class LanguageModel(TrainedModel):
     ) -> Stream:
         """One sample in pieces, as they are drawn; without the prime. See `Stream`.
 
-        sample:   the number of the sample: each number has its own random numbers
+        sample:   the number of the sample: each number has its own random numbers.
+                  With `beam` it is the rank of the text, from 0; raises OptionError where the
+                  search finds no more texts
         options:  of `charlm.sampling.SampleOptions`
 
         >>> pieces = list(model.stream("the ", length=5, seed=1))
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        return self._streams(prime, self._resolved(options), [sample])[0]
+        chosen = self._resolved(options)
+        streams = self._streams(prime, chosen, [sample])
+        if not streams:
+            raise OptionError(f"`beam={chosen.beam}`: the search finds no more texts")
+        return streams[0]
 
     def streams(
         self, prime: str = "", *, n: int, **options: Unpack[SampleKeywords]
