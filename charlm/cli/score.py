@@ -191,7 +191,8 @@ def score(
                 show(item)
             yield Row(number, item.columns, scores)
 
-    view, plotted = View(tokens, words, punctuation, loaded[0].lexicon), list[SentenceScore]()
+    view = View(tokens, words, punctuation, loaded[0].lexicon)
+    plotted: list[SentenceScore] = []
     with show_progress() as progress:
         show = show_items(progress, path, part)
         try:
