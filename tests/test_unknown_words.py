@@ -17,6 +17,7 @@ from charlm.errors import ModelError, OptionError
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import CODE_POINTS, Lexicon
 from charlm.tokenizer import SPECIALS, train_tokenizer
+from conftest import Command
 
 VOCABULARY = 16  # so that some words of the corpus are unknown
 SENTENCES = ["the cat sat on the zebra", "my aunt slept at home, in Ångström", "", "qq qq the"]
@@ -127,7 +128,9 @@ def test_a_lexicon_is_kept_in_the_model_file(words: LanguageModel, tmp_path: Pat
         Lexicon.from_state({**settings, "spelling": {}}, arrays)
 
 
-def test_frequencies_are_those_of_the_training_text(tmp_path: Path) -> None:
+def test_frequencies_are_those_of_the_training_text(
+    charlm_command: Command, tmp_path: Path
+) -> None:
     text = "The pear, the well-known pear.\n" * 30
     (tmp_path / "corpus.txt").write_text(text)
     for level in ("char", "word"):
@@ -146,6 +149,15 @@ def test_frequencies_are_those_of_the_training_text(tmp_path: Path) -> None:
         assert lexicon.frequency("“pear!”") == lexicon.frequency("pear")
         assert lexicon.frequency("The") == pytest.approx(1e6 / 7)
         assert lexicon.frequency("known") == 0
+        words = charlm_command("score", "-m", model.path, "--words", "pear!", "--format", "json")
+        assert [word["frequency"] for word in words.objects[0]["words"]] == [
+            lexicon.frequency("pear"),
+            None,
+        ]
+    network = charlm.train(
+        tmp_path / "corpus.txt", out=tmp_path / "n", ngram="none", steps=2, hidden=8, quiet=True
+    )
+    assert network.lexicon is None
 
 
 def test_errors_say_what_to_do(

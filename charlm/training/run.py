@@ -103,10 +103,10 @@ class Run:
         frozen = None
         if vectors and plan.options.freeze_embeddings:
             frozen = torch.from_numpy(vectors.ids)
-        self.mixture = self._counted() if recipe.ngram and ranks.is_first else None
-        self.lexicon = None
-        if data.words and ranks.is_first:
-            self.lexicon = Lexicon.of(data.words, plan.tokenizer)
+        self.mixture, self.lexicon = None, None
+        if recipe.ngram and ranks.is_first:
+            self.mixture = self._counted()
+            self.lexicon = Lexicon.of(data.words, plan.tokenizer) if data.words else None
         network.move_to(self.device)
         # Different machines may round the initial weights differently.
         ranks.copy_from_first(network.parameters())
