@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.markdown import table
-from benchmarks.project import ROOT, measure
+from benchmarks.project import ROOT, command, cost, measure, trained
 from charlm import train
 from charlm.training.clock import Clock
 from charlm.training.run import Run
@@ -31,18 +31,15 @@ from charlm.training.run_folder import CHECKPOINT, START, RunFolder
 
 RESULTS, PAGE = ROOT / "benchmarks/strain.json", ROOT / "docs/strain.md"
 LINES = 20_000
+ONE_MINUTE = ("model", "--minutes", 1)  # a run folder, and options of a training
 KILLS = 20
 CHECKPOINT_MINUTES = 10.0
 LAST_KILL = 12.0  # seconds after the start
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "charlm", *map(str, arguments)]
-
-
 def at_once(folder: Path, text: Path) -> dict[str, Any]:
     """Seconds that 1, 2, 4 and 8 commands take which score the same lines at the same time."""
-    model = trained(folder, text)
+    model = trained(text, *ONE_MINUTE)
     lines = folder / "lines.txt"
     whole = text.read_text(encoding="utf-8").splitlines(keepends=True)
     lines.write_text("".join(whole[:LINES]), encoding="utf-8")
@@ -62,18 +59,9 @@ def at_once(folder: Path, text: Path) -> dict[str, Any]:
     return {"cores": os.cpu_count(), "lines": LINES, "seconds": seconds}
 
 
-def trained(folder: Path, text: Path) -> Path:
-    """A model of a minute."""
-    model = folder / "model"
-    if not model.exists():
-        one_minute = command("train", text, "--minutes", 1, "--quiet", "--out", model)
-        subprocess.run(one_minute, check=True, stdout=subprocess.DEVNULL)
-    return model
-
-
 def long_lines(folder: Path, text: Path) -> list[dict[str, Any]]:
     """Seconds and memory to score short lines, one very long line, and both together."""
-    model, whole = trained(folder, text), text.read_text(encoding="utf-8")
+    model, whole = trained(text, *ONE_MINUTE), text.read_text(encoding="utf-8")
     short = [line for line in whole.splitlines() if line][:4000]
     joined = whole.replace("\n", " ")
     cases = {
@@ -86,16 +74,8 @@ def long_lines(folder: Path, text: Path) -> list[dict[str, Any]]:
     for name, lines in cases.items():
         path = folder / "case.txt"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command("score", "-m", model, "--file", path),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        assert not status
-        seconds = time.perf_counter() - start
-        results.append({"text": name, "seconds": seconds, "megabytes": usage.ru_maxrss / 1024})
+        seconds, megabytes, _ = cost(command("score", "-m", model, "--file", path))
+        results.append({"text": name, "seconds": seconds, "megabytes": megabytes})
     return results
 
 

@@ -1,5 +1,6 @@
 """The grammar is exact, and the generated corpus is as its README says."""
 
+import json
 import math
 import random
 import re
@@ -23,6 +24,9 @@ from corpora.generate import (
     write,
 )
 from corpora.grammar import Grammar, Symbol
+from corpora.nbest import HYPOTHESES, LISTS
+from corpora.nbest import write as write_nbest
+from corpora.pairs import write as write_pairs
 
 TOY = """
 # Three rules
@@ -35,6 +39,11 @@ Size = small | [2] large
 @pytest.fixture(scope="module")
 def grammar() -> Grammar:
     return Grammar.read(GRAMMAR)
+
+
+@pytest.fixture(scope="module")
+def automaton(grammar: Grammar) -> "Automaton":
+    return Automaton(grammar)
 
 
 @pytest.fixture(scope="module")
@@ -64,31 +73,53 @@ def enumerate_all(grammar: Grammar, name: str) -> Iterator[tuple[str, float]]:
 Rest = tuple[str | Symbol, ...]
 
 
-def count_distinct(grammar: Grammar) -> int:
-    """The number of sentences (not derivations): the paths of the deterministic automaton.
+class Automaton:
+    """The deterministic automaton of a grammar. It shares no code with the parser.
 
     A state is the set of all possible rests of a sentence. A rest is a tuple of parts.
     """
-    rules = grammar._rules
-    counts: dict[frozenset[Rest], int] = {}
 
-    def expanded(rest: Rest) -> Iterator[Rest]:
+    def __init__(self, grammar: Grammar) -> None:
+        self._rules = grammar._rules
+        self.start = frozenset(self._expanded((Symbol(next(iter(self._rules))),)))
+        self._successors: dict[frozenset[Rest], dict[str, frozenset[Rest]]] = {}
+
+    def _expanded(self, rest: Rest) -> Iterator[Rest]:
         if rest and isinstance(rest[0], Symbol):
-            for alternative in rules[rest[0].name].alternatives:
-                yield from expanded(alternative.parts + rest[1:])
+            for alternative in self._rules[rest[0].name].alternatives:
+                yield from self._expanded(alternative.parts + rest[1:])
         else:
             yield rest
 
-    def count(state: frozenset[Rest]) -> int:
-        if state not in counts:
-            successors: dict[str, set[Rest]] = {}
+    def successors(self, state: frozenset[Rest]) -> dict[str, frozenset[Rest]]:
+        """The states after one more letter."""
+        if state not in self._successors:
+            rests: dict[str, set[Rest]] = {}
             for head, *rest in filter(None, state):
                 tail = (head[1:], *rest) if len(head) > 1 else tuple(rest)
-                successors.setdefault(str(head[0]), set()).update(expanded(tail))
-            counts[state] = (() in state) + sum(count(frozenset(s)) for s in successors.values())
+                rests.setdefault(str(head[0]), set()).update(self._expanded(tail))
+            self._successors[state] = {letter: frozenset(r) for letter, r in rests.items()}
+        return self._successors[state]
+
+    def accepts(self, text: str) -> bool:
+        """Whether the text is a sentence."""
+        state = self.start
+        for letter in text:
+            state = self.successors(state).get(letter, frozenset())
+        return () in state
+
+
+def count_distinct(grammar: Grammar) -> int:
+    """The number of sentences (not derivations): the paths of the automaton."""
+    automaton = Automaton(grammar)
+    counts: dict[frozenset[Rest], int] = {}
+
+    def count(state: frozenset[Rest]) -> int:
+        if state not in counts:
+            counts[state] = (() in state) + sum(map(count, automaton.successors(state).values()))
         return counts[state]
 
-    return count(frozenset(expanded((Symbol(next(iter(rules))),))))
+    return count(automaton.start)
 
 
 def test_toy_entropy_size_and_logprobs_agree_with_enumeration() -> None:
@@ -103,6 +134,7 @@ def test_toy_entropy_size_and_logprobs_agree_with_enumeration() -> None:
         assert math.exp(toy.logprob(text)) == pytest.approx(probability)
         assert toy.derivations(text) == 1
     assert "small beans and large eggs" in toy
+    assert all(map(Automaton(toy).accepts, dict(all_sentences)))
 
 
 def test_sentences_outside_the_language_have_no_probability() -> None:
@@ -233,3 +265,58 @@ def test_the_seed_determines_the_sample(grammar: Grammar) -> None:
     )
     assert first == again == lines("sentences.txt")[:5]
     assert first != other
+
+
+def test_minimal_pairs_are_held_out_sentences_and_what_is_not_in_the_language(
+    automaton: Automaton, tmp_path: Path
+) -> None:
+    write_pairs(tmp_path / "pairs.jsonl")
+    pairs = list(map(json.loads, (tmp_path / "pairs.jsonl").read_text("utf-8").splitlines()))
+    training = set(lines("sentences.txt"))
+    words = {word for line in training for word in re.split(r"[^a-z]+", line.lower())}
+    counts: Counter[str] = Counter()
+    for good, bad, phenomenon in {tuple(pair.values()) for pair in pairs}:
+        assert automaton.accepts(good) and good not in training
+        assert not automaton.accepts(bad)
+        changed = [(a, b) for a, b in zip(good.split(), bad.split(), strict=True) if a != b]
+        if phenomenon == "word_order":
+            assert len(changed) == 2 and changed[0] == changed[1][::-1]
+        else:
+            before, after = (re.split(r"[^a-z]", word.lower())[0] for word in changed[0])
+            expected = ALL_SWAPS if phenomenon == "homophones" else NUMBERS
+            assert len(changed) == 1 and (before, after) in expected
+            assert after in words  # so no unknown word gives the error away
+        counts[phenomenon] += 1
+    assert counts == {"agreement": 1000, "homophones": 1000, "word_order": 1000}
+    write_pairs(tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "pairs.jsonl").read_bytes()
+
+
+SINGULAR_PLURAL = [("is", "are"), ("was", "were"), ("has", "have"), ("works", "work")]
+NUMBERS = [*SINGULAR_PLURAL, *((plural, singular) for singular, plural in SINGULAR_PLURAL)]
+
+
+def test_nbest_lists_have_the_sentence_that_was_said_and_errors(
+    automaton: Automaton, tmp_path: Path
+) -> None:
+    write_nbest(tmp_path)
+    training, said = set(lines("sentences.txt")), []
+    for name in ("dev", "test"):
+        references = (tmp_path / f"{name}.ref").read_text("utf-8").splitlines()
+        found: dict[str, list[tuple[str, float]]] = {}
+        for line in (tmp_path / f"{name}.nbest").read_text("utf-8").splitlines():
+            number, text, feature, total = line.split(" ||| ")
+            assert feature == f"acoustic= {total}"
+            found.setdefault(number, []).append((text, float(total)))
+        assert list(found) == [str(number) for number in range(LISTS)]
+        assert all(len(dict(one)) == len(one) == HYPOTHESES for one in found.values())
+        scores = [[score for _, score in one] for one in found.values()]
+        assert scores == [sorted(one, reverse=True) for one in scores]
+        texts = [[text for text, _ in one] for one in found.values()]
+        there = [right in one for right, one in zip(references, texts, strict=True)]
+        first = [right == one[0] for right, one in zip(references, texts, strict=True)]
+        assert 0.8 < sum(there) / LISTS < 0.97  # without it in one of ten
+        assert 0.2 < sum(first) / sum(there) < 0.8  # the score is imperfect, and not noise alone
+        said += references
+    assert len(set(said)) == 2 * LISTS
+    assert all(map(automaton.accepts, said)) and not training & set(said)

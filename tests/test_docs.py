@@ -21,6 +21,9 @@ from benchmarks.quality import page as quality_page
 from benchmarks.quality.trainings import TRAININGS
 from benchmarks.speed import page as speed_page
 from benchmarks.speed.parts import NANOGPT, PARTS
+from benchmarks.uses import __main__ as uses
+from benchmarks.uses import page as uses_page
+from benchmarks.uses.formats import Output, of_values
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.model.layers import Layer
@@ -131,3 +134,27 @@ def test_the_figures_of_scale_are_those_of_the_benchmark() -> None:
     assert set(results) == set(scale.PARTS)
     for name, block in scale.page(results).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
+
+
+def test_the_page_of_the_uses_is_that_of_the_benchmark() -> None:
+    results = load_results(uses.RESULTS)
+    assert set(results) <= set(uses_page.SECTIONS)
+    page = uses_page.PAGE
+    assert page.exists() == bool(results)
+    assert not results or page.read_text(encoding="utf-8") == uses_page.page(results)
+
+
+def test_the_summaries_of_kenlm_and_srilm_from_values_of_kenlm() -> None:
+    output = Output.read(
+        "a=5 2 -1\tz=0 1 -2\t</s>=2 1 -0.5\tTotal: -3.5 OOV: 1\n"
+        "b=7 2 -1.5\t</s>=2 1 -1\tTotal: -2.5 OOV: 0\n"
+        f"Perplexity including OOVs:\t{10**1.2}\nPerplexity excluding OOVs:\t10\n"
+        "OOVs:\t1\nTokens:\t5\n"
+    )
+    assert output.sums() == {"tokens": 5, "unknown": 1, "all": -6.0, "known": -4.0}
+    results = of_values(output, ["a z", "b"])
+    assert results["largest_difference"] == pytest.approx(0, abs=1e-6)
+    assert results["kenlm"]["charlm"] == pytest.approx(output.summary, rel=1e-5)
+    expected = {"sentences": 2, "words": 3, "unknown": 1, "logprob": -4, "ppl": 10, "ppl1": 100}
+    assert results["srilm"]["charlm"] == pytest.approx(expected, rel=1e-5)
+    assert results["srilm"]["formulas"] == pytest.approx(expected, rel=1e-5)

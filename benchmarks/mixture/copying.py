@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import charlm
-from benchmarks.mixture.trainings import trained
+from benchmarks.project import trained
 from charlm import LanguageModel
 
 COPIED, SAMPLE = 100, 500  # samples, and characters of each

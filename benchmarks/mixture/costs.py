@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import time
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import charlm
-from benchmarks.mixture.trainings import command, text_of, trained
+from benchmarks.mixture.texts import text_of
+from benchmarks.project import command, cost, trained
 from charlm import LanguageModel
 
 SIZES = {"20 KB": 20_000, "1 MB": 1_000_000, "5 MB": 5_000_000, "100 MB": 100_000_000}
@@ -57,20 +57,14 @@ def large(folder: Path, text: Path) -> list[dict[str, Any]]:
     results = []
     for size in (SIZES["100 MB"], GIGABYTE):
         corpus = text_of(size, text)
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command("train", corpus, "--minutes", 3, "--out", f"large {size}", "--quiet"),
-            stdout=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        assert not status
-        seconds = time.perf_counter() - start
+        training = command("train", corpus, "--minutes", 3, "--out", f"large {size}", "--quiet")
+        seconds, megabytes, _ = cost(training)
         card = charlm.load(f"large {size}").card
         results.append(
             {
                 "characters": size,
                 "seconds": seconds,
-                "megabytes": usage.ru_maxrss / 1024,
+                "megabytes": megabytes,
                 "mixture": card.valid_nats,
                 "network": card.valid_network,
             }

@@ -59,17 +59,34 @@ def spaced(text: str) -> str:
 
 def of_kenlm(training: str, measured: str, order: int) -> tuple[float, float]:
     """The seconds to make a model of a text, and the bits of another text by that model."""
-    programs, arpa, binary = Path(os.environ["KENLM"]), Path("lm.arpa"), Path("lm.bin")
-    lmplz = [str(programs / "lmplz"), "-o", str(order), "--discount_fallback", "-S", "20%"]
+    programs = Path(os.environ["KENLM"])
     start = time.perf_counter()
+    model = ngram_model(programs, training, order)
+    seconds = time.perf_counter() - start
+    output = query(programs, model, measured, "-v", "summary")
+    figures = dict(line.split("\t") for line in output.splitlines() if "\t" in line)
+    perplexity = float(figures["Perplexity including OOVs:"])
+    return seconds, math.log2(perplexity) * int(figures["Tokens:"])
+
+
+def ngram_model(programs: Path, training: str, order: int) -> Path:
+    """KenLM's model of a text, in the current folder.
+
+    programs:  the folder with KenLM's programs
+    """
+    arpa, binary = Path("lm.arpa"), Path("lm.bin")
+    lmplz = [str(programs / "lmplz"), "-o", str(order), "--discount_fallback", "-S", "20%"]
     with arpa.open("w", encoding="utf-8") as file:
         counted = training.encode()
         subprocess.run(lmplz, input=counted, stdout=file, stderr=subprocess.DEVNULL, check=True)
     build = [str(programs / "build_binary"), "trie", str(arpa), str(binary)]
     subprocess.run(build, check=True, capture_output=True)
-    seconds = time.perf_counter() - start
-    query = [str(programs / "query"), "-v", "summary", str(binary)]
-    output = subprocess.run(query, input=measured.encode(), capture_output=True, check=True).stdout
-    figures = dict(line.split("\t") for line in output.decode().splitlines() if "\t" in line)
-    perplexity = float(figures["Perplexity including OOVs:"])
-    return seconds, math.log2(perplexity) * int(figures["Tokens:"])
+    return binary
+
+
+def query(programs: Path, model: Path, text: str, *options: str) -> str:
+    """What KenLM's `query` writes of a text."""
+    command = [str(programs / "query"), *options, str(model)]
+    return subprocess.run(
+        command, input=text.encode(), capture_output=True, check=True
+    ).stdout.decode()

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 import charlm
-from benchmarks.mixture.trainings import text_of, trained
-from benchmarks.project import TALES
+from benchmarks.mixture.texts import text_of
+from benchmarks.project import TALES, trained
 from charlm import LanguageModel
 from charlm.corpus.encoding import TokenFile
 from charlm.model.backend import Floats

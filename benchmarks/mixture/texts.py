@@ -1,28 +1,13 @@
-"""Texts of every size, and models of them."""
+"""Texts of every size."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 CHAINS = 20_000  # words that are drawn at once
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "charlm", *map(str, arguments)]
-
-
-def trained(text: object, name: str, *options: object) -> Path:
-    """The run folder of a training; one that is there is used again."""
-    run = Path(name).resolve()
-    if not run.exists():
-        arguments = command("train", text, "--quiet", "--out", run, *options)
-        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
-    return run
 
 
 def text_of(characters: int, shakespeare: Path) -> Path:
