@@ -4,7 +4,7 @@
 
 DATA is a folder with tinyshakespeare.txt, names.txt and ptb.train.txt, .valid and .test. DIR is
 the folder with KenLM's programs lmplz, build_binary and query; only the part "formats" needs it.
-Without --only all parts are measured, in about forty minutes. Nothing else may run meanwhile.
+Without --only all parts are measured, in about fifty minutes. Nothing else may run meanwhile.
 
 The results are kept in benchmarks/uses.json, each as soon as it is there, and written to
 docs/uses.md. `--only` without a PART only writes the page.
@@ -23,7 +23,7 @@ from benchmarks.project import ROOT, run_parts
 from benchmarks.uses.formats import formats
 from benchmarks.uses.page import SECTIONS, write_page
 from benchmarks.uses.sentences import nbest, pairs, words
-from benchmarks.uses.texts import copied, filtered
+from benchmarks.uses.texts import copied, filtered, unknown
 
 RESULTS = ROOT / "benchmarks/uses.json"
 
@@ -47,6 +47,7 @@ def main() -> None:
         "pairs": partial(pairs, minutes=minutes),
         "nbest": partial(nbest, minutes=minutes),
         "words": partial(words, minutes=minutes),
+        "unknown": partial(unknown, minutes=minutes),
         "filter": partial(filtered, minutes=minutes),
         "copied": copied,
     }

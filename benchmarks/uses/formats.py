@@ -176,7 +176,7 @@ def _score(line: str, tokens: list[Token], tokenizer: Words) -> SentenceScore:
 def _written(format: str, scores: Iterable[SentenceScore]) -> str:
     """What charlm writes of scores in a format."""
     with redirect_stdout(io.StringIO()) as output:
-        write_rows(format, [[Row(k, {}, score) for k, score in enumerate(scores, 1)]], View())
+        write_rows(format, [[Row(k, {}, (score,)) for k, score in enumerate(scores, 1)]], View())
     return output.getvalue()
 
 

@@ -124,6 +124,32 @@ grammar and half of Shakespeare, by the same models:
 {table("level | `--words` | `--words --punctuation`", rows)}"""
 
 
+def unknown(r: Results) -> str:
+    rows = [
+        [
+            x["level"],
+            f"`{x['unknown words']}`" if x["unknown"] else "",
+            f"{x['unknown']:,}" if x["unknown"] else "",
+            f"{x['tokens']:,}",
+            f"{x['perplexity']:.2f}",
+            f"{x['bits_per_char']:.4f}",
+        ]
+        for x in r["rows"]
+    ]
+    return f"""\
+## Unknown words
+
+Models of three levels learn Penn Treebank for {r["minutes"]:g} minutes each, and `charlm evaluate`
+measures the test part. The model of words knows the {r["vocabulary"]:,} most frequent tokens only, so
+that words are unknown to it in their own letters. (In this text the rarest words are already written
+as `<unk>`; for all models that is a word like others.) `--unknown` says how they count:
+
+{table("level | `--unknown` | unknown | tokens | perplexity | bits/char", rows)}
+`spell` gives every letter of the text a probability, as the models of subwords and characters do, so
+these three compare. `include` and `exclude` do not predict the letters of unknown words.
+"""
+
+
 def filtered(r: Results) -> str:
     rows = [
         [
@@ -166,6 +192,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "pairs": pairs,
     "nbest": nbest,
     "words": words,
+    "unknown": unknown,
     "filter": filtered,
     "copied": copied,
 }

@@ -1,4 +1,4 @@
-"""Long texts: filtered, and searched for copied pieces."""
+"""Long texts: with unknown words, filtered, and searched for copied pieces."""
 
 from __future__ import annotations
 
@@ -7,13 +7,30 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.project import command, cost, trained
+from benchmarks.project import charlm, command, cost, trained
 
 PTB = [f"ptb.{part}.txt" for part in ("train", "valid", "test")]
 FILES = (*PTB, "tinyshakespeare.txt", "names.txt")
 LINES, LONGEST = 100_000, 5_000_000  # lines that are filtered, and characters of one of them
 MOST_BITS = 2.5
 COPIED = 1_000_000  # characters of a text, and of a corpus
+
+VOCABULARY = 5_000  # of the model of words, so that words of the test text are unknown
+
+
+def unknown(folder: Path, data: Path, minutes: float) -> dict[str, Any]:
+    """Bits per character of a test text by models of three levels, unknown words spelt."""
+    options = ("--valid", data / "ptb.valid.txt", "--minutes", minutes, "--level")
+    words = ("word", "--split", "whitespace", "--vocab-size", VOCABULARY)
+    levels = {"word": words, "subword": ("subword",), "char": ("char",)}
+    results: dict[str, Any] = {"minutes": minutes, "vocabulary": VOCABULARY, "rows": []}
+    for level, more in levels.items():
+        run = trained(data / "ptb.train.txt", f"treebank {level}", *options, *more)
+        for way in ("include", "exclude", "share", "spell") if level == "word" else ("include",):
+            evaluate = ("evaluate", data / "ptb.test.txt", "-m", run, "--unknown", way)
+            record = json.loads(charlm(folder, *evaluate, "--format", "json"))
+            results["rows"].append({"level": level, "unknown words": way, **record})
+    return results
 
 
 def filtered(folder: Path, data: Path, minutes: float) -> dict[str, Any]:

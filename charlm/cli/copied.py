@@ -10,6 +10,8 @@ from charlm.cli.common import EncodingOption, note
 from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
 from charlm.errors import InputError, OptionError
 
+SHOWN = 100  # characters of a piece in a table
+
 
 def copied(
     file: Annotated[
@@ -47,9 +49,13 @@ def copied(
         write_tsv(records, ("length", "line", "corpus_line", "text"))
     else:
         columns = [("length", "right"), ("line", "right"), ("corpus line", "right")]
-        rows = ([*map(str, list(r.values())[:3]), repr(r["text"])] for r in records)
+        rows = ([*map(str, list(r.values())[:3]), _shown(r["text"])] for r in records)
         write_table([*columns, ("text", "left")], rows)
     note(
         f"{len(pieces):,} pieces of {min_length} characters or more are in the corpus; all such "
         f"pieces together hold {share:.1%} of the text"
     )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
