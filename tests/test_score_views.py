@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import charlm
 from charlm import LanguageModel
 from charlm.scores import SentenceScore
 from conftest import TEXT, Command
@@ -317,7 +317,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.feed(text)
         listed = re.search(r"const names = (.*);\n", text)
-        assert listed
+        assert listed and "<" not in listed[1]
         self.names = json.loads(listed[1])
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -337,17 +337,12 @@ class Page(HTMLParser):
             self.title = data
 
 
-@pytest.fixture
-def page_of(score: Command, tmp_path: Path) -> Callable[[str], Path]:
-    """A function: the path of the page of the lines of a text."""
-
-    def write(text: str) -> Path:
-        file, page = tmp_path / "a<i>.txt", tmp_path / "page.html"
-        file.write_text(text, encoding="utf-8")
-        assert score("--file", file, "--html", page).text == ""
-        return page
-
-    return write
+def page_of(charlm_command: Command, model: Path, texts: list[str], folder: Path) -> Path:
+    """The page of the lines of a file."""
+    file, page = folder / "a<i>.txt", folder / "page.html"
+    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    assert charlm_command("score", "--file", file, "--html", page, "-m", model).text == ""
+    return page
 
 
 def about_tokens(score: SentenceScore) -> list[tuple[str, ...]]:
@@ -361,11 +356,14 @@ def about_tokens(score: SentenceScore) -> list[tuple[str, ...]]:
     return found
 
 
+@pytest.mark.parametrize("level", ["char", "word-whitespace"])
 def test_a_page_is_whole_by_itself_and_has_every_token(
-    page_of: Callable[[str], Path], model: LanguageModel
+    charlm_command: Command, level: str, tmp_path: Path
 ) -> None:
+    model = charlm.load(GOLDEN / f"lm-{level}.safetensors", kind=LanguageModel)
     texts = [SCRIPT, "", "the cat\tsat"]
-    html = page_of("".join(f"{text}\n" for text in texts)).read_text(encoding="utf-8")
+    path = page_of(charlm_command, model.path, texts, tmp_path)
+    html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert not page.links and not re.search(r"https?:|url\(|@import|import\(|fetch\(", html)
     assert html.count("<script") == html.count("</script") == 1
@@ -396,10 +394,8 @@ document.body.replaceChildren(JSON.stringify(seen));
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
-def test_a_page_in_a_browser(
-    page_of: Callable[[str], Path], model: LanguageModel, tmp_path: Path
-) -> None:
-    page = page_of(f"{SCRIPT}\n")
+def test_a_page_in_a_browser(charlm_command: Command, model: LanguageModel, tmp_path: Path) -> None:
+    page = page_of(charlm_command, model.path, [SCRIPT], tmp_path)
     page.write_text(page.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
     name, bits, rank, entropy, *likeliest = about_tokens(model.score(SCRIPT, details=True))[8]
     for options, is_dark in (([], False), (["--force-dark-mode"], True)):
