@@ -21,7 +21,7 @@ def records(path: Path, warnings: list[str] | None = None) -> list[tuple[int, di
     """strict, unless the warnings are collected"""
     warn = print if warnings is None else warnings.append
     broken = BrokenLines(str(path), warnings is None, warn)
-    groups = read_records(str(path), "utf-8", ["text"], broken)
+    groups = read_records(str(path), "utf-8", "text", (), broken)
     return [(record.line, record.fields) for group in groups for record in group]
 
 

@@ -123,7 +123,7 @@ def test_columns_are_chosen_by_name(score: Command, tmp_path: Path) -> None:
     file.write_text("a,text,b,words,c\n1,x,2,3,4\n", encoding="utf-8")
     arguments = ["--file", file, "--text-column", "text"]
     assert score(*arguments, "--columns", "c,a").rows[0][:3] == ["c", "a", "logprob"]
-    assert "a.csv, line 2: no column 'd'; it has a, text, b, words, c" in (
+    assert "a.csv: no column 'd'; its heading has a, text, b, words, c" in (
         score(*arguments, "--columns", "a,d").error
     )
     for column, options in (("text", []), ("words", ["--words", "--format", "json"])):
@@ -131,7 +131,7 @@ def test_columns_are_chosen_by_name(score: Command, tmp_path: Path) -> None:
         assert f"column {column!r} is also the name of a result" in error
     stdin = file.read_bytes()
     error = score("--text-column", "text", "--columns", "d", stdin=stdin).error
-    assert error.startswith("standard input, line 2: ")
+    assert error.startswith("standard input: no column 'd'")
     assert "goes with --text-column" in score("--file", file, "--columns", "a").error
 
 
@@ -352,7 +352,7 @@ def about_tokens(score: SentenceScore) -> list[tuple[str, ...]]:
         assert t.entropy is not None and t.likeliest is not None
         likeliest = [f"{name}:{math.exp(p):.3g}" for name, p in t.likeliest]
         bits, entropy = t.logprob / -math.log(2), t.entropy / math.log(2)
-        found.append((t.token, f"{bits:.2f}", str(t.rank), f"{entropy:.2f}", *likeliest))
+        found.append((t.token, f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest))
     return found
 
 

@@ -139,14 +139,15 @@ def unknown(r: Results) -> str:
     return f"""\
 ## Unknown words
 
-Models of three levels learn Penn Treebank for {r["minutes"]:g} minutes each, and `charlm evaluate`
-measures the test part. The model of words knows the {r["vocabulary"]:,} most frequent tokens only, so
-that words are unknown to it in their own letters. (In this text the rarest words are already written
-as `<unk>`; for all models that is a word like others.) `--unknown` says how they count:
+Models of three levels learn Penn Treebank for {r["minutes"]:g} minutes each, and
+`charlm evaluate` measures the test part. The model of words knows the {r["vocabulary"]:,} most
+frequent tokens only, so that words are unknown to it in their own letters. (In this text the rarest
+words are already written as `<unk>`; for all models that is a word like others.) `--unknown` says
+how they count:
 
 {table("level | `--unknown` | unknown | tokens | perplexity | bits/char", rows)}
-`spell` gives every letter of the text a probability, as the models of subwords and characters do, so
-these three compare. `include` and `exclude` do not predict the letters of unknown words.
+`spell` gives every letter of the text a probability, as the models of subwords and characters do,
+so these three compare. `include` and `exclude` do not predict the letters of unknown words.
 """
 
 

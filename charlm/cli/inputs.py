@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,8 +11,7 @@ import typer
 
 from charlm.cli.common import note, read_groups
 from charlm.corpus.reading import OPENERS
-from charlm.corpus.records import BrokenLines, Record, json_object, read_records
-from charlm.errors import InputError
+from charlm.corpus.records import BrokenLines, json_object, read_records
 from charlm.parts import Part
 from charlm.scores import byte_length
 
@@ -63,7 +62,7 @@ def _hint_at_records(path: str, first: str) -> None:
 
 
 def of_table(
-    path: str, encoding: str, text: str, kept: Collection[str] | None, strict: bool
+    path: str, encoding: str, text: str, kept: Sequence[str] | None, strict: bool
 ) -> Iterator[list[Item]]:
     """The records of a table.
 
@@ -72,18 +71,12 @@ def of_table(
     strict:  a broken line is an error; otherwise it is named and skipped
     """
     broken = BrokenLines(path, strict, note)
-    for group in read_records(path, encoding, [text], broken):
-        yield [_item(record, text, kept, broken.name) for record in group]
+    for group in read_records(path, encoding, text, kept or (), broken):
+        yield [_item(record.fields, text, kept) for record in group]
 
 
-def _item(record: Record, text: str, kept: Collection[str] | None, file: str) -> Item:
-    fields = record.fields
+def _item(fields: dict[str, Any], text: str, kept: Sequence[str] | None) -> Item:
     names = [name for name in fields if name != text] if kept is None else kept
-    for name in names:
-        if name not in fields:
-            raise InputError(
-                f"{file}, line {record.line}: no column {name!r}; it has {', '.join(fields)}"
-            )
     size = sum(len(str(value)) + 1 for value in fields.values())
     return Item(fields[text], {name: fields[name] for name in names}, size)
 

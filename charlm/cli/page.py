@@ -59,8 +59,9 @@ function show(event) {
   if (token.tagName !== "B") return;
   const [id, bits, rank, entropy, ...likeliest] = token.dataset.t.split(" ");
   const table = document.createElement("table");
-  table.append(row(names[id], bits + " bits"), row("probability", (2 ** -bits).toPrecision(3)),
-    row("rank", rank), row("entropy", entropy + " bits"), row("likeliest", ""));
+  table.append(row(names[id], (+bits).toFixed(2) + " bits"),
+    row("probability", (2 ** -bits).toPrecision(3)), row("rank", rank),
+    row("entropy", entropy + " bits"), row("likeliest", ""));
   for (const one of likeliest) {
     const [id, p] = one.split(":");
     table.append(row(names[id], p));
@@ -111,7 +112,7 @@ def _token(token: TokenScore, text: str, names: dict[str, int]) -> str:
 
     assert token.likeliest is not None and token.entropy is not None
     likeliest = " ".join(f"{number(name)}:{math.exp(p):.3g}" for name, p in token.likeliest)
-    figures = f"{token.bits:.2f} {token.rank} {token.entropy / math.log(2):.2f}"
+    figures = f"{token.bits:.4f} {token.rank} {token.entropy / math.log(2):.2f}"
     strength = min(token.bits / STRONGEST, 1.0)
     return (
         f'<b tabindex="0" aria-describedby="about" style="--s:{strength:.2f}" '

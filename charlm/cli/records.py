@@ -65,7 +65,7 @@ def write_tsv(
 def write_table(
     columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], headed: bool = True
 ) -> None:
-    """Write a table. Columns are (heading, "left" or "right").
+    """Write a table. Columns are (heading, "left" or "right"); bars have no heading.
 
     headed:  False for further rows of the table before: without headings
     """
@@ -78,7 +78,8 @@ def write_table(
         table.add_column(
             heading,
             justify="right" if justify == "right" else "left",
-            overflow="fold",
+            overflow="fold" if heading else "crop",
+            no_wrap=not heading,
             min_width=len(heading),
         )
     for row in rows:

@@ -42,18 +42,22 @@ class BrokenLines:
 
 
 def read_records(
-    path: str, encoding: str, required: Sequence[str], broken: BrokenLines
+    path: str, encoding: str, text: str, columns: Sequence[str], broken: BrokenLines
 ) -> Iterator[list[Record]]:
     """The records of a file in groups; of a pipe, those that have arrived together.
 
+    Records before an error are in a group before it is raised.
+
     path:      "-" is standard input
     encoding:  see `Corpus`
-    required:  columns, or fields of JSON objects, that every record must have
+    text:      the column, or the field of JSON objects, that every record must have as text
+    columns:   others that every record must have
 
     The suffix says what the file is (.csv, .tsv, .json, .jsonl, .ndjson); otherwise its first line
     does. Blank lines are skipped. Raises InputError for a heading without a required column.
     """
     read: Callable[[str], dict[str, Any] | None] | None = None
+    required = (text, *columns)
     number = 0
     for group in Corpus([path], encoding=encoding, once=True).line_groups():
         records = []
@@ -64,8 +68,11 @@ def read_records(
             try:
                 fields = read(line)
                 if fields is not None:
-                    records.append(Record(number, _with_all(fields, required)))
+                    _check_fields(fields, text, columns)
+                    records.append(Record(number, fields))
             except (ValueError, csv.Error) as problem:
+                if broken.strict:
+                    yield records
                 broken.report(number, problem)
         yield records
     if isinstance(read, _Separated) and read.unfinished:
@@ -134,8 +141,10 @@ class _Separated:
         return dict(zip(self.heading, values, strict=True))
 
 
-def _with_all(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
-    for name in required:
-        if not isinstance(fields.get(name), str):
-            raise ValueError(f"no text {name!r}" if name in fields else f"no {name!r}")
-    return fields
+def _check_fields(fields: dict[str, Any], text: str, columns: Sequence[str]) -> None:
+    """Raise ValueError for a record without one of these."""
+    for name in (text, *columns):
+        if name not in fields:
+            raise ValueError(f"no {name!r}")
+    if not isinstance(fields[text], str):
+        raise ValueError(f"no text {text!r}")

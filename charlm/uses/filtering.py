@@ -45,15 +45,23 @@ def with_score(line: str, bits: float, is_json: bool) -> str:
 def read_lines(
     path: str, encoding: str, field: str | None, broken: BrokenLines
 ) -> Iterator[list[Line]]:
-    """The lines of a file in groups. field: of JSON objects, that holds the text"""
+    """The lines of a file in groups. field: of JSON objects, that holds the text
+
+    Blank lines between JSON objects are skipped. Lines before an error are in groups before it is
+    raised.
+    """
     numbers = count(1)
     for lines in Corpus([path], encoding=encoding, once=True, keep_cr=True).line_groups():
         group = []
         for line, number in zip(lines, numbers, strict=False):
             try:
-                text = line.removesuffix("\r") if field is None else _value(line, field)
-                group.append(Line(line, text))
+                if field is None:
+                    group.append(Line(line, line.removesuffix("\r")))
+                elif line.strip():
+                    group.append(Line(line, _value(line, field)))
             except ValueError as problem:
+                if broken.strict:
+                    yield group
                 broken.report(number, problem)
             if len(group) == LINES_AT_ONCE:
                 yield group
