@@ -413,6 +413,6 @@ def test_a_page_in_a_browser(charlm_command: Command, model: LanguageModel, tmp_
         assert marked not in (paper, "rgba(0, 0, 0, 0)")
         assert (*shown, hidden) == ("none", "block", "none")
         p = f"{2 ** -float(bits):.3g}"
-        assert rows[0] == [name, f"{bits} bits"] and float(rows[1][1]) == float(p)
+        assert rows[0] == [name, f"{float(bits):.2f} bits"] and float(rows[1][1]) == float(p)
         assert rows[2:4] == [["rank", rank], ["entropy", f"{entropy} bits"]]
         assert [":".join(row) for row in rows[5:]] == likeliest
