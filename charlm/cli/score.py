@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,10 +30,10 @@ from charlm.cli.options import with_options
 from charlm.cli.page import write_page
 from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
 from charlm.cli.records import choose_format, format_option
-from charlm.cli.scored import LOG10, MEASURES, Row, Selection, View, write_rows
+from charlm.cli.scored import LOG10, MEASURES, Score, Scored, Selection, View, write_rows
 from charlm.cli.side_by_side import write_side_by_side
 from charlm.errors import InputError
-from charlm.parts import WHOLE, of_part, parse_shard
+from charlm.parts import WHOLE, parse_shard
 from charlm.progress import show_progress
 from charlm.scoring import ScoreOptions
 
@@ -149,7 +149,7 @@ def score(
 
     names: Sequence[str | None] = model or [None]
     loaded: list[FillModel] | list[LanguageModel]
-    score: list[Callable[[Iterable[str]], Iterator[SentenceScore]]]
+    score: list[Score]
     if pseudo:
         loaded = [load_model(name, FillModel, device, threads) for name in names]
         score = [m.iter_pseudo_scores for m in loaded]
@@ -158,60 +158,39 @@ def score(
         details = tokens or words or html is not None
         score = [partial(m.iter_scores, details=details, **options) for m in loaded]
     part, path = parse_shard(shard) if shard else WHOLE, file or "-"
-    read_as = text_encoding(loaded, encoding)
+    encoding = text_encoding(loaded, encoding)
     items: Iterable[Sequence[Item]]
     if texts:
         items = [of_texts(texts)]
     elif text_column:
         kept = None if columns is None else [*filter(None, [best_by]), *columns.split(",")]
-        items = of_table(path, read_as, text_column, kept, strict)
+        items = of_table(path, encoding, text_column, kept, strict)
     else:
-        items = of_lines(path, read_as)
+        items = of_lines(path, encoding)
     if chosen_options.document:
         items = [list(chain.from_iterable(items))]
-    unknown = dict.fromkeys(loaded[0].unknown_in(options.get("context", "")))
-
-    def groups() -> Iterator[Iterator[Row]]:
-        """The scores of what is there to be scored, so that each is written before the next."""
-        numbers = count(part.number + 1, part.of)
-        for group in of_part(items, part):
-            texts = [item.text for item in group]
-            scores = zip(*(function(texts) for function in score), strict=True)
-            yield rows(zip(group, numbers, scores, strict=False))
-            sys.stdout.flush()
-
-    def rows(
-        found: Iterable[tuple[Item, int, tuple[SentenceScore, ...]]],
-    ) -> Iterator[Row]:
-        for item, number, scores in found:
-            for one in scores:
-                if one.unknown:
-                    unknown.update(dict.fromkeys(one.unknown_pieces))
-            if not sys.stdout.isatty():
-                show(item)
-            yield Row(number, item.columns, scores)
-
     view = View(tokens, words, punctuation, loaded[0].lexicon)
     plotted: list[SentenceScore] = []
     with show_progress() as progress:
-        show = show_items(progress, path, part)
+        scored = Scored(score, part, show_items(progress, path, part))
+        rows = selection.of(scored.groups(items))
+        if plot is not None:
+            rows = remember(plotted, rows)
         try:
-            selected = selection.of(groups())
-            if plot is not None:
-                selected = remember(plotted, selected)
             if several:
-                write_side_by_side(chosen, loaded, selected)
+                write_side_by_side(chosen, loaded, rows)
             elif html:
-                scores = (row.score for row in chain.from_iterable(selected))
-                write_page(Path(html), file or "charlm", scores)
+                page_of = (row.score for row in chain.from_iterable(rows))
+                write_page(Path(html), file or "charlm", page_of)
             else:
-                write_rows(chosen, selected, view)
+                write_rows(chosen, rows, view)
         finally:
             sys.stdout.flush()
     if plot is not None:
         plot_surprisal(Path(plot), plotted, view)
+    in_context = loaded[0].unknown_in(options.get("context", ""))
     ways = [UnknownWords.of(chosen_options, m.lexicon).read_as for m in loaded]
-    warn_unknown(unknown, " or ".join(dict.fromkeys(ways)))
+    warn_unknown([*in_context, *scored.unknown], " or ".join(dict.fromkeys(ways)))
     for text in texts or ():
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlm.cli.records import write, write_coloured, write_json, write_table, write_tsv
 from charlm.errors import InputError, OptionError
+from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
+    from charlm.cli.inputs import Item
     from charlm.model.lexicon import Lexicon
     from charlm.scores import SentenceScore, TextScore, TokenScore, WordScore
 
@@ -46,6 +49,40 @@ class Row(NamedTuple):
 
 
 Groups = Iterable[Iterable[Row]]
+# The scores of sentences, in their order.
+Score = Callable[[Iterable[str]], Iterator["SentenceScore"]]
+
+
+class Scored:
+    """The rows of sentences that are scored as they are read.
+
+    score:    by each model
+    part:     of the sentences
+    show:     called after each sentence that is written to a file or a pipe
+    unknown:  the pieces that were not in a vocabulary, each once in their order
+    """
+
+    def __init__(self, score: Sequence[Score], part: Part, show: Callable[[Item], None]) -> None:
+        self.score, self.part, self.show = score, part, show
+        self.unknown: dict[str, None] = {}
+
+    def groups(self, items: Iterable[Sequence[Item]]) -> Groups:
+        """The rows of each group of sentences, which are written before the next is read."""
+        numbers = count(self.part.number + 1, self.part.of)
+        for group in of_part(items, self.part):
+            yield self._rows(group, numbers)
+            sys.stdout.flush()
+
+    def _rows(self, group: Sequence[Item], numbers: Iterator[int]) -> Iterator[Row]:
+        texts = [item.text for item in group]
+        scores = zip(*(score(texts) for score in self.score), strict=True)
+        for item, number, found in zip(group, numbers, scores, strict=False):
+            for one in found:
+                if one.unknown:
+                    self.unknown.update(dict.fromkeys(one.unknown_pieces))
+            if not sys.stdout.isatty():
+                self.show(item)
+            yield Row(number, item.columns, found)
 
 
 @dataclass(frozen=True)
