@@ -24,7 +24,7 @@ from charlm.cli.common import (
     note,
     text_encoding,
 )
-from charlm.cli.inputs import StrictOption, plain_size
+from charlm.cli.inputs import StrictOption, show_read
 from charlm.corpus.reading import RAW, is_stream
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
@@ -117,12 +117,11 @@ def filter(
 
     def results() -> Iterator[tuple[list[Line], Sequence[float]]]:
         """The lines and their bits per character, in groups."""
-        done, total = 0, sum(map(plain_size, paths))
         with show_progress() as progress:
+            show = show_read(progress, paths)
             for group, bits in scored(loaded, groups(), jobs):
                 yield group, bits
-                done += sum(byte_length(line.line) + 1 for line in group)
-                progress(min(done / total, 1.0) if total else 0.0)
+                show(sum(byte_length(line.line) + 1 for line in group))
 
     def results_again(bits: Sequence[float]) -> Iterator[tuple[list[Line], Sequence[float]]]:
         """`results` without scoring, for the bits of all lines."""

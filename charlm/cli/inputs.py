@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -12,7 +13,6 @@ import typer
 from charlm.cli.common import note, read_groups
 from charlm.corpus.reading import OPENERS
 from charlm.corpus.records import BrokenLines, json_object, read_records
-from charlm.parts import Part
 from charlm.scores import byte_length
 
 StrictOption = Annotated[
@@ -81,24 +81,28 @@ def _item(fields: dict[str, Any], text: str, kept: Sequence[str] | None) -> Item
     return Item(fields[text], {name: fields[name] for name in names}, size)
 
 
-def plain_size(path: str) -> int:
+def show_read(
+    progress: Callable[[float], None], paths: Iterable[str], of: int = 1
+) -> Callable[[int], None]:
+    """A function that takes numbers of bytes that are done, and shows the progress through files.
+
+    progress:  takes the fraction that is done
+    of:        only one part of so many is read
+
+    Nothing is shown for pipes and compressed files, and while results go to a terminal.
+    """
+    done, total = 0, sum(map(_plain_size, paths))
+
+    def show(size: int) -> None:
+        nonlocal done
+        done += size
+        if total and not sys.stdout.isatty():
+            progress(min(of * done / total, 1.0))
+
+    return show
+
+
+def _plain_size(path: str) -> int:
     """The bytes of a file; 0 for a pipe, and for a compressed file."""
     file = Path(path)
     return file.stat().st_size if file.is_file() and file.suffix not in OPENERS else 0
-
-
-def show_items(progress: Callable[[float], None], path: str, part: Part) -> Callable[[Item], None]:
-    """A function that is called after each item, and shows the progress through a plain file.
-
-    progress:  takes the fraction that is done
-    part:      of the file's items, that are called
-    """
-    done, total = 0, plain_size(path)
-
-    def show(item: Item) -> None:
-        nonlocal done
-        done += item.size
-        if total:
-            progress(min(part.of * done / total, 1.0))
-
-    return show

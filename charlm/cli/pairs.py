@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import StrictOption
 from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
+from charlm.progress import show_progress
+
+if TYPE_CHECKING:
+    from charlm.scores import SentenceScore
 
 
 def pairs(
@@ -52,10 +56,18 @@ def pairs(
 
     loaded = load_model(model, LanguageModel, device, threads, network_only)
     name = text_encoding([loaded], encoding)
-    items = (
+    items = [
         item for file in files for item in read_items(file, name, BrokenLines(file, strict, note))
-    )
-    results = accuracies(items, partial(loaded.iter_scores, eos=eos))
+    ]
+    total = sum(len(item.sentences) for item in items)
+
+    def score(sentences: Iterable[str]) -> Iterator[SentenceScore]:
+        for number, scored in enumerate(loaded.iter_scores(sentences, eos=eos), 1):
+            progress(number / total)
+            yield scored
+
+    with show_progress() as progress:
+        results = accuracies(items, score)
     records = [result.to_json() for result in results]
     if chosen == "json":
         for record in records:

@@ -19,12 +19,14 @@ from charlm.cli.common import (
     read_lines,
     text_encoding,
 )
-from charlm.cli.inputs import StrictOption
+from charlm.cli.inputs import StrictOption, show_read
 from charlm.cli.records import write
 from charlm.options import Choices
+from charlm.progress import show_progress
+from charlm.scores import byte_length
 
 if TYPE_CHECKING:
-    from charlm.uses.nbest import Format, Scored
+    from charlm.uses.nbest import Format, Scored, Weights
 
 FORMATS = ("moses", "srilm", "kaldi", "tsv", "json")
 
@@ -81,15 +83,22 @@ def rescore(
     name, weights = text_encoding([loaded], encoding), Weights(weight, word_penalty)
     score = partial(loaded.iter_scores, eos=eos)
 
+    def shown(lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            show(byte_length(line) + 1)
+            yield line
+
     def lists() -> Iterator[tuple[Format, Iterator[list[Scored]]]]:
         for file in files:
-            kind, lines = opened(read_lines(file, name), format)
+            kind, lines = opened(shown(read_lines(file, name)), format)
             broken = BrokenLines(file, strict, note)
             yield kind, scored_lists(hypotheses(kind, lines, file, broken), score, kind.base)
 
     found: Iterable[tuple[Format, Iterable[list[Scored]]]] = lists()
     if references is not None:
-        found = [(kind, list(scored)) for kind, scored in found]
+        with show_progress() as progress:
+            show = show_read(progress, files)
+            found = [(kind, list(scored)) for kind, scored in found]
         right = list(read_lines(references, encoding))
         result = tuned([one for _, scored in found for one in scored], right)
         weights = result.weights
@@ -98,15 +107,22 @@ def rescore(
             f"{result.errors:,} of {result.words:,} words are wrong; by the scores of the lists "
             f"{result.before:,}, and {result.fewest:,} in the best hypotheses"
         )
-    for kind, scored in found:
-        headed = best
-        for one in scored:
-            ordered = sorted(one, key=lambda s: -s.total(weights))
-            if best:
-                write(ordered[0].hypothesis.text)
-                continue
-            if not headed and (heading := kind.heading()):
-                write(heading)
-            headed = True
-            for s in ordered if kind.is_sorted else one:
-                write(kind.written(s.hypothesis, s.logprob, s.total(weights)))
+    with show_progress() as progress:
+        show = show_read(progress, files)
+        for kind, scored in found:
+            _write(kind, scored, weights, best)
+
+
+def _write(kind: Format, lists: Iterable[list[Scored]], weights: Weights, best: bool) -> None:
+    """Write the lists of a file, or the text of the best hypothesis of each."""
+    headed = best
+    for one in lists:
+        ordered = sorted(one, key=lambda s: -s.total(weights))
+        if best:
+            write(ordered[0].hypothesis.text)
+            continue
+        if not headed and (heading := kind.heading()):
+            write(heading)
+        headed = True
+        for s in ordered if kind.is_sorted else one:
+            write(kind.written(s.hypothesis, s.logprob, s.total(weights)))

@@ -25,7 +25,7 @@ from charlm.cli.common import (
     text_encoding,
     warn_unknown,
 )
-from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_items
+from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_read
 from charlm.cli.options import with_options
 from charlm.cli.page import write_page
 from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
@@ -172,7 +172,7 @@ def score(
     view = View(tokens, words, punctuation, loaded[0].lexicon)
     plotted: list[SentenceScore] = []
     with show_progress() as progress:
-        scored = Scored(score, part, show_items(progress, path, part))
+        scored = Scored(score, part, show_read(progress, [path], part.of))
         rows = selection.of(scored.groups(items))
         if plot is not None:
             rows = remember(plotted, rows)

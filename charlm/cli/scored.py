@@ -58,11 +58,11 @@ class Scored:
 
     score:    by each model
     part:     of the sentences
-    show:     called after each sentence that is written to a file or a pipe
+    show:     takes the bytes of each sentence that is done
     unknown:  the pieces that were not in a vocabulary, each once in their order
     """
 
-    def __init__(self, score: Sequence[Score], part: Part, show: Callable[[Item], None]) -> None:
+    def __init__(self, score: Sequence[Score], part: Part, show: Callable[[int], None]) -> None:
         self.score, self.part, self.show = score, part, show
         self.unknown: dict[str, None] = {}
 
@@ -80,8 +80,7 @@ class Scored:
             for one in found:
                 if one.unknown:
                     self.unknown.update(dict.fromkeys(one.unknown_pieces))
-            if not sys.stdout.isatty():
-                self.show(item)
+            self.show(item.size)
             yield Row(number, item.columns, found)
 
 
