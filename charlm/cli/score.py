@@ -186,6 +186,8 @@ def score(
                 write_rows(chosen, rows, view)
         finally:
             sys.stdout.flush()
+    if html:
+        note(f"page: {html}")
     if plot is not None:
         plot_surprisal(Path(plot), plotted, view)
     in_context = loaded[0].unknown_in(options.get("context", ""))
