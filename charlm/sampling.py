@@ -105,6 +105,10 @@ class SampleOptions:
         check_options(self)
         if "" in self.stops:
             raise OptionError("`stop`: give the text to stop at")
+        if self.length is not None and self.min_length > self.length:
+            raise OptionError(
+                f"`min_length={self.min_length}`: must be at most `length`, {self.length}"
+            )
         if self.beam and any(limit is not None for limit in self.limits):
             raise OptionError(
                 f"`beam={self.beam}`: draws nothing, so it does not go with `top_k`, `top_p`, "

@@ -278,7 +278,7 @@ class SentenceScore(TextScore):
             return ()
         joined, separate = self._word_starts
         begins, place = (separate if punctuation else joined).of(self.ids)
-        edges = np.flatnonzero(begins)
+        edges = self._with_their_spaces(np.flatnonzero(begins))
         place, first = place[edges], len(joined.masks) if punctuation else 0
         before = np.where(place < 0, 0.0, d.masses[edges, np.maximum(place, 0) + first])
         logprobs = np.add.reduceat(self.logprobs, edges, dtype=np.float64)
@@ -286,6 +286,13 @@ class SentenceScore(TextScore):
         ends = np.append(edges[1:], len(self.ids))
         rows = zip(edges.tolist(), ends.tolist(), logprobs.tolist(), strict=True)
         return tuple(self._word(a, b, logprob, d.entropy) for a, b, logprob in rows)
+
+    def _with_their_spaces(self, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The edges without those between white space that is not in the vocabulary and a word."""
+        for t in np.flatnonzero(self.ids == UNK).tolist() if self.unknown else ():
+            if self.text[slice(*self.spans[t].tolist())].isspace():
+                edges = edges[edges != t + 1]
+        return edges
 
     def _word(self, a: int, b: int, logprob: float, entropy: Floats) -> WordScore:
         """The word of the tokens [a, b)."""

@@ -30,7 +30,7 @@ def test_pieces_of_a_long_corpus_are_found_across_its_parts(
     rng = random.Random(1)
     lines = ["".join(rng.choices("abcdefgh", k=30)) + "\n" for _ in range(40)]
     text = f"{lines[7]}xyz{lines[31][:20]}\n{lines[7][:12]}"
-    pieces, share = copied(text, lines, 10)
+    pieces, share = copied(text, {"a": lines}, 10)
     assert [(p.text, p.line, p.corpus_line) for p in pieces] == [
         (lines[7], 1, 8), (lines[31][:20], 2, 32), ("\n" + lines[7][:12], 2, 7),
     ]  # fmt: skip
@@ -38,12 +38,22 @@ def test_pieces_of_a_long_corpus_are_found_across_its_parts(
 
 
 def test_pieces_do_not_overlap_but_the_share_counts_all_of_them() -> None:
-    pieces, share = copied("abcdefg", ["abcde\n", "cdefg\n"], 5)
+    pieces, share = copied("abcdefg", {"a": ["abcde\n", "cdefg\n"]}, 5)
     assert [p.text for p in pieces] == ["abcde"] and share == 1.0
 
 
+def test_a_piece_is_of_one_file_which_is_named() -> None:
+    corpus = {"one": ["xx\n", "abcd"], "two": ["q\nefgh\nabcdef\n"]}
+    pieces, _ = copied("abcdefgh", corpus, 3)
+    assert [(p.text, p.corpus, p.corpus_line) for p in pieces] == [("abcdef", "two", 3)]
+    pieces, _ = copied("abcd\nefgh", corpus, 4)
+    assert [(p.text, p.corpus, p.corpus_line) for p in pieces] == [
+        ("\nefgh", "two", 1), ("abcd", "one", 2),
+    ]  # fmt: skip
+
+
 def test_nothing_is_copied_from_nothing() -> None:
-    assert copied("", ["abc\n"], 1) == ([], 0.0)
-    assert copied("abc", [], 1) == ([], 0.0)
-    assert copied("abc", ["xyz\n"], 1) == ([], 0.0)
+    assert copied("", {"a": ["abc\n"]}, 1) == ([], 0.0)
+    assert copied("abc", {"a": []}, 1) == ([], 0.0)
+    assert copied("abc", {"a": ["xyz\n"]}, 1) == ([], 0.0)
     assert np.array_equal(longest_matches("a\U0001f600", "\U0001f600b")[0], [0, 1])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from charlm.corpus.records import BrokenLines, read_records
+from charlm.corpus.records import BrokenLines, _goes_on, read_records
 from charlm.errors import InputError
 
 ROWS = [{"item": "1", "text": "a, b"}, {"item": "2", "text": 'say "hi"'}, {"item": "", "text": ""}]
@@ -57,6 +61,31 @@ def test_a_quoted_value_may_have_line_ends(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@given(st.lists(st.text('a",', max_size=6), min_size=1, max_size=4))
+def test_records_of_csv_end_where_the_csv_module_ends_them(lines: list[str]) -> None:
+    reader = csv.reader(io.StringIO("\n".join([*lines, ""]), newline=""))
+    expected = [reader.line_num for _ in reader]
+    ends, inside = [], False
+    for number, line in enumerate(lines, 1):
+        inside = _goes_on(line, inside)
+        if not inside:
+            ends.append(number)
+    assert ends == (expected[:-1] if inside else expected)
+
+
+def test_a_quotation_mark_within_a_value_is_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('item,text\n1,a 12" pipe\n2,the dog\n', encoding="utf-8")
+    assert [fields["text"] for _, fields in records(path)] == ['a 12" pipe', "the dog"]
+
+
+def test_two_columns_with_one_name_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("id\ttext\tid\n1\ta\t2\n", encoding="utf-8")
+    with pytest.raises(InputError, match="two columns are named 'id'"):
+        records(path)
+
+
 def test_blank_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('\n{"text": "a"}\n\n  \n{"text": "b"}\n', encoding="utf-8")
@@ -89,7 +118,7 @@ def test_a_quoted_value_that_does_not_end_is_named(tmp_path: Path) -> None:
     path, warnings = tmp_path / "a.csv", list[str]()
     path.write_text('text\na\n"b\nc\n', encoding="utf-8")
     assert [fields["text"] for _, fields in records(path, warnings)] == ["a"]
-    assert "does not end" in warnings[0]
+    assert "line 3: a quoted value begins here and does not end" in warnings[0]
 
 
 def test_a_heading_without_the_column_is_an_error(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def test_frequencies_are_those_of_the_training_text(
         assert lexicon.frequency("“pear!”") == lexicon.frequency("pear")
         assert lexicon.frequency("The") == pytest.approx(1e6 / 7)
         assert lexicon.frequency("known") == 0
+        assert lexicon.frequency("pear\u0301") == 0  # a mark of a letter is a part of the word
         words = charlm_command("score", "-m", model.path, "--words", "pear.", "--format", "json")
         assert [word["frequency"] for word in words.objects[0]["words"]] == [
             lexicon.frequency("pear"),

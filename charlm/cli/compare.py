@@ -76,10 +76,20 @@ def compare(
 
 def _table(comparison: Comparison) -> None:
     first, second = comparison.first.text, comparison.second.text
+    if first == second:
+        write("The sentences are the same.")
+        return
     write(f"{first!r} is {comparison.ratio} times as probable as {second!r}.")
     if comparison.parting:
         after, *tokens = comparison.parting
-        a, b = (f"{token.token!r} has probability {2**-token.bits:.2g}" for token in tokens)
+        pieces = (
+            text[token.start : token.end] if token.is_unknown else token.token
+            for text, token in zip((first, second), tokens, strict=True)
+        )
+        a, b = (
+            f"{piece!r} has probability {2**-token.bits:.2g}"
+            for piece, token in zip(pieces, tokens, strict=True)
+        )
         write(f"{f'After {after!r}' if after else 'At the start'}, {a}, and {b}.")
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0

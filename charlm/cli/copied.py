@@ -38,18 +38,20 @@ def copied(
     for name, value in (("min_length", min_length), ("top", top)):
         if value < 1:
             raise OptionError(f"`{name}={value}`: must be 1 or more")
-    text = "".join(Corpus([file], encoding=encoding, once=True).blocks())
-    blocks = Corpus(corpus, encoding=encoding, once=True).blocks()
+    if file == "-" and "-" in corpus:
+        raise InputError("`corpus=-`: standard input is the text; name a file")
+    text = "".join(Corpus([file], encoding=encoding, once=True).blocks()).removesuffix("\n")
+    blocks = {name: Corpus([name], encoding=encoding, once=True).blocks() for name in corpus}
     pieces, share = copying.copied(text, blocks, min_length)
     records = [piece.to_json() for piece in pieces[:top]]
     if chosen == "json":
         for record in records:
             write_json(record)
     elif chosen == "tsv":
-        write_tsv(records, ("length", "line", "corpus_line", "text"))
+        write_tsv(records, ("length", "line", "corpus", "corpus_line", "text"))
     else:
-        columns = [("length", "right"), ("line", "right"), ("corpus line", "right")]
-        rows = ([*map(str, list(r.values())[:3]), _shown(r["text"])] for r in records)
+        columns = [("length", "right"), ("line", "right"), ("corpus", "left"), ("line", "right")]
+        rows = ([*map(str, list(r.values())[:-1]), _shown(r["text"])] for r in records)
         write_table([*columns, ("text", "left")], rows)
     note(
         f"{len(pieces):,} pieces of {min_length} characters or more are in the corpus; all such "

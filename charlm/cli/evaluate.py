@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,35 +54,40 @@ def evaluate(
     chosen_options = EvaluateOptions(**options)
     loaded = load_model(model, LanguageModel, device, threads, network_only)
     read_as = UnknownWords.of(chosen_options, loaded.lexicon).read_as
+    encoding = text_encoding([loaded], encoding)
     scores: list[tuple[str, TextScore]] = []
-    for file in files:
-        unit, chosen_encoding = loaded.card.unit, text_encoding([loaded], encoding)
-        text = Corpus([file], unit, chosen_encoding, once=True).blocks()
-        with show_progress() as progress:
-            score = loaded.evaluate(text, progress=progress, **options)
-        if not score.tokens and options.get("shard"):
-            raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
-        if not score.tokens:
-            raise InputError(f"{file}: the file is empty; there is nothing to measure")
-        scores.append((file, score))
-        if score.unknown:
-            note(
-                f"warning: {file}: {score.unknown:,} tokens of {score.tokens:,} are unknown to the "
-                f"model; {read_as}"
-            )
-    if len(scores) > 1:
-        scores.append((TOTAL, reduce(add, (score for _, score in scores))))
-    if chosen == "srilm":
+    try:
+        for file in files:
+            text = Corpus([file], loaded.card.unit, encoding, once=True).blocks()
+            with show_progress() as progress:
+                score = loaded.evaluate(text, progress=progress, **options)
+            if not score.tokens and options.get("shard"):
+                raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
+            if not score.tokens:
+                raise InputError(f"{file}: the file is empty; there is nothing to measure")
+            scores.append((file, score))
+            if score.unknown:
+                note(
+                    f"warning: {file}: {score.unknown:,} tokens of {score.tokens:,} are unknown "
+                    f"to the model; {read_as}"
+                )
+        if len(scores) > 1:
+            scores.append((TOTAL, reduce(add, (score for _, score in scores))))
+    finally:  # after an error, what has been measured before
+        _write(chosen, scores)
+
+
+def _write(format: str, scores: Sequence[tuple[str, TextScore]]) -> None:
+    records = [_record(name, score) for name, score in scores]
+    if format == "srilm":
         for name, score in scores:
             write_srilm_totals(score, f"file {name}: ")
-        return
-    records = [_record(name, score) for name, score in scores]
-    if chosen == "json":
+    elif format == "json":
         for record in records:
             write_json(record)
-    elif chosen == "tsv":
+    elif format == "tsv":
         write_tsv(records)
-    else:
+    elif records:
         _table(records)
 
 

@@ -92,6 +92,8 @@ def filter(
     shares = _parse(quantiles) if quantiles is not None else None
     if sum([low is not None or high is not None, shares is not None, into is not None]) != 1:
         raise OptionError("give `min` and `max`, or `quantiles`, or `into`")
+    if into == "":
+        raise OptionError("`into`: give the beginning of the names of three files")
     if into and drop:
         raise OptionError("`drop`: goes with bounds, and `into` writes all lines")
     if into and not Path(into).parent.is_dir():
@@ -109,7 +111,7 @@ def filter(
     if threads is None and jobs > 1:
         threads = max(cores() // jobs, 1)
     loaded = load_model(model, LanguageModel, "cpu", threads, network_only)
-    name = text_encoding([loaded], encoding)
+    name = RAW if encoding == "utf-8" else text_encoding([loaded], encoding)
 
     def groups(warn: Callable[[str], None] = note) -> Iterator[list[Line]]:
         for path in paths:

@@ -49,9 +49,11 @@ def write_tsv(
 ) -> None:
     """Write records as TSV, with a heading.
 
-    columns:  the heading; without it the names of the first record, if there is one
+    columns:  the heading; without it the names of the first record, if there is one. A field that
+              only later records have is left out, with a warning
     headed:   False for further rows: without a heading
     """
+    left_out: dict[str, None] = {}
     if columns and headed:
         write(_tsv_row(columns))
     for record in records:
@@ -60,6 +62,10 @@ def write_tsv(
             if headed:
                 write(_tsv_row(columns))
         write(_tsv_row(record.get(name, "") for name in columns))
+        left_out |= dict.fromkeys(name for name in record if name not in columns)
+    if left_out:
+        names = ", ".join(left_out)
+        typer.echo(f"warning: left out, since the first row does not have it: {names}", err=True)
 
 
 def write_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -17,10 +18,12 @@ from charlm.cli.common import (
     load_model,
     note,
     read_lines,
+    refuse,
     text_encoding,
 )
 from charlm.cli.inputs import StrictOption, show_read
 from charlm.cli.records import write
+from charlm.errors import OptionError
 from charlm.options import Choices
 from charlm.progress import show_progress
 from charlm.scores import byte_length
@@ -36,10 +39,14 @@ def rescore(
         list[str],
         typer.Argument(metavar="NBEST...", help="n-best lists; - is standard input."),
     ],
-    weight: Annotated[float, typer.Option(metavar="W", help="Weight of log P(hypothesis).")] = 1.0,
+    weight: Annotated[
+        float | None,
+        typer.Option(metavar="W", help="Weight of log P(hypothesis). [default: 1]"),
+    ] = None,
     word_penalty: Annotated[
-        float, typer.Option(metavar="P", help="Added for each word; below 0 for fewer words.")
-    ] = 0.0,
+        float | None,
+        typer.Option(metavar="P", help="Added for each word; below 0 for fewer. [default: 0]"),
+    ] = None,
     references: Annotated[
         str | None,
         typer.Option(
@@ -75,12 +82,21 @@ def rescore(
     """
     if format is not None:
         Choices(FORMATS).check("format", format)
+    given = {"weight": weight, "word_penalty": word_penalty}
+    for option, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise OptionError(f"`{option}={value}`: must be a number")
+    refuse(references is not None, "does not go with `references`, which chooses it", **given)
+    refuse("-" in files, "standard input is the list; name a file", references=references == "-")
     from charlm.corpus.records import BrokenLines
     from charlm.tasks.lm import LanguageModel
     from charlm.uses.nbest import Weights, hypotheses, opened, scored_lists, tuned
 
     loaded = load_model(model, LanguageModel, device, threads, network_only)
-    name, weights = text_encoding([loaded], encoding), Weights(weight, word_penalty)
+    name, weights = (
+        text_encoding([loaded], encoding),
+        Weights(1.0 if weight is None else weight, word_penalty or 0.0),
+    )
     score = partial(loaded.iter_scores, eos=eos)
 
     def shown(lines: Iterable[str]) -> Iterator[str]:

@@ -129,6 +129,8 @@ def score(
     in_log10 = chosen if chosen in LOG10 else None
     refuse(not text_column, "goes with `text_column`", columns=columns, best_by=best_by)
     refuse(not words, "goes with `words`", punctuation=punctuation)
+    refuse(words, "does not go with `words`", tokens=tokens, format=in_log10)
+    refuse(tokens, "does not go with `tokens`", format=in_log10)
     refuse(chosen_options.document, "does not go with `document`", shard=shard)
     parts = {"words": words, "html": html, "format": in_log10}
     given = {name: str(value) for name, value in options.items()}
@@ -169,7 +171,7 @@ def score(
         items = of_lines(path, encoding)
     if chosen_options.document:
         items = [list(chain.from_iterable(items))]
-    view = View(tokens, words, punctuation, loaded[0].lexicon)
+    view = View(tokens, words, punctuation, loaded[0].lexicon, path)
     plotted: list[SentenceScore] = []
     with show_progress() as progress:
         scored = Scored(score, part, show_read(progress, [path], part.of))

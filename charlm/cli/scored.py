@@ -147,12 +147,14 @@ class View:
 
     punctuation:  marks are words by themselves
     lexicon:      of the model, for the frequency of words; None if there is none
+    file:         where the sentences come from; "-" is standard input
     """
 
     tokens: bool = False
     words: bool = False
     punctuation: bool = False
     lexicon: Lexicon | None = None
+    file: str = "-"
 
     @property
     def details(self) -> bool:
@@ -322,7 +324,7 @@ def _srilm(groups: Groups, view: View) -> None:
         write_srilm_totals(row.score)
         write("")
         total += row.score
-    write_srilm_totals(total, "file -: ")
+    write_srilm_totals(total, f"file {view.file}: ")
 
 
 def write_srilm_totals(total: TextScore, name: str = "") -> None:

@@ -70,13 +70,18 @@ def read_records(
                 if fields is not None:
                     _check_fields(fields, text, columns)
                     records.append(Record(number, fields))
-            except (ValueError, csv.Error) as problem:
+            except csv.Error:
+                if broken.strict:
+                    yield records
+                broken.report(number, "a carriage return in a value; put the value in quotes")
+            except ValueError as problem:
                 if broken.strict:
                     yield records
                 broken.report(number, problem)
         yield records
     if isinstance(read, _Separated) and read.unfinished:
-        broken.report(number, "a quoted value does not end")
+        start = number - len(read.unfinished) + 1
+        broken.report(start, "a quoted value begins here and does not end")
 
 
 def _reader(
@@ -116,20 +121,22 @@ class _Separated:
     def __init__(self, quoted: bool, required: Sequence[str], name: str) -> None:
         self.quoted, self.required, self.name = quoted, required, name
         self.heading: list[str] | None = None
-        self.unfinished = ""
+        self.unfinished: list[str] = []  # lines of a record whose last value goes on
         csv.field_size_limit(1 << 30)
 
     def __call__(self, line: str) -> dict[str, Any] | None:
-        line = self.unfinished + line
-        if self.quoted and line.count('"') % 2:
-            self.unfinished = line + "\n"
+        if self.quoted and _goes_on(line, bool(self.unfinished)):
+            self.unfinished.append(line)
             return None
-        self.unfinished = ""
+        line, self.unfinished = "\n".join([*self.unfinished, line]), []
         if not line:
             return None
         values = next(csv.reader([line])) if self.quoted else line.split("\t")
         if self.heading is None:
             self.heading = values
+            for column in values:
+                if values.count(column) > 1:
+                    raise InputError(f"{self.name}: two columns are named {column!r}; rename one")
             for column in self.required:
                 if column not in values:
                     raise InputError(
@@ -139,6 +146,31 @@ class _Separated:
         if len(values) != len(self.heading):
             raise ValueError(f"{len(values)} values, and the heading has {len(self.heading)}")
         return dict(zip(self.heading, values, strict=True))
+
+
+def _goes_on(line: str, quoted: bool) -> bool:
+    """Whether a quoted value goes on after a line of CSV.
+
+    quoted:  the line begins in a quoted value
+
+    A quotation mark opens a value only as its first character.
+    """
+    k, at_start = 0, True
+    while k < len(line):
+        if quoted:
+            k = line.find('"', k)
+            if k < 0:
+                return True
+            quoted, at_start = line[k + 1 : k + 2] == '"', False  # a double one is a character
+            k += 1 + quoted
+        elif at_start and line[k] == '"':
+            quoted, k = True, k + 1
+        else:
+            k = line.find(",", k) + 1
+            if not k:
+                return False
+            at_start = True
+    return quoted
 
 
 def _check_fields(fields: dict[str, Any], text: str, columns: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,9 +64,8 @@ class Lexicon:
     def frequency(self, word: str) -> float:
         """Occurrences in a million words. Marks at the edges of a word do not count; 0 for a word
         that is not there."""
-        number = self._numbers.get(word)
-        if number is None:
-            number = self._numbers.get(_bare(word))
+        word = unicodedata.normalize("NFC", word)
+        number = self._numbers.get(word, self._numbers.get(_bare(word)))
         return 0.0 if number is None else MILLION * float(self.counts[number]) / self.total
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -167,5 +167,5 @@ def strip_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, N
 
 def _bare(word: str) -> str:
     """The word without marks at its edges."""
-    inner = [k for k, char in enumerate(word) if char.isalnum()]
+    inner = [k for k, char in enumerate(word) if unicodedata.category(char)[0] in "LMN"]
     return word[inner[0] : inner[-1] + 1] if inner else word

@@ -80,7 +80,8 @@ class Comparison:
     def parting(self) -> tuple[str, TokenScore, TokenScore] | None:
         """The common beginning, and the tokens that follow it; None if one text is all common."""
         for a, b in zip(self.first.token_scores, self.second.token_scores, strict=False):
-            if a.id != b.id:
+            texts = self.first.text[a.start : a.end], self.second.text[b.start : b.end]
+            if a.id != b.id or (a.is_unknown and texts[0] != texts[1]):
                 return self.first.text[: a.start], a, b
         return None
 

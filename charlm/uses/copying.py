@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,13 @@ class Copied:
     """A piece of the text that is in the corpus, and cannot be longer there.
 
     text:   the piece
-    line, corpus_line:  of its first character in the text and in the corpus, from 1
+    line:   of its first character in the text, from 1
+    corpus, corpus_line:  the file of the corpus and the line there
     """
 
     text: str
     line: int
+    corpus: str
     corpus_line: int
 
     def to_json(self) -> dict[str, Any]:
@@ -32,27 +34,32 @@ class Copied:
         return {
             "length": len(self.text),
             "line": self.line,
+            "corpus": self.corpus,
             "corpus_line": self.corpus_line,
             "text": self.text,
         }
 
 
-def copied(text: str, corpus: Iterable[str], shortest: int) -> tuple[list[Copied], float]:
+def copied(
+    text: str, corpus: Mapping[str, Iterable[str]], shortest: int
+) -> tuple[list[Copied], float]:
     """The pieces of a text that are in a corpus, the longest first, and the share of the text.
 
-    corpus:    in blocks
+    corpus:    its files by their names, in blocks. No piece is of two of them
     shortest:  length of a piece that counts
 
     Pieces do not overlap: of two that do, the longer one is taken. The share is of the characters
     that are in any piece that counts.
     """
-    lengths, lines = np.zeros(len(text), np.int64), np.zeros(len(text), np.int64)
-    for chunk, line in _chunks(corpus, overlap=len(text)):
-        found, starts = longest_matches(text, chunk)
-        better = found > lengths
-        lengths[better] = found[better]
-        line_starts = np.flatnonzero(code_points(chunk) == ord("\n")) + 1
-        lines[better] = line + np.searchsorted(line_starts, starts[better], side="right")
+    lengths, lines, files = np.zeros((3, len(text)), np.int64)
+    names = list(corpus)
+    for number, blocks in enumerate(corpus.values()):
+        for chunk, line in _chunks(blocks, overlap=len(text)):
+            found, starts = longest_matches(text, chunk)
+            better = found > lengths
+            lengths[better], files[better] = found[better], number
+            line_starts = np.flatnonzero(code_points(chunk) == ord("\n")) + 1
+            lines[better] = line + np.searchsorted(line_starts, starts[better], side="right")
     counts = lengths >= shortest
     covered = np.zeros(len(text) + 1, np.int64)
     np.add.at(covered, np.flatnonzero(counts), 1)
@@ -64,7 +71,8 @@ def copied(text: str, corpus: Iterable[str], shortest: int) -> tuple[list[Copied
         if not taken[start:end].any():
             taken[start:end] = True
             line = text.count("\n", 0, start) + 1
-            pieces.append(Copied(text[start:end], line, int(lines[start])))
+            place = names[files[start]], int(lines[start])
+            pieces.append(Copied(text[start:end], line, *place))
     return pieces, share
 
 

@@ -30,6 +30,7 @@ from charlm.scores import SentenceScore
 
 ID, TEXT, SCORE = "id", "hypothesis", "score"
 SEPARATOR = " ||| "
+ENDS = ("<s>", "</s>")  # of a line of SRILM; they are no words
 GRID = (0.0, *(0.01 * 1.5**k for k in range(18)))  # weights that are tried
 
 
@@ -92,8 +93,11 @@ class Moses(Format):
     name = "moses"
 
     def read(self, line: str) -> Hypothesis:
-        id, text, features, total, *rest = map(str.strip, line.split(SEPARATOR.strip()))
-        return Hypothesis(id, text, float(total), (features, rest))
+        try:
+            id, text, features, total, *rest = map(str.strip, line.split(SEPARATOR.strip()))
+        except ValueError:
+            raise ValueError("not `id ||| hypothesis ||| features ||| total`") from None
+        return Hypothesis(id, text, _number(total), (features, rest))
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         features, rest = hypothesis.source
@@ -103,17 +107,25 @@ class Moses(Format):
 
 
 class Srilm(Format):
-    """`acoustic lm words w1 w2 …`, base 10. The language model score is replaced."""
+    """`acoustic lm words w1 w2 …`, base 10. The language model score is replaced.
+
+    `<s>` and `</s>` are written again, and not scored.
+    """
 
     name, base = "srilm", 10.0
 
     def read(self, line: str) -> Hypothesis:
-        score, _, words, *rest = line.split(maxsplit=3)
-        return Hypothesis("", "".join(rest), float(score), (score, int(words)))
+        try:
+            score, _, words, *rest = line.split(maxsplit=3)
+            source = score, int(words), "".join(rest)
+        except ValueError:
+            raise ValueError("not `score score number words`") from None
+        text = " ".join(word for word in source[2].split() if word not in ENDS)
+        return Hypothesis("", text, _number(score), source)
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
-        score, words = hypothesis.source
-        return f"{score} {logprob:.6g} {words} {hypothesis.text}"
+        score, words, text = hypothesis.source
+        return f"{score} {logprob:.6g} {words} {text}"
 
 
 class Kaldi(Format):
@@ -176,7 +188,18 @@ def _of_fields(fields: dict[str, Any]) -> Hypothesis:
     for name in (ID, TEXT):
         if name not in fields:
             raise ValueError(f"no {name!r}")
-    return Hypothesis(str(fields[ID]), str(fields[TEXT]), float(fields.get(SCORE, 0.0)), fields)
+    return Hypothesis(str(fields[ID]), str(fields[TEXT]), _number(fields.get(SCORE, 0.0)), fields)
+
+
+def _number(value: Any) -> float:
+    """The value as a finite number. Raises ValueError for any other."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"its score {value!r} is not a number")
+    return number
 
 
 FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (Moses, Srilm, Kaldi, Tsv, Json)}

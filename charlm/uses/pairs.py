@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from charlm.corpus.reading import Corpus
-from charlm.corpus.records import BrokenLines, json_object
+from charlm.corpus.records import BrokenLines, json_object, read_records
 from charlm.errors import InputError
 from charlm.scores import SentenceScore
 from charlm.uses.suites import Conditions, Suite, sentence_of
@@ -112,13 +112,18 @@ def accuracies(
 def read_items(path: str, encoding: str, broken: BrokenLines) -> Iterator[Item]:
     """The items of a file.
 
-    Without a heading, a table has the acceptable sentence first, then the other one, and perhaps
-    the phenomenon. A file that names no phenomenon is one itself. Raises InputError for a suite
-    that is broken.
+    A table is separated by tabs; one in a .csv file by commas, with a heading. Without a heading it
+    has the acceptable sentence first, then the other one, and perhaps the phenomenon. A file that
+    names no phenomenon is one itself. Raises InputError for a suite that is broken.
     """
     corpus = Corpus([path], encoding=encoding, once=True)
     if Path(path).suffix == ".json":
         yield from _suite_items("\n".join(corpus.lines()), broken.name)
+        return
+    if Path(path).suffix == ".csv":
+        for records in read_records(path, encoding, GOOD, [BAD], broken):
+            for record in records:
+                yield _pair(record.fields, Path(path).stem)
         return
     columns: list[str] | None = None
     for number, line in enumerate(corpus.lines(), 1):

@@ -58,9 +58,12 @@ class Prediction:
         text = REGION.sub(lambda _: f"(r{next(numbers)})", self.formula)
         text = text.replace("[", "(").replace("]", ")").replace("&", " and ").replace("|", " or ")
         try:
-            return ast.parse(re.sub(r"=+", "==", text).strip(), mode="eval").body
+            tree = ast.parse(re.sub(r"=+", "==", text).strip(), mode="eval").body
         except SyntaxError:
-            raise ValueError(f"{self.formula!r} is no prediction") from None
+            tree = None
+        if not isinstance(tree, ast.Compare | ast.BoolOp):
+            raise ValueError(f"{self.formula!r} is no prediction")
+        return tree
 
     def holds(self, surprisal: Callable[[str, str], float]) -> bool:
         """Whether it is true.
@@ -126,8 +129,10 @@ class Suite:
                 for item in value["items"]
             ]
             return cls(str(meta["name"]), [Prediction(str(f)) for f in formulas], items)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"no suite of SyntaxGym: {error!r}") from None
+        except KeyError as error:
+            raise ValueError(f"no suite of SyntaxGym: it has no {error}") from None
+        except TypeError:
+            raise ValueError("no suite of SyntaxGym") from None
 
     def judge(self, item: Conditions, scores: Sequence[SentenceScore]) -> list[bool]:
         """Whether each prediction holds for an item, by the scores of its conditions."""
