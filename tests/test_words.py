@@ -50,6 +50,16 @@ def test_the_words_add_up_to_the_sentence(model: LanguageModel, punctuation: boo
             assert total == pytest.approx(score.bits, abs=1e-6)
 
 
+def test_unknown_white_space_belongs_to_the_next_word() -> None:
+    model = charlm.load(GOLDEN / "lm-word-ngram.safetensors", kind=LanguageModel)
+    for text in ("a\u2003b cat", "a \u2003 b cat\u2003"):
+        score = model.score(text, details=True)
+        assert score.unknown
+        words = score.words()
+        assert [word.word for word in words] == ["a", "b", "cat", "<EOS>"]
+        assert sum(word.bits for word in words) == pytest.approx(score.bits, abs=1e-6)
+
+
 def test_words_are_the_words_of_the_text(model: LanguageModel) -> None:
     sentence = SENTENCES[0]
     words = model.score(sentence, details=True).words()
