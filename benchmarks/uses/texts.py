@@ -29,6 +29,7 @@ def unknown(folder: Path, data: Path, minutes: float) -> dict[str, Any]:
         for way in ("include", "exclude", "share", "spell") if level == "word" else ("include",):
             evaluate = ("evaluate", data / "ptb.test.txt", "-m", run, "--unknown", way)
             record = json.loads(charlm(folder, *evaluate, "--format", "json"))
+            del record["file"]
             results["rows"].append({"level": level, "unknown words": way, **record})
     return results
 

@@ -15,7 +15,7 @@ from charlm.scores import SentenceScore
 
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
 LINES_AT_ONCE = 2048
-WAITING = 3  # groups of lines for each process that are scored, or wait
+WAITING = 16  # groups of lines for each process that are scored, or wait for a long line
 
 
 class Scorer(Protocol):
@@ -86,7 +86,7 @@ def scored(
 ) -> Iterator[tuple[list[Line], list[float]]]:
     """The groups with the surprisal of their lines, in order.
 
-    jobs:  number of processes. Each has a copy of the model, and a few groups at a time
+    jobs:  number of processes. Each has a copy of the model
     """
     if jobs == 1:
         for group in groups:

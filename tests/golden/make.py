@@ -43,6 +43,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lm-char-ngram": {"ngram": 4},
     "lm-char-lines-ngram": {"lines": True, "ngram": 3},
     "lm-word-ngram": {"level": "word", "vocab_size": 600, "ngram": 3},
+    "lm-word-spelling": {"level": "word", "vocab_size": 300, "ngram": 2},
     "fill-char": {"bidirectional": True},
     "fill-byte": {"bidirectional": True, "level": "byte"},
     "fill-word": {"bidirectional": True, "level": "word", "vocab_size": 200, "layers": 2},
