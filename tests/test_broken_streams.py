@@ -13,7 +13,7 @@ from charlm import LanguageModel
 from conftest import Command
 
 FULL = Path("/dev/full")
-# FILE is the name of the input, of which each line has what the command reads.
+# FILE is the name of the input. Each of its lines is one that the command can read.
 COMMANDS = {
     "score": (["score", "--file", "FILE", "--words"], "the cat sat"),
     "compare": (["compare", "the cat", "a cat"], None),

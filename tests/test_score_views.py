@@ -1,4 +1,4 @@
-"""What `charlm score` shows, and of which sentences: words, tables, orders, formats, the page."""
+"""The output of `charlm score`: words, tables, sorting, formats, the page."""
 
 from __future__ import annotations
 

@@ -46,16 +46,19 @@ def filter(
         ),
     ] = None,
     low: Annotated[
-        float | None, typer.Option("--min", metavar="BITS", help="At least so many bits.")
+        float | None,
+        typer.Option("--min", metavar="BITS", help="Keep lines with this many bits or more."),
     ] = None,
     high: Annotated[
-        float | None, typer.Option("--max", metavar="BITS", help="At most so many bits.")
+        float | None,
+        typer.Option("--max", metavar="BITS", help="Keep lines with this many bits or fewer."),
     ] = None,
     quantiles: Annotated[
         str | None,
         typer.Option(
             metavar="LOW:HIGH",
-            help="Between these quantiles of all lines, such as 0:0.9. The files are read twice.",
+            help="Keep lines between these quantiles of the bits of all lines, such as 0:0.9. The "
+            "files are read twice.",
         ),
     ] = None,
     into: Annotated[

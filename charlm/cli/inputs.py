@@ -87,7 +87,7 @@ def show_read(
     """A function that takes numbers of bytes that are done, and shows the progress through files.
 
     progress:  takes the fraction that is done
-    of:        only one part of so many is read
+    of:        number of parts; one of them is read
 
     Nothing is shown for pipes and compressed files, and while results go to a terminal.
     """
