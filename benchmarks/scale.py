@@ -30,8 +30,8 @@ import charlm
 from benchmarks import link
 from benchmarks.markdown import table
 from benchmarks.project import ROOT, TALES, measure
-from charlm import metrics
 from charlm.model.config import ModelConfig
+from charlm.training import metrics
 from charlm.training.distributed import Ranks
 from charlm.training.run import Run
 from charlm.training.run_folder import CHECKPOINT

@@ -58,7 +58,7 @@ class TrainKeywords(TypedDict, total=False):
 
 
 class ScoreKeywords(TypedDict, total=False):
-    """See `charlm.scoring.ScoreOptions`."""
+    """See `charlm.engines.scoring.ScoreOptions`."""
 
     cache: int | None
     cache_flatness: float | None
@@ -73,7 +73,7 @@ class ScoreKeywords(TypedDict, total=False):
 
 
 class EvaluateKeywords(TypedDict, total=False):
-    """See `charlm.evaluation.EvaluateOptions`."""
+    """See `charlm.engines.evaluation.EvaluateOptions`."""
 
     cache: int | None
     cache_flatness: float | None
@@ -87,7 +87,7 @@ class EvaluateKeywords(TypedDict, total=False):
 
 
 class SampleKeywords(TypedDict, total=False):
-    """See `charlm.sampling.SampleOptions`."""
+    """See `charlm.engines.sampling.SampleOptions`."""
 
     length: int | None
     min_length: int
@@ -104,7 +104,7 @@ class SampleKeywords(TypedDict, total=False):
 
 
 class FillKeywords(TypedDict, total=False):
-    """See `charlm.filling.FillOptions`."""
+    """See `charlm.engines.filling.FillOptions`."""
 
     k: int
     blank: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,12 @@ class Option:
     metavar:  what stands for the value in the help; None for the default of the type
     short:    a one-letter flag, such as "-t"
     auto:     what None stands for, in words; only for options whose default is None
+
+    Conditions on other options of the same dataclass:
+
+    goes_with:  another option that must be given, too: "cache"; or one of its values: "unknown=share"
+    excludes:   options that must not be given at the same time
+    only:       the values of another option for which this one exists: {"task": ("lm", "fill")}
     """
 
     help: str
@@ -94,6 +100,9 @@ class Option:
     metavar: str | None = None
     short: str | None = None
     auto: str | None = None
+    goes_with: str | None = None
+    excludes: Sequence[str] = ()
+    only: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
 
 
 def option(
@@ -105,9 +114,14 @@ def option(
     metavar: str | None = None,
     short: str | None = None,
     auto: str | None = None,
+    goes_with: str | None = None,
+    excludes: Sequence[str] = (),
+    only: Mapping[str, Collection[str]] | None = None,
 ) -> Any:
     """A dataclass field for an option, see `Option`."""
-    about = Option(help, panel, limits, metavar, short, auto)
+    about = Option(
+        help, panel, limits, metavar, short, auto, goes_with, tuple(excludes), only or {}
+    )
     return dataclasses.field(default=default, metadata={"option": about})
 
 
@@ -121,11 +135,43 @@ def options_of(
 
 
 def check_options(options: DataclassInstance) -> None:
-    """Raise OptionError, naming option and value, for a value outside its limits."""
-    for field, about in options_of(options):
-        value = getattr(options, field.name)
+    """Raise OptionError, naming option and value, for a value outside its limits.
+
+    Also for an option that is given, which means that it differs from its default, while another
+    option does not allow it: see `Option`.
+    """
+    defaults = {field.name: field.default for field, _ in options_of(options)}
+
+    def is_given(name: str) -> bool:
+        return bool(getattr(options, name) != defaults[name])
+
+    for name, about in ((field.name, about) for field, about in options_of(options)):
+        value = getattr(options, name)
         if about.limits and value is not None:
-            about.limits.check(field.name, value)
+            about.limits.check(name, value)
+        if not is_given(name):
+            continue
+        if about.goes_with:
+            other, _, needed = about.goes_with.partition("=")
+            if not is_given(other) or (needed and getattr(options, other) != needed):
+                raise OptionError(f"{argument(name, value)}: goes with `{about.goes_with}`")
+        for other in about.excludes:
+            if is_given(other):
+                raise OptionError(f"`{name}` and `{other}`: give only one of them")
+        for other, allowed in about.only.items():
+            if getattr(options, other) not in allowed:
+                there = argument(other, getattr(options, other))
+                right = " or ".join(argument(other, name) for name in allowed)
+                raise OptionError(f"{argument(name, value)}: is not for {there}, but for {right}")
+
+
+def argument(name: str, value: object) -> str:
+    """An argument as messages write it.
+
+    >>> argument("top_p", 0.5)
+    '`top_p=0.5`'
+    """
+    return f"`{name}={value:g}`" if isinstance(value, float) else f"`{name}={value}`"
 
 
 SEED = Range(0, 2**63, exclude_high=True)

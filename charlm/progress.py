@@ -1,4 +1,4 @@
-"""A line on stderr that shows how far long work has come."""
+"""A progress line on stderr."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProgressLine:
             return
         progress = self._progress = self._progress or _start(self.keep)
         self._shown = time.monotonic()
-        left = f"{clock(seconds_left)} left"
+        left = f"{minutes_and_seconds(seconds_left)} left"
         task = progress.task_ids[0]
         progress.update(task, completed=fraction, left=left, text=text, refresh=True)
 
@@ -96,10 +96,10 @@ def _start(keep: bool) -> Progress:
     return progress
 
 
-def clock(seconds: float) -> str:
+def minutes_and_seconds(seconds: float) -> str:
     """Seconds as minutes and seconds.
 
-    >>> clock(102)
+    >>> minutes_and_seconds(102)
     '1:42'
     """
     if math.isinf(seconds):

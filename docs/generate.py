@@ -16,11 +16,11 @@ import typer.main
 
 from charlm.cli import app
 from charlm.cli.options import help_panels
-from charlm.evaluation import EvaluateOptions
-from charlm.filling import FillOptions
+from charlm.engines.evaluation import EvaluateOptions
+from charlm.engines.filling import FillOptions
+from charlm.engines.sampling import SampleOptions
+from charlm.engines.scoring import ScoreOptions
 from charlm.options import Option, options_of
-from charlm.sampling import SampleOptions
-from charlm.scoring import ScoreOptions
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import charlm
-from charlm import FillModel, LanguageModel, word_vectors
+from charlm import FillModel, LanguageModel
+from charlm.corpus import word_vectors
 from charlm.errors import InputError, OptionError, Stopped
 from conftest import stopped_after
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.uses import copying
-from charlm.uses.copying import copied, longest_matches
+from charlm.corpus import copying
+from charlm.corpus.copying import copied, longest_matches
 
 
 @given(st.text("ab\n", max_size=60), st.text("ab\n", max_size=90))

@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 
 import charlm
 from benchmarks.scale import worker_of
-from charlm import metrics
 from charlm.corpus.batches import Batches, Cursor
 from charlm.corpus.encoding import TokenFile, encode_to_file
 from charlm.corpus.lines import LineBatches
@@ -33,6 +32,7 @@ from charlm.parts import WHOLE, Part
 from charlm.tasks import load_task
 from charlm.tasks.base import Validation
 from charlm.tokenizer import train_tokenizer
+from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.distributed import weave
 from charlm.training.run_folder import CHECKPOINT

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 import charlm
 from charlm import LanguageModel
-from charlm.embedding import Arrays, check_name, embed_lines, line_arrays, save, token_arrays
+from charlm.engines.embedding import embed_lines, line_arrays, token_arrays
+from charlm.engines.vector_files import Arrays, check_name, save
 from charlm.errors import OptionError
 from charlm.model.backend import Backend
 from charlm.tokenizer import EOS, START, UNK
@@ -40,7 +41,7 @@ def test_the_backend_is_chosen_by_the_tokens_of_each_batch(
         batch_tokens.append(tokens)
         return model.backends.numpy
 
-    monkeypatch.setattr("charlm.embedding.LINES_AT_ONCE", 2)
+    monkeypatch.setattr("charlm.engines.embedding.LINES_AT_ONCE", 2)
     assert len(list(embed_lines(choose_backend, model.tokenizer, LINES))) == len(LINES)
     assert batch_tokens == [len("the cat sat"), len("naïve 😀 dog") + len("a")]
 

@@ -12,9 +12,9 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from charlm import metrics
 from charlm.errors import InputError
 from charlm.files import replacing
+from charlm.training import metrics
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 import charlm
 from charlm import FillModel, LanguageModel
 from charlm.corpus.lines import LONGEST_LINE
+from charlm.engines.scoring import pseudo_score_sentences
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import both_sides, pseudo_logprobs
-from charlm.scoring import pseudo_score_sentences
 from charlm.tokenizer import UNK
 
 LEVELS = ("char", "byte", "word", "subword")

@@ -16,8 +16,8 @@ import charlm
 from charlm import LanguageModel
 from charlm.cli.interactive import interact
 from charlm.cli.session import HELP, OPTIONS, Session
+from charlm.engines.sampling import SampleOptions
 from charlm.errors import CharlmError, InputError, OptionError
-from charlm.sampling import SampleOptions
 
 
 @pytest.fixture(scope="module")

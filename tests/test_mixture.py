@@ -15,6 +15,8 @@ from safetensors.numpy import save_file
 import charlm
 from charlm import LanguageModel
 from charlm.corpus.encoding import TokenFile
+from charlm.engines.sampling import SampleOptions, Stream, generate, random_stream, resolved
+from charlm.engines.scoring import ScoreOptions, score_sentences
 from charlm.errors import ModelError, OptionError, Stopped
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
@@ -22,8 +24,6 @@ from charlm.model.mixture import Linear, LogLinear, Mixture, MixturePredictor
 from charlm.model.ngram_counts import count
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.model.prediction import NetworkPredictor
-from charlm.sampling import SampleOptions, Stream, generate, random_stream, resolved
-from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs, train_tokenizer
 from conftest import stopped_after
 

@@ -17,12 +17,12 @@ import pytest
 
 from charlm.cli import Commands
 from charlm.cli.options import as_flags
+from charlm.engines.evaluation import EvaluateOptions
+from charlm.engines.filling import FillOptions
+from charlm.engines.sampling import SampleOptions
+from charlm.engines.scoring import ScoreOptions
 from charlm.errors import OptionError
-from charlm.evaluation import EvaluateOptions
-from charlm.filling import FillOptions
 from charlm.options import Choices, Range, options_of
-from charlm.sampling import SampleOptions
-from charlm.scoring import ScoreOptions
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).parent.parent

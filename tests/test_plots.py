@@ -29,7 +29,7 @@ from charlm.cli.plots import (
 from charlm.cli.score import score
 from charlm.cli.scored import View
 from charlm.errors import InputError, OptionError
-from charlm.metrics import METRICS, Curve, read
+from charlm.training.metrics import METRICS, Curve, read
 
 pytest.importorskip("matplotlib")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from charlm.progress import ProgressLine, clock, show_progress, sparkline
+from charlm.progress import ProgressLine, minutes_and_seconds, show_progress, sparkline
 
 ERASE = "\x1b[2K"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -115,7 +115,7 @@ def test_nothing_is_shown_where_stderr_is_not_a_terminal(
 
 
 def test_times_and_curves() -> None:
-    assert [clock(s) for s in (0, 59.9, 60, 3601, float("inf"))] == [
+    assert [minutes_and_seconds(s) for s in (0, 59.9, 60, 3601, float("inf"))] == [
         "0:00", "0:59", "1:00", "60:01", "-:--"
     ]  # fmt: skip
     assert sparkline([1.0, float("nan"), 8.0]) == "▁█" and sparkline([]) == ""

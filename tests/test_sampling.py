@@ -17,12 +17,7 @@ from numpy.typing import NDArray
 
 import charlm
 from charlm import LanguageModel
-from charlm.errors import OptionError
-from charlm.model.config import ModelConfig
-from charlm.model.equations import State
-from charlm.model.numpy_network import Floats, NumpyNetwork
-from charlm.model.prediction import NetworkPredictor
-from charlm.sampling import (
+from charlm.engines.sampling import (
     Piece,
     SampleOptions,
     Stream,
@@ -33,8 +28,13 @@ from charlm.sampling import (
     resolved,
     search,
 )
-from charlm.scores import SentenceScore
-from charlm.scoring import ScoreOptions, score_sentences
+from charlm.engines.scores import SentenceScore
+from charlm.engines.scoring import ScoreOptions, score_sentences
+from charlm.errors import OptionError
+from charlm.model.config import ModelConfig
+from charlm.model.equations import State
+from charlm.model.numpy_network import Floats, NumpyNetwork
+from charlm.model.prediction import NetworkPredictor
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
 
 

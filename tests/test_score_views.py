@@ -16,7 +16,7 @@ import pytest
 
 import charlm
 from charlm import LanguageModel
-from charlm.scores import SentenceScore
+from charlm.engines.scores import SentenceScore
 from conftest import TEXT, Command
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 import charlm
 from charlm import LanguageModel
+from charlm.engines.scores import byte_length, scientific
+from charlm.engines.scoring import ScoreOptions, score_sentences
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backend, Floats, Ids
 from charlm.model.config import ModelConfig, multiplied_weights
@@ -26,8 +28,6 @@ from charlm.model.likelihood import sequence_logprobs, text_logprob
 from charlm.model.prediction import NetworkPredictor, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
-from charlm.scores import byte_length, scientific
-from charlm.scoring import ScoreOptions, score_sentences
 from charlm.tokenizer import EOS, START
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]
@@ -125,7 +125,7 @@ def test_scoring_changes_to_torch_as_the_work_grows(
         calls.append((tokens, fresh.backends(tokens)))
         return NetworkPredictor(calls[-1][1])
 
-    monkeypatch.setattr("charlm.scoring.SENTENCES_AT_ONCE", 2)
+    monkeypatch.setattr("charlm.engines.scoring.SENTENCES_AT_ONCE", 2)
     flop = 5 * tokens * 2 * multiplied_weights(fresh.config)
     monkeypatch.setattr("charlm.model.backend.TORCH_PAYS_FROM", flop)
     scores = list(score_sentences(choose, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charlm import word_vectors
+from charlm.corpus import word_vectors
 from charlm.errors import InputError
 from charlm.tokenizer import train_tokenizer
 

@@ -11,8 +11,8 @@ import torch
 from benchmarks.speed.harness import Row, in_turns, repeated
 from benchmarks.speed.networks import character_network, random_numpy_network
 from benchmarks.speed.training import charlm_step
+from charlm.engines.sampling import SampleOptions, distribution, draw, random_stream
 from charlm.model.config import ModelConfig, multiplied_weights
-from charlm.sampling import SampleOptions, distribution, draw, random_stream
 
 # The network and the tokens of a chunk by level.
 TRAINED = {

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.mixture.kenlm import ngram_model, query
 from benchmarks.project import charlm, trained
 from charlm.cli.scored import Row, View, write_rows
-from charlm.scores import SentenceScore
+from charlm.engines.scores import SentenceScore
 from charlm.tokenizer import EOS, UNK, Words
 
 ORDER = 3  # of KenLM's n-grams

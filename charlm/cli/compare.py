@@ -22,8 +22,8 @@ from charlm.cli.records import (
     write_tsv,
 )
 from charlm.cli.scored import STRONGEST, write_sentence
+from charlm.engines.scoring import SentenceOptions
 from charlm.errors import InputError
-from charlm.scoring import SentenceOptions
 
 if TYPE_CHECKING:
     from charlm.uses.comparison import Comparison
@@ -46,8 +46,8 @@ def compare(
     chosen = choose_format(format)
     if len(texts) < 2:
         raise InputError("one sentence; give two or more, each in quotes")
+    from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.lm import LanguageModel
-    from charlm.unknown_words import UnknownWords
     from charlm.uses.comparison import Comparison
 
     loaded = load_model(model, LanguageModel, network_only=network_only)

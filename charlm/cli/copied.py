@@ -29,8 +29,8 @@ def copied(
     encoding: EncodingOption = "utf-8",
 ) -> None:
     """Show the longest pieces of a text that stand in a corpus as they are."""
+    from charlm.corpus import copying
     from charlm.corpus.reading import Corpus
-    from charlm.uses import copying
 
     chosen = choose_format(format)
     if not corpus:

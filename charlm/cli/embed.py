@@ -24,7 +24,7 @@ from charlm.cli.records import write
 from charlm.errors import InputError
 
 if TYPE_CHECKING:
-    from charlm.embedding import LineVectors
+    from charlm.engines.embedding import LineVectors
     from charlm.tasks.base import TrainedModel
 
 BINARY_SUFFIXES = (".safetensors", ".npz")
@@ -64,7 +64,8 @@ def embed(
 ) -> None:
     """Write the vectors of tokens, lines or words to a file."""
     from charlm.corpus.reading import Corpus
-    from charlm.embedding import check_name, line_arrays, save, token_arrays
+    from charlm.engines.embedding import line_arrays, token_arrays
+    from charlm.engines.vector_files import check_name, save
     from charlm.tasks.base import TrainedModel
 
     if file is None and not words:
@@ -115,8 +116,8 @@ def _write_words(model: TrainedModel, words: list[str] | None, target: Path) -> 
     """Write the vectors of words, or of the whole vocabulary if `words` is None."""
     import numpy as np
 
-    from charlm import word_vectors
-    from charlm.embedding import save
+    from charlm.corpus import word_vectors
+    from charlm.engines.vector_files import save
 
     if words is not None and not model.config.characters:
         warn_unknown(word for word in words if model.word_id(word) is None)

@@ -22,12 +22,12 @@ from charlm.cli.common import (
 from charlm.cli.options import with_options
 from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
 from charlm.cli.scored import write_srilm_totals
+from charlm.engines.evaluation import EvaluateOptions
 from charlm.errors import InputError
-from charlm.evaluation import EvaluateOptions
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.scores import TextScore
+    from charlm.engines.scores import TextScore
 
 TOTAL = "total"
 
@@ -48,8 +48,8 @@ def evaluate(
     """Measure the perplexity and the bits per character of whole texts."""
     chosen = choose_format(format, "srilm")
     from charlm.corpus.reading import Corpus
+    from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.lm import LanguageModel
-    from charlm.unknown_words import UnknownWords
 
     chosen_options = EvaluateOptions(**options)
     loaded = load_model(model, LanguageModel, device, threads, network_only)

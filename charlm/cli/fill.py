@@ -27,8 +27,8 @@ from charlm.cli.records import (
     write_table,
     write_tsv,
 )
+from charlm.engines.filling import Filler, FillOptions
 from charlm.errors import ModelError
-from charlm.filling import Filler, FillOptions
 
 COLUMNS = ("sentence", "blank", "rank", "filler", "probability")
 Fillers = list[list[Filler]]

@@ -26,11 +26,11 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import StrictOption, show_read
 from charlm.corpus.reading import RAW, is_stream
+from charlm.engines.scores import byte_length
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
-from charlm.model.backend import cores
+from charlm.model.devices import cores
 from charlm.progress import show_progress
-from charlm.scores import byte_length
 
 if TYPE_CHECKING:
     from charlm.uses.filtering import Line

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm import metrics
 from charlm.cli.common import parts_alone
 from charlm.cli.plots import check_plot, curve_rows, plot_option, training_figure, write_plot
 from charlm.cli.records import write, write_json
 from charlm.errors import InputError
 from charlm.progress import sparkline
+from charlm.training import metrics
 
 if TYPE_CHECKING:
     from charlm.model.file import Card

@@ -13,7 +13,7 @@ import typer
 from charlm.cli.common import note, read_groups
 from charlm.corpus.reading import OPENERS
 from charlm.corpus.records import BrokenLines, json_object, read_records
-from charlm.scores import byte_length
+from charlm.engines.scores import byte_length
 
 StrictOption = Annotated[
     bool,

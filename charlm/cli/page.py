@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from charlm.files import writing
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore, TokenScore
+    from charlm.engines.scores import SentenceScore, TokenScore
 
 STRONGEST = 10.0  # bits of the strongest colour
 

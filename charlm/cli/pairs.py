@@ -22,7 +22,7 @@ from charlm.cli.records import choose_format, format_option, write_json, write_t
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore
+    from charlm.engines.scores import SentenceScore
 
 
 def pairs(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from charlm.cli.scored import Groups, Row, View
-    from charlm.metrics import Curve
-    from charlm.scores import SentenceScore
+    from charlm.engines.scores import SentenceScore
+    from charlm.training.metrics import Curve
 
 PLOTS = (".png", ".svg")
 BLUE, RED = "#0072B2", "#D55E00"  # of Okabe and Ito, which colour-blind readers can tell apart

@@ -23,10 +23,10 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import StrictOption, show_read
 from charlm.cli.records import write
+from charlm.engines.scores import byte_length
 from charlm.errors import OptionError
 from charlm.options import Choices
 from charlm.progress import show_progress
-from charlm.scores import byte_length
 
 if TYPE_CHECKING:
     from charlm.uses.nbest import Format, Scored, Weights

@@ -13,8 +13,8 @@ from charlm.cli.interactive import interact
 from charlm.cli.options import with_options
 from charlm.cli.records import printable, write_json
 from charlm.cli.session import Session
+from charlm.engines.sampling import SampleOptions
 from charlm.errors import OptionError
-from charlm.sampling import SampleOptions
 
 
 @with_options(SampleOptions)

@@ -32,13 +32,13 @@ from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
 from charlm.cli.records import choose_format, format_option
 from charlm.cli.scored import LOG10, MEASURES, Score, Scored, Selection, View, write_rows
 from charlm.cli.side_by_side import write_side_by_side
+from charlm.engines.scoring import ScoreOptions
 from charlm.errors import InputError
 from charlm.parts import WHOLE, parse_shard
 from charlm.progress import show_progress
-from charlm.scoring import ScoreOptions
 
 if TYPE_CHECKING:
-    from charlm.scores import SentenceScore
+    from charlm.engines.scores import SentenceScore
 
 TABLE, ORDER = "Tables", "Selection"
 
@@ -145,9 +145,9 @@ def score(
         raise InputError(f"{Path(html).parent}: no such folder; make it first")
     if plot is not None:
         check_plot(Path(plot))
+    from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
-    from charlm.unknown_words import UnknownWords
 
     names: Sequence[str | None] = model or [None]
     loaded: list[FillModel] | list[LanguageModel]

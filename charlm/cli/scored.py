@@ -16,8 +16,8 @@ from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
     from charlm.cli.inputs import Item
+    from charlm.engines.scores import SentenceScore, TextScore, TokenScore, WordScore
     from charlm.model.lexicon import Lexicon
-    from charlm.scores import SentenceScore, TextScore, TokenScore, WordScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
@@ -285,7 +285,7 @@ def write_sentence(
 
 def _kenlm(groups: Groups, view: View) -> None:
     """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
-    from charlm.scores import NOTHING
+    from charlm.engines.scores import NOTHING
 
     total = NOTHING
     for row in chain.from_iterable(groups):
@@ -310,7 +310,7 @@ def write_kenlm_totals(total: TextScore) -> None:
 
 def _srilm(groups: Groups, view: View) -> None:
     """The format of SRILM's `ngram -ppl -debug 2`. The n-gram length is the number of tokens."""
-    from charlm.scores import NOTHING
+    from charlm.engines.scores import NOTHING
 
     total = NOTHING
     for row in chain.from_iterable(groups):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from charlm.cli.options import ARGUMENT
+from charlm.engines.sampling import SampleOptions, resolved
 from charlm.errors import InputError, OptionError
 from charlm.options import options_of
-from charlm.sampling import SampleOptions, resolved
 from charlm.tokenizer import EOS
 
 if TYPE_CHECKING:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import OptionError
 from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.devices import DEVICES, check_threads, choose_device, survive_forks
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.options import Choices
 
@@ -21,18 +20,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
 BACKENDS = Choices(("auto", "numpy", "torch"))
-DEVICES = Choices(("auto", "cpu", "cuda", "mps"))
 # Importing torch takes as long as NumPy needs for about 10 GFLOP. Beyond that torch is faster.
 TORCH_PAYS_FROM = 1e10
-
-
-@cache
-def survive_forks() -> None:
-    """Let forked processes use one thread of torch: for the others they would wait for ever."""
-    import torch
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class Backend(Protocol):
@@ -65,19 +54,6 @@ class Backend(Protocol):
     def logprobs(self, y: Floats, targets: Ids) -> Floats:
         """log p(targets[b, t]) in nats, (B, T), after y (B, T, S)."""
         ...
-
-
-def cores() -> int:
-    """The number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_threads(threads: int | None) -> None:
-    """Raise OptionError for fewer threads than one, or more than cores."""
-    if threads is not None and not 1 <= threads <= cores():
-        raise OptionError(f"`threads={threads}`: must be from 1 to {cores()}, the cores of the CPU")
 
 
 # The backend for the next n tokens. Called before every batch.
@@ -140,7 +116,6 @@ class Backends:
         """The network in torch, which this imports."""
         import torch
 
-        from charlm.model.devices import choose_device
         from charlm.model.network import Network
 
         if self.threads:

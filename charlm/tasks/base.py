@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.embedding import LineVectors, embed_lines
+from charlm.engines.embedding import LineVectors, embed_lines
 from charlm.errors import InputError
 from charlm.model.backend import Backend, Backends
 from charlm.model.file import ModelFile

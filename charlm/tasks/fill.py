@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.lines import cut_lines
-from charlm.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.engines.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.engines.scores import PseudoScore
+from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
 from charlm.model.mixture import Mixture
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.parts import WHOLE, Part
-from charlm.scores import PseudoScore
-from charlm.scoring import pseudo_score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, several
 from charlm.tokenizer import Tokenizer
 
@@ -52,7 +52,7 @@ class FillModel(TrainedModel):
     def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
         """The best fillers of each blank of a line, most probable first.
 
-        options:  of `charlm.filling.FillOptions`: k, blank
+        options:  of `charlm.engines.filling.FillOptions`: k, blank
         """
         return self._filling.fill(one_line(line), FillOptions(**options))
 

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.beam_search import Reader
+from charlm.engines.evaluation import EvaluateOptions, evaluate_text
+from charlm.engines.filler_search import Reader
+from charlm.engines.filling import Filler, FillOptions, ForwardFilling
+from charlm.engines.sampling import (
+    SAMPLES_AT_ONCE,
+    SampleOptions,
+    Stream,
+    generate,
+    random_stream,
+    resolved,
+    search,
+)
+from charlm.engines.scores import SentenceScore, TextScore
+from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
 from charlm.errors import OptionError
-from charlm.evaluation import EvaluateOptions, evaluate_text
-from charlm.filling import Filler, FillOptions, ForwardFilling
 from charlm.model.backend import Backend, Floats
 from charlm.model.likelihood import (
     read_sequences,
@@ -28,17 +39,6 @@ from charlm.model.mixture import Mixture, MixturePrediction, MixturePredictor, P
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
-from charlm.sampling import (
-    SAMPLES_AT_ONCE,
-    SampleOptions,
-    Stream,
-    generate,
-    random_stream,
-    resolved,
-    search,
-)
-from charlm.scores import SentenceScore, TextScore
-from charlm.scoring import ScoreOptions, score_document, score_sentences
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
 from charlm.tokenizer import EOS, START, UNK, IntArray, Tokenizer, as_inputs
 from charlm.tokenizer.word_starts import word_starts
@@ -91,7 +91,7 @@ class LanguageModel(TrainedModel):
         texts:    one sentence, for one SentenceScore, or several, for a list
         details:  measure the whole distribution before each token, for its rank, its entropy, the
                   likeliest tokens, and the surprisal of words. It takes longer
-        options:  of `charlm.scoring.ScoreOptions`: context, eos, unknown, document, …
+        options:  of `charlm.engines.scoring.ScoreOptions`: context, eos, unknown, document, …
 
         A score depends on its sentence and context alone, up to the rounding of float32.
 
@@ -149,7 +149,7 @@ class LanguageModel(TrainedModel):
         text:      a string, or blocks of whole lines. The end of the last line is scored, even if
                    the text does not have it
         progress:  called with the fraction of a running text that is done
-        options:   of `charlm.evaluation.EvaluateOptions`: reset_lines, cache, adapt, …
+        options:   of `charlm.engines.evaluation.EvaluateOptions`: reset_lines, cache, adapt, …
 
         With `reset_lines` the result is the sum of `score` over the lines. It is the default for a
         model of independent lines.
@@ -186,7 +186,7 @@ class LanguageModel(TrainedModel):
         """Text like the training text, beginning with the prime.
 
         n:        the number of samples, for a list; None for one sample, a string
-        options:  of `charlm.sampling.SampleOptions`: length, temperature, top_p, seed, …
+        options:  of `charlm.engines.sampling.SampleOptions`: length, temperature, top_p, seed, …
 
         >>> model.sample("the cat", length=10, seed=3).startswith("the cat")
         True
@@ -205,7 +205,7 @@ class LanguageModel(TrainedModel):
         sample:   the number of the sample: each number has its own random numbers.
                   With `beam` it is the rank of the text, from 0; raises OptionError where the
                   search finds no more texts
-        options:  of `charlm.sampling.SampleOptions`
+        options:  of `charlm.engines.sampling.SampleOptions`
 
         >>> pieces = list(model.stream("the ", length=5, seed=1))
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
@@ -275,7 +275,7 @@ class LanguageModel(TrainedModel):
     def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
         """The best fillers of each blank of a line, by P(left · filler · right).
 
-        options:  of `charlm.filling.FillOptions`: k, blank
+        options:  of `charlm.engines.filling.FillOptions`: k, blank
 
         A model of the task `fill` does this better and faster.
 

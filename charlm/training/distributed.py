@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from charlm.errors import CharlmError, OptionError
-from charlm.model.backend import cores
+from charlm.model.devices import cores
 from charlm.parts import Part
 
 T = TypeVar("T")

@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from charlm.errors import OptionError
-from charlm.model.backend import survive_forks
 from charlm.model.config import ModelConfig, multiplied_weights
-from charlm.model.devices import autocast
+from charlm.model.devices import autocast, survive_forks
 from charlm.model.network import Network
 from charlm.tasks.base import Task
 from charlm.training.distributed import Ranks

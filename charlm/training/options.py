@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from charlm.errors import OptionError
-from charlm.model.backend import DEVICES, check_threads
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
+from charlm.model.devices import DEVICES, check_threads
 from charlm.model.equations import CELLS
 from charlm.model.ngram import ORDERS
 from charlm.options import SEED, Choices, Range, check_options, option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from charlm.progress import ProgressLine, clock, sparkline
+from charlm.progress import ProgressLine, minutes_and_seconds, sparkline
 from charlm.training.trainer import Progress
 
 
@@ -42,7 +42,7 @@ class Reporter:
             text = " ".join(part for part in (speed, loss, valid, curve) if part)
             self.line.update(p.fraction, p.seconds_left, text)
         elif p.valid_loss is not None:
-            left = f"{p.fraction:4.0%} · {clock(p.seconds_left)} left"
+            left = f"{p.fraction:4.0%} · {minutes_and_seconds(p.seconds_left)} left"
             self.line.print(f"{left} · {speed} · {loss} · {valid} nats/token {curve}")
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from charlm import __version__
 from charlm.corpus.batches import BatchShape
+from charlm.corpus.word_vectors import WordVectors
 from charlm.model.file import Card, ModelFile
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
@@ -32,7 +33,6 @@ from charlm.training.reporter import Reporter
 from charlm.training.run_folder import RunFolder
 from charlm.training.stopping import StopSignals
 from charlm.training.trainer import EVALUATION_SHARE, Trainer, TrainerState
-from charlm.word_vectors import WordVectors
 
 # Checkpoints take a hundredth of the time. They are at least this far apart, and at most half a
 # minute, as long as that is no more than a fiftieth of the time.

@@ -13,10 +13,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from charlm import metrics, runs
+from charlm import runs
 from charlm.errors import InputError, ModelError
 from charlm.files import PART, file_error, write_text
 from charlm.model.file import MODEL_FILE, ModelFile
+from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint, RunInfo
 from charlm.training.data import WORDS
 from charlm.training.trainer import Progress

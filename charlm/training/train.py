@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from charlm import __version__, runs, word_vectors
+from charlm import __version__, runs
+from charlm.corpus import word_vectors
 from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
-from charlm.model.backend import cores
-from charlm.model.devices import choose_device
+from charlm.model.devices import choose_device, cores
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.tasks import load_task
 from charlm.tokenizer import train_tokenizer

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from charlm.scores import SentenceScore, TokenScore, WordScore, scientific
+from charlm.engines.scores import SentenceScore, TokenScore, WordScore, scientific
 
 LARGEST_BITS = 24  # of a ratio that is written out
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from charlm.corpus.reading import Corpus
 from charlm.corpus.records import BrokenLines, json_object
-from charlm.scores import SentenceScore
+from charlm.engines.scores import SentenceScore
 
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
 LINES_AT_ONCE = 2048

@@ -25,8 +25,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from charlm.corpus.records import BrokenLines, json_object
+from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
-from charlm.scores import SentenceScore
 
 ID, TEXT, SCORE = "id", "hypothesis", "score"
 SEPARATOR = " ||| "

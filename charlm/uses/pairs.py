@@ -19,8 +19,8 @@ import numpy as np
 
 from charlm.corpus.reading import Corpus
 from charlm.corpus.records import BrokenLines, json_object, read_records
+from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
-from charlm.scores import SentenceScore
 from charlm.uses.suites import Conditions, Suite, sentence_of
 
 GOOD, BAD = "sentence_good", "sentence_bad"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from charlm.scores import SentenceScore
+from charlm.engines.scores import SentenceScore
 from charlm.tokenizer import EOS
 
 REGION = re.compile(r"\(\s*(\d+|\*)\s*;\s*%([^%]+)%\s*\)")

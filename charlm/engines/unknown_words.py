@@ -10,10 +10,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.scores import SentenceScore, byte_length
 from charlm.errors import OptionError
 from charlm.model.lexicon import Lexicon
 from charlm.options import Choices, Range, check_options, option
-from charlm.scores import SentenceScore, byte_length
 from charlm.tokenizer import UNK
 
 INCLUDE, EXCLUDE, SHARE, SPELL = TREATMENTS = ("include", "exclude", "share", "spell")

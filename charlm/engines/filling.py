@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.beam_search import FromLeft, FromRight, Mask, Reader, has_no_space, is_word, search
+from charlm.engines.filler_search import (
+    FromLeft,
+    FromRight,
+    Mask,
+    Reader,
+    has_no_space,
+    is_word,
+    search,
+)
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backends, Floats
 from charlm.model.likelihood import sequence_logprobs

@@ -11,6 +11,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.running_text import EXTRA, RunningTextOptions, running_text_predictor
+from charlm.engines.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
+from charlm.engines.unknown_words import UnknownOptions, UnknownWords
 from charlm.errors import OptionError
 from charlm.model.backend import ChooseBackend, Floats
 from charlm.model.distributions import at_once, measure
@@ -20,11 +23,8 @@ from charlm.model.mixture import Predictors
 from charlm.model.prediction import ChoosePredictor, Prediction, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.options import option
-from charlm.running_text import EXTRA, RunningTextOptions, running_text_predictor
-from charlm.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
 from charlm.tokenizer.word_starts import word_starts
-from charlm.unknown_words import UnknownOptions, UnknownWords
 
 # Sentences that are read before the first one is scored: enough for batches of similar length.
 SENTENCES_AT_ONCE = 4096

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.running_text import RunningTextOptions, running_text_predictor
+from charlm.engines.scores import TextScore, byte_length
+from charlm.engines.unknown_words import UnknownOptions, UnknownWords
 from charlm.errors import OptionError
 from charlm.model.backend import Floats
 from charlm.model.lexicon import Lexicon
@@ -15,10 +18,7 @@ from charlm.model.likelihood import sequence_logprobs, text_logprobs
 from charlm.model.mixture import Predictors
 from charlm.options import option
 from charlm.parts import WHOLE, Part, parse_shard
-from charlm.running_text import RunningTextOptions, running_text_predictor
-from charlm.scores import TextScore, byte_length
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
-from charlm.unknown_words import UnknownOptions, UnknownWords
 
 LINE_END = (1, 1, 0.0)  # its characters, bytes and log P
 
