@@ -89,7 +89,7 @@ class Option:
 
     Conditions on other options of the same dataclass:
 
-    goes_with:  another option that must be given, too: "cache"; or one of its values: "unknown=share"
+    goes_with:  another option that must be given, too, "cache"; or its value, "unknown=share"
     excludes:   options that must not be given at the same time
     only:       the values of another option for which this one exists: {"task": ("lm", "fill")}
     """
