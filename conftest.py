@@ -18,7 +18,7 @@ import pytest
 import charlm
 from charlm import LanguageModel
 from charlm.cli import run as run_command_line
-from charlm.training.trainer import Trainer
+from charlm.training.loop import Loop
 
 TEXT = "".join(
     f"{who} {what} {where}\n"
@@ -36,14 +36,14 @@ def shuffled(text: str, seed: int = 0) -> str:
 
 def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send a SIGINT after this number of training steps."""
-    update = Trainer._update
+    update = Loop._update
 
-    def counting(self: Trainer, *arguments: Any) -> None:
+    def counting(self: Loop, *arguments: Any) -> None:
         update(self, *arguments)
         if self.step == steps:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, "_update", counting)
+    monkeypatch.setattr(Loop, "_update", counting)
 
 
 @pytest.fixture(scope="session")

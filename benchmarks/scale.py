@@ -33,9 +33,9 @@ from benchmarks.project import ROOT, TALES, measure
 from charlm.model.config import ModelConfig
 from charlm.training import metrics
 from charlm.training.distributed import Ranks
-from charlm.training.run import Run
-from charlm.training.run_folder import CHECKPOINT
-from charlm.training.trainer import Trainer
+from charlm.training.folder import CHECKPOINT
+from charlm.training.loop import Loop
+from charlm.training.saver import Saver
 
 RESULTS, PAGE = ROOT / "benchmarks/scale.json", ROOT / "docs/scale.md"
 EXACT: dict[str, Any] = {"precision": "fp32", "dropout": 0.0, "threads": 1, "seed": 1}
@@ -56,9 +56,9 @@ def watched(out: Path, kind: str, text: str, options: dict[str, Any]) -> None:
     losses: list[float] = []
     seconds: list[float] = []
     predicted: list[int] = []
-    update, total = Trainer._update, Ranks.sum_gradients
+    update, total = Loop._update, Ranks.sum_gradients
 
-    def timed(self: Trainer, batch: Any, *more: Any) -> None:
+    def timed(self: Loop, batch: Any, *more: Any) -> None:
         if kind == "ddp" and not losses:
             _wrap(self)
         start = time.perf_counter()
@@ -72,8 +72,8 @@ def watched(out: Path, kind: str, text: str, options: dict[str, Any]) -> None:
         return result
 
     if kind == "ddp":  # nothing but gradients travels: the processes have no common time
-        Run._save_unfinished = lambda *_: None  # type: ignore[method-assign]
-    Trainer._update, Ranks.sum_gradients = timed, kept  # type: ignore[method-assign, assignment]
+        Saver.save_if_due = lambda *_: None  # type: ignore[method-assign]
+    Loop._update, Ranks.sum_gradients = timed, kept  # type: ignore[method-assign, assignment]
     model = charlm.train(text, out=out.with_suffix(""), ngram="none", quiet=True, **options)
     if Ranks().is_first:
         speed = statistics.median(predicted[WARM_UP:]) / statistics.median(seconds[WARM_UP:])
@@ -84,7 +84,7 @@ def watched(out: Path, kind: str, text: str, options: dict[str, Any]) -> None:
         os._exit(0)  # DistributedDataParallel sometimes aborts at the end
 
 
-def _wrap(trainer: Trainer) -> None:
+def _wrap(trainer: Loop) -> None:
     """Put DistributedDataParallel around the network and its loss."""
     task, network = trainer.task, trainer.network
 
@@ -384,7 +384,7 @@ def _arithmetic() -> str:
     """Seconds of exchange a step for larger networks, and the tokens that it takes to pay."""
     rows = []
     for hidden in LARGE:
-        config = ModelConfig(256, "lstm", 2, hidden, min(hidden, 1024))
+        config = ModelConfig(256, cell="lstm", layers=2, hidden=hidden, embedding=min(hidden, 1024))
         weights = sum(torch.Size(shape).numel() for shape in config.shapes().values())
         row = [f"2 × {hidden}", f"{weights / 1e6:.1f} M", f"{4 * weights / 1e6:,.0f} MB"]
         for _, rate, delay in LINKS:

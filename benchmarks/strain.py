@@ -25,9 +25,9 @@ from unittest import mock
 from benchmarks.markdown import table
 from benchmarks.project import ROOT, command, cost, measure, trained
 from charlm import train
-from charlm.training.clock import Clock
-from charlm.training.run import Run
-from charlm.training.run_folder import CHECKPOINT, START, RunFolder
+from charlm.training.checkpoint import Checkpoint
+from charlm.training.folder import CHECKPOINT, Folder
+from charlm.training.plan import PLAN
 
 RESULTS, PAGE = ROOT / "benchmarks/strain.json", ROOT / "docs/strain.md"
 LINES = 20_000
@@ -82,14 +82,14 @@ def long_lines(folder: Path, text: Path) -> list[dict[str, Any]]:
 def checkpoints(folder: Path, text: Path) -> dict[str, Any]:
     """The share of the time of a training that its checkpoints take."""
     spent: list[float] = []
-    save = Run._save_unfinished
+    save = Folder.save_checkpoint
 
-    def timed(run: Run, clock: Clock) -> None:
+    def timed(folder: Folder, checkpoint: Checkpoint) -> None:
         start = time.perf_counter()
-        save(run, clock)
+        save(folder, checkpoint)
         spent.append(time.perf_counter() - start)
 
-    with mock.patch.object(Run, "_save_unfinished", timed):
+    with mock.patch.object(Folder, "save_checkpoint", timed):
         model = train(text, minutes=CHECKPOINT_MINUTES, out=folder / "checkpoints", quiet=True)
     size = (folder / "checkpoints" / CHECKPOINT).stat().st_size
     return {
@@ -128,7 +128,7 @@ def kills(folder: Path, text: Path) -> list[dict[str, Any]]:
         had_checkpoint = (written / CHECKPOINT).exists()
         saved = (written / CHECKPOINT).stat().st_mtime if had_checkpoint else started
         again = training
-        if (written / START).exists() or had_checkpoint:
+        if (written / PLAN).exists() or had_checkpoint:
             again = command("train", text, "--quiet", "--out", written, "--resume")
         start = time.perf_counter()
         process = subprocess.Popen(again, stdout=subprocess.DEVNULL)
@@ -147,7 +147,7 @@ def kills(folder: Path, text: Path) -> list[dict[str, Any]]:
         process.send_signal(signal.SIGKILL)
         process.wait()
         if force:  # the finished run is still there
-            assert RunFolder(out).info() is not None
+            assert Folder(out).plan is not None
     return results
 
 

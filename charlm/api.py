@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from charlm.errors import ModelError
+from charlm.keywords import TrainKeywords
 from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
 from charlm.runs import find_model
@@ -15,8 +16,6 @@ from charlm.tasks import load_task
 from charlm.tasks.base import TrainedModel
 
 if TYPE_CHECKING:
-    from charlm.keywords import TrainKeywords
-    from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
     from charlm.training.reporter import Reporter
 
@@ -56,7 +55,7 @@ def load(
     threads: int | None = None,
     network_only: bool = False,
 ) -> TrainedModel:
-    """Load a model: a `LanguageModel` or a `FillModel`, as it was trained.
+    """Load a model, of the class of the task that it was trained for.
 
     model:    a model file or its run folder; None for $CHARLM_MODEL, then the run that was trained
               last from this directory
@@ -74,63 +73,45 @@ def load(
     loaded = load_task(file.task).model(
         file, path, backend=backend, device=device, threads=threads, network_only=network_only
     )
-    if not isinstance(loaded, kind):
-        raise ModelError(
-            f"{path} was trained with `task={file.task}`: it {loaded.purpose}; for the rest train "
-            f"a model with `task={kind.task}`"
-        )
-    return loaded
+    return _as_kind(loaded, kind)
+
+
+class RunKeywords(TrainKeywords, total=False):
+    """The keywords of `train`."""
+
+    out: str | Path | None
+    force: bool
+    quiet: bool
+    started: float | None
+    reporter: Reporter | None
+
+
+Paths = str | Path | Sequence[str | Path]
 
 
 @overload
 def train(
-    corpus: str | Path | Sequence[str | Path],
-    *,
-    task: Literal["lm"] | None = ...,
-    out: str | Path | None = ...,
-    resume: bool = ...,
-    force: bool = ...,
-    quiet: bool = ...,
-    started: float | None = ...,
-    reporter: Reporter | None = ...,
-    **options: Unpack[TrainKeywords],
+    corpus: Paths, *, resume: Literal[False] = ..., **keywords: Unpack[RunKeywords]
 ) -> LanguageModel: ...
 
 
 @overload
 def train(
-    corpus: str | Path | Sequence[str | Path],
-    *,
-    task: Literal["fill"],
-    out: str | Path | None = ...,
-    resume: bool = ...,
-    force: bool = ...,
-    quiet: bool = ...,
-    started: float | None = ...,
-    reporter: Reporter | None = ...,
-    **options: Unpack[TrainKeywords],
-) -> FillModel: ...
+    corpus: Paths, *, kind: type[M], resume: bool = ..., **keywords: Unpack[RunKeywords]
+) -> M: ...
 
 
 @overload
 def train(
-    corpus: str | Path | Sequence[str | Path],
-    *,
-    task: str,
-    out: str | Path | None = ...,
-    resume: bool = ...,
-    force: bool = ...,
-    quiet: bool = ...,
-    started: float | None = ...,
-    reporter: Reporter | None = ...,
-    **options: Unpack[TrainKeywords],
+    corpus: Paths, *, task: str | None = ..., resume: bool = ..., **keywords: Unpack[RunKeywords]
 ) -> TrainedModel: ...
 
 
 def train(
-    corpus: str | Path | Sequence[str | Path],
+    corpus: Paths,
     *,
     task: str | None = None,
+    kind: type[TrainedModel] = TrainedModel,
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -142,7 +123,9 @@ def train(
     """Train a model of a text, and write it to a run folder.
 
     corpus:    a text file, or several that are read one after the other; "-" for standard input
-    task:      what the model is for: "lm" or "fill"; None for "lm", or the task of a resumed run
+    task:      what the model is for: "lm", "fill" or "classify"; None for the task of `kind`, then
+               for that of a resumed run, then for "lm"
+    kind:      the class that the model must be, such as `FillModel`
     out:       the run folder; None for runs/NAME, or the next free runs/NAME-2 …
     resume:    continue the run in `out`, or the last one of this corpus
     force:     replace `out` if it exists, when training is complete
@@ -161,19 +144,28 @@ def train(
     'corpus'
     """
     started = time.monotonic() if started is None else started
+    from charlm.training.prepare import Target
     from charlm.training.reporter import Reporter
-    from charlm.training.train import train_run
+    from charlm.training.train import train as train_run
 
-    user_options = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
-    if task is not None:
-        user_options["task"] = task
+    given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+    if task or kind is not TrainedModel:
+        given["task"] = task or kind.task
     path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
-        user_options,
-        out=None if out is None else Path(out),
-        resume=resume,
-        force=force,
-        started=started,
-        reporter=reporter or Reporter(quiet),
+        given,
+        Target(None if out is None else Path(out), resume, force),
+        started,
+        reporter or Reporter(quiet),
     )
-    return load_task(file.task).model(file, path)
+    return _as_kind(load_task(file.task).model(file, path), kind)
+
+
+def _as_kind(model: TrainedModel, kind: type[M]) -> M:
+    """The model. Raises ModelError if it is of another class."""
+    if not isinstance(model, kind):
+        raise ModelError(
+            f"{model.path} was trained with `task={model.task}`: it {model.purpose}; for the rest "
+            f"train a model with `task={kind.task}`"
+        )
+    return model

@@ -141,7 +141,7 @@ def test_training_starts_from_the_vectors_of_a_file(
     others = np.setdiff1d(np.arange(3, frozen.tokenizer.size), given.ids)
     fresh = charlm.train(corpus, steps=1, freeze_embeddings=True, out="fresh", **options)
     assert np.abs(frozen.word_vectors()[others] - fresh.word_vectors()[others]).max() > 1e-3
-    more = charlm.train(corpus, out="frozen", resume=True, steps=40, quiet=True)
+    more = charlm.train(corpus, kind=LanguageModel, out="frozen", resume=True, steps=40, quiet=True)
     np.testing.assert_array_equal(more.word_vectors()[given.ids], given.vectors)
 
 
@@ -155,9 +155,9 @@ def test_vectors_as_wide_as_the_hidden_state_are_tied(corpus: Path, vectors: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embeddings": "vectors.txt"}, "is for words; add `level=word`"),
-        ({"characters": "recurrent"}, "`characters=recurrent`: is for words; add `level=word`"),
-        ({"freeze_embeddings": True}, "`freeze_embeddings`: give the vectors .* `embeddings`"),
+        ({"embeddings": "vectors.txt"}, "`embeddings=vectors.txt`: is not for `level=char`"),
+        ({"characters": "recurrent"}, "`characters=recurrent`: .*char`, but for `level=word`"),
+        ({"freeze_embeddings": True}, "`freeze_embeddings=True`: goes with `embeddings`"),
         ({"level": "word", "embeddings": "vectors.txt", "embedding": 7},
          "`embedding=7`: the vectors of vectors.txt have 12 features"),
         ({"state_dropout": 0.95}, "`state_dropout=0.95`: must be from 0 to 0.9"),

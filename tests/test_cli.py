@@ -290,7 +290,7 @@ def test_a_signal_stops_training_and_saves_the_model(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == code
-    assert "stopped; what was learnt is in runs/corpus" in stderr.decode().splitlines()[-1]
+    assert "stopped; the model so far is in runs/corpus" in stderr.decode().splitlines()[-1]
     assert charlm("score", "the cat", "-m", "runs/corpus", cwd=tmp_path).returncode == 0
     note = charlm("train", corpus, "--steps", 2, "--hidden", 8, cwd=tmp_path).stderr
     assert "--out runs/corpus --resume" in note and "unfinished run of this corpus" in note
@@ -532,12 +532,12 @@ def test_info_compares_only_what_was_measured_on_the_same_text(
     trained = charlm("train", corpus, "--steps", 5, "--hidden", 8, "--out", "run", cwd=tmp_path)
     tokens = json.loads(charlm("info", "run", "--json", cwd=tmp_path).stdout)["card"]
     rows = charlm("info", "run", cwd=tmp_path).stdout.splitlines()
-    (by_line,) = [row for row in rows if row.startswith("by line")]
+    (by_line,) = [row for row in rows if row.startswith("lines alone")]
     assert f"{tokens['valid_lines']:.4f} nats/token with each line alone" in by_line
     assert f"{tokens['valid_carried']:.4f} with the state carried" in by_line
     assert f"the first {tokens['valid_both_tokens']:,} tokens" in by_line
     measured = tokens["valid_tokens"]
-    assert "while it trains, valid is the loss of the first" not in trained.stderr or (
+    assert "during training, valid is the loss of" not in trained.stderr or (
         f"the final figure is of {measured:,} tokens in fp32" in trained.stderr
     )
 

@@ -16,13 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from charlm.corpus.batches import Batches, Cursor
-from charlm.corpus.encoding import TokenFile, encode_to_file, split_off_validation
-from charlm.corpus.lines import LONGEST_LINE, LineBatch, LineBatches, cut_lines
+from charlm.corpus.batches import Batches, BatchShape, Cursor, find_rare
+from charlm.corpus.buckets import Buckets
+from charlm.corpus.encoding import TokenFile, encode_to_file
+from charlm.corpus.lines import LONGEST_LINE, LineBatch, cut_lines, line_batches
 from charlm.corpus.reading import BLOCK_BYTES, RAW, Corpus, looks_hard_wrapped
 from charlm.corpus.streams import StreamBatch, StreamBatches
 from charlm.errors import InputError, OptionError
+from charlm.tasks import load_task
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
+from charlm.training.dataset import split
+from charlm.training.options import TrainOptions
 
 TEXT = "one\ntwo\n\nthree four\n"
 
@@ -260,17 +264,23 @@ def test_a_token_file_has_one_eos_after_each_line(tmp_path: Path) -> None:
     assert tokens.counts(tokenizer.size).tolist() == [0, 4, 0, 2, 2]
 
 
+def split_parts(corpus: Corpus, **options: Any) -> tuple[list[str], list[str]]:
+    """The blocks of the training and of the validation part."""
+    parts = split(corpus, corpus.stats(), TrainOptions(**options), load_task("lm"))
+    assert parts.held_out
+    return [block for (block,) in parts.training()], [block for (block,) in parts.validation()]
+
+
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_a_document_is_split_at_the_first_line_start_after_the_fraction(
     tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "".join(f"{n} {'x' * (n % 7)}\n" for n in range(100))
     corpus = Corpus([write(tmp_path, text)])
-    stats = corpus.stats()
     lines = text.splitlines(keepends=True)
     blocks = ["".join(lines[k : k + block]) for k in range(0, len(lines), block)]
     monkeypatch.setattr(Corpus, "blocks", lambda self: iter(blocks))
-    train, valid = ("".join(p()) for p in split_off_validation(corpus, stats, 0.25, lines=False))
+    train, valid = ("".join(part) for part in split_parts(corpus, valid_fraction=0.25))
     assert train + valid == text
     cut = int(len(text) * 0.75)
     assert len(train) >= cut > len(train[:-1].rpartition("\n")[0]) and train.endswith("\n")
@@ -279,16 +289,19 @@ def test_a_document_is_split_at_the_first_line_start_after_the_fraction(
 def test_independent_validation_lines_are_random_and_reproducible(tmp_path: Path) -> None:
     text = "".join(f"{n}\n" for n in range(2000))
     corpus = Corpus([write(tmp_path, text)])
-    train, valid = split_off_validation(corpus, corpus.stats(), 0.1, lines=True)
-    validation = "".join(valid()).split()
+    train, valid = split_parts(corpus, lines=True)
+    validation = "".join(valid).split()
     assert 150 < len(validation) < 250 and int(validation[0]) < 100 and int(validation[-1]) > 1900
-    assert sorted([*validation, *"".join(train()).split()], key=int) == text.split()
-    assert "".join(valid()).split() == validation
+    assert sorted([*validation, *"".join(train).split()], key=int) == text.split()
+    assert split_parts(corpus, lines=True)[1] == valid
 
 
 def streams(tokens: TokenFile, **options: Any) -> StreamBatches:
-    defaults = {"batch": 3, "length": 5, "lines": False, "seed": 1}
-    return StreamBatches(tokens, 99, **(defaults | options))
+    lines = options.pop("lines", False)
+    shape = BatchShape(
+        **{"batch": 3, "length": 5, "independent_lines": lines, "seed": 1, **options}
+    )
+    return StreamBatches(tokens, shape, find_rare(tokens, 99, True))
 
 
 @pytest.mark.parametrize("lines", [False, True])
@@ -317,7 +330,7 @@ def test_targets_follow_inputs_and_each_line_starts_with_start(tmp_path: Path, l
 def test_each_epoch_shuffles_the_lines_and_reads_most_of_them(tmp_path: Path) -> None:
     text = "".join(f"{chr(0x4E00 + n)}\n" for n in range(600))
     tokens = tokens_of(tmp_path, text)
-    source = StreamBatches(tokens, 700, 2, 30, lines=True, seed=3)
+    source = StreamBatches(tokens, BatchShape(2, 30, True, 3), find_rare(tokens, 700, True))
     epochs = []
     iterator = source.iterate(Cursor())
     for _ in range(2):
@@ -375,13 +388,20 @@ def encoded(text: str, tmp_path: Path) -> tuple[Tokenizer, TokenFile]:
     return tokenizer, encode_to_file([text], tokenizer, tmp_path / "lines")
 
 
+def lines_of(
+    tokens: TokenFile, vocab: int, batch: int, length: int, *, seed: int, unknowns: bool = True
+) -> Buckets[LineBatch]:
+    rare = find_rare(tokens, vocab, unknowns)
+    return line_batches(tokens, BatchShape(batch, length, True, seed), rare)
+
+
 class Line(NamedTuple):
     inputs: list[int]
     targets: list[int]
     following: list[int]
 
 
-def lines_in(batches: LineBatches, epoch: int = 0) -> list[Line]:
+def lines_in(batches: Buckets[LineBatch], epoch: int = 0) -> list[Line]:
     """The lines in the batches of an epoch, without padding."""
     lines: list[Line] = []
     for batch in islice(batches.iterate(Cursor(epoch)), batches.steps_per_epoch):
@@ -395,7 +415,7 @@ def lines_in(batches: LineBatches, epoch: int = 0) -> list[Line]:
 
 def test_line_batches_contain_whole_lines_and_the_neighbours_of_each_token(tmp_path: Path) -> None:
     tokenizer, tokens = encoded("ab\n\nabcde\nc\nbbbb\n" * 3, tmp_path)
-    batches = LineBatches(tokens, tokenizer.size, 2, 16, seed=1, unknowns=False)
+    batches = lines_of(tokens, tokenizer.size, 2, 16, seed=1, unknowns=False)
     a, b, c, d, e = range(3, 8)
     lines = lines_in(batches)
     expected = [[a, b], [a, b, c, d, e], [c], [b, b, b, b]]
@@ -416,7 +436,7 @@ def test_corpus_lines_are_the_lines_of_the_text(tmp_path: Path, end: str) -> Non
 def test_long_lines_are_cut_and_keep_the_tokens_around_each_cut(tmp_path: Path) -> None:
     text = "".join("abcdefghij"[k % 7] for k in range(LONGEST_LINE * 2 + 50))
     tokenizer, tokens = encoded(text + "\nab\n", tmp_path)
-    batches = LineBatches(tokens, tokenizer.size, 1, 64, seed=0, unknowns=False)
+    batches = lines_of(tokens, tokenizer.size, 1, 64, seed=0, unknowns=False)
     lines = {tuple(line.targets): line for line in lines_in(batches)}
     ids = tokenizer.encode_ids(text).tolist()
     first = lines[tuple(ids[:LONGEST_LINE])]
@@ -435,7 +455,7 @@ def test_cut_lines_drops_empty_lines_and_cuts_long_ones() -> None:
 
 def test_line_batches_resume_exactly_from_a_cursor(tmp_path: Path) -> None:
     tokenizer, tokens = encoded("".join(f"{'ab' * (k % 40)}{k}\n" for k in range(200)), tmp_path)
-    batches = LineBatches(tokens, tokenizer.size, 2, 32, seed=3)
+    batches = lines_of(tokens, tokenizer.size, 2, 32, seed=3)
     uninterrupted = [b.targets for b in islice(batches.iterate(Cursor()), 60)]
     cursor = Cursor()
     first = [b.targets for b in islice(batches.iterate(cursor), 23)]
@@ -449,7 +469,7 @@ def test_stream_and_line_batches_share_one_contract(tmp_path: Path) -> None:
     tokens = tokens_of(tmp_path, "abc\nde\n" * 30)
     sources: list[Batches] = [
         streams(tokens),
-        LineBatches(tokens, 99, 3, 5, seed=1),
+        lines_of(tokens, 99, 3, 5, seed=1),
     ]
     for source in sources:
         batch = next(source.iterate(Cursor()))

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import charlm
-from charlm import LanguageModel
+from charlm import FillModel, LanguageModel
 from charlm.engines.embedding import embed_lines, line_arrays, token_arrays
 from charlm.engines.vector_files import Arrays, check_name, save
 from charlm.errors import OptionError
@@ -50,7 +50,7 @@ def test_the_vectors_of_a_fill_model_have_both_directions(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, task="fill", steps=5, hidden=12, quiet=True)
+    model = charlm.train(corpus, kind=FillModel, steps=5, hidden=12, quiet=True)
     (line,) = model.embed(["the cat"])
     assert line.vectors.shape == (7, 24)
     state = model.backends.numpy.initial_state(1)

@@ -58,7 +58,7 @@ def first_layer(network: Network) -> Layer:
 
 
 def test_state_mask_is_the_same_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = random_network(ModelConfig(9, "rnn", hidden=16, embedding=4)).train()
+    network = random_network(ModelConfig(9, cell="rnn", hidden=16, embedding=4)).train()
     used: list[torch.Tensor] = []
 
     def masked(self: Any, h: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ def test_state_mask_is_the_same_at_every_step(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_weight_dropout_masks_recurrent_weights_only() -> None:
-    network = random_network(ModelConfig(9, "lstm", hidden=16, embedding=4)).train()
+    network = random_network(ModelConfig(9, cell="lstm", hidden=16, embedding=4)).train()
     layer = first_layer(network)
     masks = DropoutMasks(Dropout(weights=0.25), torch.Generator().manual_seed(0))
     weights, state_mask = layer._apply_dropout(torch.zeros(5, 2, 4), masks)
@@ -135,8 +135,10 @@ def test_highway_layer_equals_its_equation_and_starts_near_the_identity() -> Non
 
 
 def test_residual_stack_adds_the_input_of_each_layer() -> None:
-    plain = random_network(ModelConfig(9, "gru", layers=3, hidden=8, embedding=8))
-    residual = random_network(ModelConfig(9, "gru", layers=3, hidden=8, embedding=8, residual=True))
+    plain = random_network(ModelConfig(9, cell="gru", layers=3, hidden=8, embedding=8))
+    residual = random_network(
+        ModelConfig(9, cell="gru", layers=3, hidden=8, embedding=8, residual=True)
+    )
     residual.load_state_dict(plain.state_dict())
     x, state = torch.randn(5, 2, 8), plain.initial_state(2)
     y = x

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from safetensors.numpy import load_file
 import charlm
 from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
-from charlm.training.checkpoint import RunInfo
+from charlm.training.folder import Folder
+from charlm.training.loop import Loop
 from charlm.training.options import TrainOptions
-from charlm.training.run_folder import RunFolder, Start
-from charlm.training.trainer import Trainer
+from charlm.training.plan import Plan
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
@@ -36,8 +35,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def leave_behind(corpus: Path, out: Path | None, force: bool = False, **options: Any) -> Path:
     """What a run leaves that is killed before its first checkpoint."""
-    start = Start(asdict(TrainOptions(**options)), Corpus([corpus]).stats().sha256)
-    folder = RunFolder.make("corpus", out, force, start)
+    plan = Plan(TrainOptions(**options), Corpus([corpus]).stats().sha256)
+    folder = Folder.make("corpus", out, force, plan)
     for name in ("train.tokens", ".train.lines.4711.part", ".tmpAbC12"):
         (folder.path / name).write_bytes(b"half")
     folder.release()
@@ -92,16 +91,16 @@ def test_a_folder_with_files_of_the_user_is_never_cleared(corpus: Path) -> None:
 
 
 def test_two_trainings_do_not_write_to_one_folder(corpus: Path) -> None:
-    start = Start({}, "")
-    first = RunFolder.make("corpus", Path("out"), False, start)
+    plan = Plan(TrainOptions(), "")
+    first = Folder.make("corpus", Path("out"), False, plan)
     for force in (False, True):
         with pytest.raises(InputError, match="another training writes to it"):
             charlm.train(corpus, out="out", steps=2, force=force, **SMALL)
-    assert RunFolder.make("corpus", Path("runs/corpus"), False, start).path.exists()
-    assert RunFolder.make("corpus", None, False, start).path == Path("runs/corpus-2")
+    assert Folder.make("corpus", Path("runs/corpus"), False, plan).path.exists()
+    assert Folder.make("corpus", None, False, plan).path == Path("runs/corpus-2")
     first.release()
     charlm.train(corpus, out="out", steps=2, **SMALL)
-    locked = RunFolder(Path("out"))
+    locked = Folder(Path("out"))
     locked.lock()
     with pytest.raises(InputError, match="another training writes to it"):
         charlm.train(corpus, out="out", resume=True, steps=4, quiet=True)
@@ -113,21 +112,21 @@ def test_a_checkpoint_is_written_long_before_the_first_evaluation(
 ) -> None:
     options = {**SMALL, "steps": 36, "dropout": 0.3}
     charlm.train(corpus, out="whole", **options)
-    update = Trainer._update
+    update = Loop._update
 
-    def failing(self: Trainer, *arguments: Any) -> None:
+    def failing(self: Loop, *arguments: Any) -> None:
         update(self, *arguments)
         if self.step == 3:
             raise RuntimeError("the machine failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", failing)
-        patch.setattr("charlm.training.run.SECONDS_BETWEEN_CHECKPOINTS", 0)
-        patch.setattr("charlm.training.run.CHECKPOINTING", 1e9)
-        patch.setattr("charlm.training.run.MOST_CHECKPOINTING", 1e9)
+        patch.setattr(Loop, "_update", failing)
+        patch.setattr("charlm.training.saver.SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patch.setattr("charlm.training.saver.CHECKPOINTING", 1e9)
+        patch.setattr("charlm.training.saver.MOST_CHECKPOINTING", 1e9)
         with pytest.raises(RuntimeError):
             charlm.train(corpus, out="parts", **options)
-    assert RunFolder(Path("parts")).load_checkpoint().trainer.step == 2
+    assert Folder(Path("parts")).load_checkpoint().state.step == 2
     with pytest.raises(ModelError, match="continue its training with `resume`"):
         charlm.load("parts")
     charlm.train(corpus, out="parts", resume=True, quiet=True)
@@ -141,21 +140,21 @@ def test_checkpoints_are_as_frequent_as_they_are_cheap(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, between: float
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("charlm.training.run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("charlm.training.saver.time.monotonic", lambda: now[0])
     saved: list[float] = []
 
-    def save(self: RunFolder, checkpoint: Any) -> None:
+    def save(self: Folder, checkpoint: Any) -> None:
         saved.append(now[0])
         now[0] += seconds
 
-    update = Trainer._update
+    update = Loop._update
 
-    def slow(self: Trainer, *arguments: Any) -> None:
+    def slow(self: Loop, *arguments: Any) -> None:
         update(self, *arguments)
         now[0] += between / 4
 
-    monkeypatch.setattr(RunFolder, "save_checkpoint", save)
-    monkeypatch.setattr(Trainer, "_update", slow)
+    monkeypatch.setattr(Folder, "save_checkpoint", save)
+    monkeypatch.setattr(Loop, "_update", slow)
     charlm.train(corpus, steps=11, **SMALL)
     assert saved[0] == between / 4 and 1 <= (saved[1] - saved[0] - seconds) / between < 1.3
 
@@ -199,7 +198,7 @@ def test_an_unfinished_replacement_is_continued_or_replaced(
     assert names(Path()) == {"out", "out.new-2", "runs"}  # which was begun later
     capsys.readouterr()
     charlm.train(corpus, out="out.new-2", resume=True)
-    assert "note: it goes on after step 21" in capsys.readouterr().err
+    assert "note: resuming after step 21" in capsys.readouterr().err
     assert charlm.load("out").card.trained.endswith("50 steps")
     assert names(Path()) == {"out", "runs"}
     with monkeypatch.context() as patch:
@@ -208,7 +207,10 @@ def test_an_unfinished_replacement_is_continued_or_replaced(
             charlm.train(corpus, out="out", force=True, steps=40, **SMALL)
     charlm.train(corpus, out="out", force=True, steps=3, **{**SMALL, "quiet": False})
     notes = capsys.readouterr().err
-    assert "out.new is an unfinished run of this corpus, which this one replaces, too" in notes
+    assert (
+        "out.new is an unfinished run of this corpus; `force` will replace it, too. Continue"
+        in notes
+    )
     assert charlm.load("out").card.trained.endswith("3 steps")
     assert names(Path()) == {"out", "runs"}
 
@@ -218,11 +220,11 @@ def test_a_signal_while_old_runs_are_read_stops_at_once(
 ) -> None:
     charlm.train(corpus, steps=2, **SMALL)
 
-    def interrupted(path: Path) -> RunInfo:
+    def interrupted(path: Path) -> Plan:
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the signal came too late")
 
-    monkeypatch.setattr(RunInfo, "load", interrupted)
+    monkeypatch.setattr(Plan, "read", interrupted)
     with pytest.raises(Stopped, match="stopped at once; nothing was saved"):
         charlm.train(corpus, steps=2, **SMALL)
     assert names(Path("runs")) == {".last", "corpus"}
@@ -237,7 +239,7 @@ def test_no_handler_of_errors_catches_the_signal(
         except Exception:
             raise AssertionError("caught as an error") from None
 
-    monkeypatch.setattr("charlm.training.data.read_text", read)
+    monkeypatch.setattr("charlm.training.dataset.split", read)
     with pytest.raises(Stopped) as stopped:
         charlm.train(corpus, steps=2, **SMALL)
     assert stopped.value.exit_code == 143
@@ -246,7 +248,7 @@ def test_no_handler_of_errors_catches_the_signal(
 def test_a_killed_process_blocks_nothing(corpus: Path) -> None:
     """A process that is killed while it writes its first files."""
     program = (
-        "import os, signal, sys, charlm, charlm.training.data as data\n"
+        "import os, signal, sys, charlm, charlm.training.dataset as data\n"
         "data.encode = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"charlm.train({str(corpus)!r}, out='out', steps=5, hidden=8, quiet=True)\n"
     )

@@ -18,16 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import charlm
-from charlm import LanguageModel
+from charlm import FillModel, LanguageModel
 from charlm.engines.scores import byte_length, scientific
 from charlm.engines.scoring import ScoreOptions, score_sentences
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backend, Floats, Ids
-from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
 from charlm.model.prediction import NetworkPredictor, Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
+from charlm.tasks.tokens import TokenModel
 from charlm.tokenizer import EOS, START
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]
@@ -126,7 +127,7 @@ def test_scoring_changes_to_torch_as_the_work_grows(
         return NetworkPredictor(calls[-1][1])
 
     monkeypatch.setattr("charlm.engines.scoring.SENTENCES_AT_ONCE", 2)
-    flop = 5 * tokens * 2 * multiplied_weights(fresh.config)
+    flop = 5 * tokens * 2 * fresh.config.multiplied_weights()
     monkeypatch.setattr("charlm.model.backend.TORCH_PAYS_FROM", flop)
     scores = list(score_sentences(choose, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))
     by_numpy, by_torch = fresh.backends.numpy, fresh.backends.torch
@@ -135,11 +136,11 @@ def test_scoring_changes_to_torch_as_the_work_grows(
 
 
 def test_a_backend_is_chosen_by_name_or_passed(model: LanguageModel) -> None:
-    by_torch = charlm.load(model.path, backend="torch")
+    by_torch = charlm.load(model.path, kind=LanguageModel, backend="torch")
     assert by_torch.backends(1) is by_torch.backends.torch
-    by_numpy = charlm.load(model.path, backend="numpy")
+    by_numpy = charlm.load(model.path, kind=LanguageModel, backend="numpy")
     assert by_numpy.backends(10**12) is by_numpy.backends.numpy
-    by_object = charlm.load(model.path, backend=model.backends.numpy)
+    by_object = charlm.load(model.path, kind=LanguageModel, backend=model.backends.numpy)
     assert by_object.backends(10**12) is model.backends.numpy
     with pytest.raises(OptionError, match="`backend=fpga`: choose"):
         charlm.load(model.path, backend="fpga")
@@ -329,16 +330,16 @@ def test_a_long_line_among_short_ones_is_not_padded_with_them() -> None:
     assert len(read) < 20  # short lines share their batches
 
 
-@pytest.mark.parametrize("task", ["lm", "fill"])
+@pytest.mark.parametrize("kind", [LanguageModel, FillModel])
 def test_a_line_that_is_read_in_pieces_has_the_numbers_of_a_whole_one(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[TokenModel]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    backend = charlm.train(corpus, task=task, steps=60, hidden=16, quiet=True).backends.torch
+    backend = charlm.train(corpus, kind=kind, steps=60, hidden=16, quiet=True).backends.torch
     line = np.random.default_rng(1).integers(3, backend.config.vocab, 3 * LONGEST_SINGLE)
 
     def logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
-        if task == "fill":
+        if kind is FillModel:
             return pseudo_logprobs(backend, lines)
         return sequence_logprobs(NetworkPredictor(backend), lines)
 

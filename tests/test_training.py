@@ -24,29 +24,27 @@ from safetensors.numpy import load_file
 
 import charlm
 from charlm import LanguageModel
+from charlm.corpus.examples import TEXT
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
-from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.config import ModelConfig
 from charlm.model.devices import autocast
 from charlm.model.layers import Stack
 from charlm.model.network import Network
 from charlm.model.prediction import NetworkPredictor
+from charlm.model.split_softmax import ROWS_OF_TAIL, softmax_rows, split_softmax
+from charlm.tasks import load_task
+from charlm.tasks.base import Sizes
 from charlm.tasks.lm import TextValidation
 from charlm.training.clock import Clock
 from charlm.training.distributed import Ranks
+from charlm.training.folder import Folder
+from charlm.training.loop import Loop, schedule
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.options import TrainOptions
-from charlm.training.recipe import (
-    HIDDEN_SIZES,
-    ROWS_OF_TAIL,
-    Recipe,
-    choose,
-    softmax_rows,
-    split_softmax,
-)
-from charlm.training.run import Run
-from charlm.training.run_folder import RunFolder, Start
+from charlm.training.plan import Plan
+from charlm.training.recipe import HIDDEN_SIZES, Machine, Recipe, choose, hidden_sizes
+from charlm.training.saver import Saver
 from charlm.training.stopping import StopSignals
-from charlm.training.trainer import Trainer, schedule
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
@@ -61,10 +59,15 @@ def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
 
 
 def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
-    return choose(
-        TrainOptions(**options), counts=np.full(80, -(-chars // 80)), chars=chars,
-        rate=rate, device="cpu", precision="fp32",
-    )  # fmt: skip
+    """The recipe for a text of 80 different tokens that are equally frequent."""
+    asked, counts = TrainOptions(**options), np.full(80, -(-chars // 80))
+    data: Any = SimpleNamespace(fields={TEXT: SimpleNamespace(counts=lambda vocab: counts)})
+    candidates = load_task(asked.task).candidates(
+        asked, data, Sizes({TEXT: len(counts)}), hidden_sizes(asked)
+    )
+    machine = Machine(rate, "cpu", "fp32", 1)
+    tokens = int(counts.sum())
+    return choose(asked, candidates, train_tokens=tokens, chars=chars, machine=machine)
 
 
 def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks() -> None:
@@ -100,20 +103,20 @@ def test_one_thread_trains_while_others_would_only_wait(
         "charlm.training.machine.training_rates",
         lambda settings, *_: {(precision, n): 1e9 / n for precision, n in settings},
     )
-    seen, update, before = set(), Trainer._update, torch.get_num_threads()
+    seen, update, before = set(), Loop._update, torch.get_num_threads()
 
     def counted(*arguments: Any) -> None:
         seen.add(torch.get_num_threads())
         update(*arguments)
 
-    monkeypatch.setattr(Trainer, "_update", counted)
+    monkeypatch.setattr(Loop, "_update", counted)
     torch.set_num_threads(2)
     try:
         charlm.train(corpus, hidden=8, **options)
         assert seen == {expected} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert ("one thread is faster" in capsys.readouterr().err) == (expected == 1)
+    assert ("one thread, which measured faster" in capsys.readouterr().err) == (expected == 1)
 
 
 def test_the_softmax_of_a_large_vocabulary_is_split_where_it_saves_most() -> None:
@@ -144,7 +147,7 @@ def test_nothing_but_a_corpus_ends_within_five_minutes() -> None:
 def test_what_is_asked_for_is_what_is_done() -> None:
     asked: dict[str, Any] = {
         "cell": "gru", "layers": 2, "hidden": 100, "dropout": 0.25, "steps": 7, "batch": 3,
-        "bptt": 11, "lr": 0.1, "weight_decay": 0.0, "lines": True, "seed": 9,
+        "bptt": 11, "lr": 0.1, "weight_decay": 0.0,
     }  # fmt: skip
     recipe = recipe_for(10**6, **asked)
     found = {**dataclasses.asdict(recipe), **dataclasses.asdict(recipe.model)}
@@ -202,7 +205,7 @@ def test_matrices_shrink_by_weight_decay_times_the_learning_rate(corpus: Path) -
 
 def test_recipes_survive_json() -> None:
     recipe = recipe_for(10**6)
-    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json())), ModelConfig) == recipe
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_recipes_survive_json() -> None:
         ({"weight_decay": -0.1}, "`weight_decay=-0.1`"),
         ({"valid_fraction": 0.0}, "`valid_fraction=0`"),
         ({"precision": "fp8"}, "`precision=fp8`"),
-        ({"lines": True, "unit": "paragraph"}, "`lines` and `unit=paragraph`"),
+        ({"lines": True, "unit": "paragraph"}, "`lines` and `unit`"),
         ({"minutes": math.inf}, "`minutes=inf`: must be a finite number"),
         ({"minutes": math.nan}, "`minutes=nan`"),
         ({"epochs": 1e300}, "`epochs=1e.300`"),
@@ -227,7 +230,7 @@ def test_recipes_survive_json() -> None:
         ({"threads": 9999}, "`threads=9999`: must be from 1 to .* cores"),
         ({"level": "byte", "vocab_size": 100}, "`vocab_size=100`: is not for `level=byte`"),
         ({"level": "subword", "split": "whitespace"}, "`split=whitespace`: is not for"),
-        ({"level": "byte", "encoding": "latin-1"}, "`encoding=latin-1`: `level=byte` reads bytes"),
+        ({"level": "byte", "encoding": "latin-1"}, "`encoding=latin-1`: is not for `level=byte`"),
         ({"valid": "a.txt", "valid_fraction": 0.2}, "`valid` and `valid_fraction`"),
     ],
 )
@@ -254,21 +257,20 @@ def test_the_estimate_of_memory_is_not_far_from_what_training_takes(
 ) -> None:
     """Measured in a process of its own, against its memory before the network is made."""
     program = (
-        "import re, charlm, charlm.training.run as run\n"
+        "import re, charlm, charlm.training.train as train\n"
         "from pathlib import Path\n"
         "from charlm.training.machine import training_bytes\n"
         "def peak():\n"
         "    status = Path('/proc/self/status').read_text(encoding='ascii')\n"
         "    return 1024 * int(re.search(r'VmHWM:\\s*(\\d+)', status)[1])\n"
-        "class Measured(run.Run):\n"
-        "    def __init__(self, *arguments, **more):\n"
-        "        self.before = peak()\n"
-        "        super().__init__(*arguments, **more)\n"
-        "    def _finish(self, *arguments, **more):\n"
-        "        print(training_bytes(self.recipe) / (peak() - self.before))\n"
-        "        super()._finish(*arguments, **more)\n"
-        "import charlm.training.train as train\n"
-        "train.Run = Measured\n"
+        "make, finish, before = train._loop, train.Saver.finish, []\n"
+        "def loop(*arguments):\n"
+        "    before.append(peak())\n"
+        "    return make(*arguments)\n"
+        "def measured(self, clock):\n"
+        "    print(training_bytes(self.recipe) / (peak() - before[0]))\n"
+        "    finish(self, clock)\n"
+        "train._loop, train.Saver.finish = loop, measured\n"
         f"charlm.train({str(corpus)!r}, steps=4, hidden={hidden}, batch={batch}, bptt={bptt}, "
         "precision='fp32', quiet=True)\n"
     )
@@ -297,13 +299,13 @@ def test_a_resumed_run_has_the_threads_of_before(
 ) -> None:
     charlm.train(corpus, steps=2, threads=1, **SMALL)
     counts: list[int] = []
-    update = Trainer._update
+    update = Loop._update
 
-    def counting(self: Trainer, *arguments: Any) -> None:
+    def counting(self: Loop, *arguments: Any) -> None:
         counts.append(torch.get_num_threads())
         update(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_update", counting)
+    monkeypatch.setattr(Loop, "_update", counting)
     before = torch.get_num_threads()
     charlm.train(corpus, steps=4, resume=True, quiet=True)
     assert counts == [1, 1] and torch.get_num_threads() == before
@@ -311,13 +313,14 @@ def test_a_resumed_run_has_the_threads_of_before(
 
 def test_a_long_budget_is_evaluated_every_few_minutes(corpus: Path) -> None:
     recipe = recipe_for(10**5, minutes=600.0, hidden=16)
+    assert isinstance(recipe.model, ModelConfig)
     network = Network(recipe.model)
-    validation = TextValidation(np.ones(9, np.int64), np.array([0, 9]), lines=False)
+    validation = TextValidation(np.ones(9, np.int64), np.array([0, 9]), independent_lines=False)
     task: Any = None
     batches: Any = None
-    assert Trainer(task, recipe, network, batches, validation, Ranks()).planned == 120
+    assert Loop(task, recipe, network, batches, validation, Ranks()).planned == 120
     short = dataclasses.replace(recipe, minutes=3.0)
-    assert Trainer(task, short, network, batches, validation, Ranks()).planned == 12
+    assert Loop(task, short, network, batches, validation, Ranks()).planned == 12
 
 
 def test_the_learning_rate_warms_up_and_anneals_to_nothing() -> None:
@@ -339,7 +342,7 @@ def clock_of(
     budget = {"minutes": minutes} if minutes else {"steps": 300}
     recipe = recipe_for(10**6, **budget)
     clock = Clock(recipe, 100, started=time.monotonic() - passed, **facts)
-    clock.hear(clock.message())
+    clock.update(clock.to_share())
     clock.start_up, clock.reserve = start_up, reserve
     return clock
 
@@ -361,9 +364,9 @@ def test_a_clock_hears_the_time_of_the_first_process_and_the_signals_of_all() ->
     signals = StopSignals()
     first, second = clock_of(passed=30), clock_of(passed=99, signals=signals, is_first=False)
     signals.received = signal.SIGTERM
-    messages = [sum(pair) for pair in zip(first.message(), second.message(), strict=True)]
+    messages = [sum(pair) for pair in zip(first.to_share(), second.to_share(), strict=True)]
     for clock in (first, second):
-        clock.hear(messages)
+        clock.update(messages)
         assert clock.fraction(0) == pytest.approx(0.5, abs=0.01)
         assert clock.stopped_by == signal.SIGTERM
 
@@ -385,7 +388,7 @@ def test_the_schedule_begins_with_the_first_step_however_long_the_start_took(
         fractions.append(fraction)
         return schedule(fraction)
 
-    monkeypatch.setattr("charlm.training.trainer.schedule", watched)
+    monkeypatch.setattr("charlm.training.loop.schedule", watched)
     now = itertools.count(60.0, 0.25)  # so much later whenever the time is asked for
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
     monkeypatch.setattr("charlm.training.clock.time", clock)
@@ -452,18 +455,15 @@ def test_independent_lines_are_validated_one_by_one(model: LanguageModel) -> Non
     model = charlm.load(model.path, network_only=True, kind=LanguageModel)
     ids = model.tokenizer.encode_ids("the cat sat\na bird\nmy aunt\n")
     bounds = np.array([0, 12, 19, 27])
-    apart = TextValidation(ids, bounds, lines=True)
+    apart = TextValidation(ids, bounds, independent_lines=True)
+    network, predictor = model.backends.torch, NetworkPredictor(model.backends.numpy)
     score = model.evaluate(["the cat sat\n", "a bird\n"], reset_lines=True)
     cut = apart.first(22)  # within the third line, which is left out
     assert cut.predicted == score.tokens == 19 and apart.first(99).predicted == 27
-    assert cut.loss(model.backends.numpy) == pytest.approx(-score.logprob / score.tokens, abs=1e-5)
-    assert apart.loss(model.backends.numpy) != pytest.approx(
-        apart.loss_carried(NetworkPredictor(model.backends.numpy)), abs=1e-6
-    )
+    assert cut.total(network) == pytest.approx(-score.logprob, abs=1e-4)
+    assert apart.total(network) != pytest.approx(apart.carried(predictor), abs=1e-4)
     no_line = apart.first(5)
-    assert no_line.loss(model.backends.numpy) == no_line.loss_carried(
-        NetworkPredictor(model.backends.numpy)
-    )
+    assert no_line.total(network) == pytest.approx(no_line.carried(predictor), abs=1e-4)
 
 
 def test_the_card_is_what_evaluate_measures(corpus: Path, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
     charlm.train(corpus, out=whole, **options)
     with monkeypatch.context() as patch:
         stopped_after(37, patch)
-        with pytest.raises(Stopped, match="what was learnt is in") as stopped:
+        with pytest.raises(Stopped, match="the model so far is in") as stopped:
             charlm.train(corpus, out=parts, **options)
     assert stopped.value.exit_code == 130
     assert charlm.load(parts).card.valid_nats < math.inf
@@ -526,7 +526,7 @@ def test_time_that_was_reserved_for_finishing_is_given_back(
 ) -> None:
     """The machine was busy when the reserve was measured first: the run would end after 2 s."""
     measured = iter([4.0, 0.2, 0.2])
-    monkeypatch.setattr(Run, "_seconds_to_finish", lambda self: next(measured))
+    monkeypatch.setattr(Saver, "seconds_to_finish", lambda self: next(measured))
     started = time.monotonic()
     model = charlm.train(corpus, minutes=0.1, started=started, **SMALL)
     assert time.monotonic() - started > 5.5
@@ -602,9 +602,9 @@ def test_the_best_weights_are_kept_not_the_last(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
-    evaluate = Trainer.evaluate
+    evaluate = Loop.evaluate
 
-    def ruined_later(self: Trainer) -> float:
+    def ruined_later(self: Loop) -> float:
         if self.step > 30:
             with torch.no_grad():
                 for parameters in (self.parameters, self.average):
@@ -613,7 +613,7 @@ def test_the_best_weights_are_kept_not_the_last(
         seen.append(evaluate(self))
         return seen[-1]
 
-    monkeypatch.setattr(Trainer, "evaluate", ruined_later)
+    monkeypatch.setattr(Loop, "evaluate", ruined_later)
     model = charlm.train(corpus, steps=48, ngram="none", **SMALL)
     assert min(seen) < seen[-1] - 0.5
     assert model.card.valid_nats == pytest.approx(min(seen), abs=0.05)
@@ -624,19 +624,19 @@ def test_a_stream_that_restarts_starts_from_the_zero_state(
 ) -> None:
     states: list[torch.Tensor] = []
     restarts: list[np.ndarray] = []
-    forward, update = Stack.forward, Trainer._update
+    forward, update = Stack.forward, Loop._update
 
-    def watched_forward(self: Stack, x: Any, state: Any, *more: Any) -> Any:
+    def watched_forward(self: Stack[Any], x: Any, state: Any, *more: Any) -> Any:
         if self.training:
             states.append(torch.cat([s for layer in state for s in layer], dim=1).detach())
         return forward(self, x, state, *more)
 
-    def watched_update(self: Trainer, batch: Any, *others: Any) -> None:
+    def watched_update(self: Loop, batch: Any, *others: Any) -> None:
         restarts.append(batch.restarted)
         update(self, batch, *others)
 
     monkeypatch.setattr(Stack, "forward", watched_forward)
-    monkeypatch.setattr(Trainer, "_update", watched_update)
+    monkeypatch.setattr(Loop, "_update", watched_update)
     charlm.train(corpus, lines=True, steps=120, **SMALL)
     states = states[-120:]  # those before measured this machine's speed
     is_zero = np.array([(state == 0).all(dim=1).numpy() for state in states])
@@ -648,15 +648,15 @@ def test_the_weights_that_are_kept_are_the_averaged_ones(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[bool] = []
-    evaluate = Trainer.evaluate
+    evaluate = Loop.evaluate
 
-    def watched(self: Trainer) -> float:
+    def watched(self: Loop) -> float:
         found = evaluate(self)
         if self.average and found == self.best_loss:
             kept.append(all(torch.equal(self.best[n], a) for n, a in self.average.items()))
         return found
 
-    monkeypatch.setattr(Trainer, "evaluate", watched)
+    monkeypatch.setattr(Loop, "evaluate", watched)
     charlm.train(corpus, steps=48, **SMALL)
     assert len(kept) > 3 and all(kept)
 
@@ -723,8 +723,14 @@ def test_the_same_seed_trains_the_same_model(corpus: Path) -> None:
 
 
 def test_weights_that_a_token_is_multiplied_with() -> None:
-    assert multiplied_weights(ModelConfig(10, "lstm", 1, 4, 3)) == 16 * 3 + 16 * 4 + 9 * 4
-    assert multiplied_weights(ModelConfig(10, "gru", 2, 4, 4, tied=True)) == 4 * 12 * 4 + 9 * 4
+    assert (
+        ModelConfig(10, cell="lstm", layers=1, hidden=4, embedding=3).multiplied_weights()
+        == 16 * 3 + 16 * 4 + 9 * 4
+    )
+    assert (
+        ModelConfig(10, cell="gru", layers=2, hidden=4, embedding=4, tied=True).multiplied_weights()
+        == 4 * 12 * 4 + 9 * 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -765,14 +771,14 @@ def test_a_model_that_learnt_nothing_comes_with_a_warning(
 def test_a_folder_that_another_training_has_just_made_is_left_alone(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("train", "run_folder"):  # it was made after this check
+    for module in ("prepare", "folder"):  # it was made after this check
         monkeypatch.setattr(f"charlm.training.{module}.check_target", lambda out, force: None)
-    start = Start({}, "")
-    other = RunFolder.make("made", Path("made"), False, start)
+    start = Plan(TrainOptions(), "")
+    other = Folder.make("made", Path("made"), False, start)
     with pytest.raises(InputError, match="made exists; add `force`"):
         charlm.train(corpus, out="made", **SMALL)
     assert [file.name for file in other.path.iterdir()] == ["run.json"]
-    folders = [RunFolder.make("made", None, False, start) for _ in range(2)]
+    folders = [Folder.make("made", None, False, start) for _ in range(2)]
     assert [folder.path.name for folder in folders] == ["made", "made-2"]
 
 

@@ -38,7 +38,7 @@ def files(folder: Path, text: Path) -> list[dict[str, Any]]:
                 subprocess.run(score, check=True, capture_output=True)
                 seconds[kind].append(time.perf_counter() - start)
         sizes = {k: (run / "model.safetensors").stat().st_size for k, run in runs.items()}
-        ngram = charlm.load(runs["mixture"]).mixture
+        ngram = charlm.load(runs["mixture"], kind=LanguageModel).mixture
         assert ngram
         results.append(
             {

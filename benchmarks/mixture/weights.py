@@ -65,7 +65,7 @@ def halves(folder: Path, text: Path) -> dict[str, dict[str, float]]:
     results = {}
     for name, options in cases.items():
         run = trained(options[0], f"halves {name}", "--minutes", 1, *options[1:])
-        mixture = charlm.load(run).mixture
+        mixture = charlm.load(run, kind=LanguageModel).mixture
         assert mixture
         default, rows = type(mixture.combination)(), validation_examples(run)
         parts = rows[: len(rows) // 2], rows[len(rows) // 2 :]
@@ -89,7 +89,7 @@ def validation_examples(run: Path) -> Floats:
     """What the weights of a run's mixture are fitted on."""
     model = charlm.load(run, kind=LanguageModel)
     file = TokenFile.open(run / "valid", model.tokenizer.size)
-    validation = TextValidation(file.ids, file.bounds, lines=model.independent_lines)
+    validation = TextValidation(file.ids, file.bounds, independent_lines=model.independent_lines)
     assert model.mixture
     first = validation.first(model.mixture.most_examples)
     return first.examples(model.backends.torch, model.mixture)

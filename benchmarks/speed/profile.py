@@ -12,12 +12,17 @@ from benchmarks.speed.harness import Row, in_turns, repeated
 from benchmarks.speed.networks import character_network, random_numpy_network
 from benchmarks.speed.training import charlm_step
 from charlm.engines.sampling import SampleOptions, distribution, draw, random_stream
-from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.config import ModelConfig
 
 # The network and the tokens of a chunk by level.
 TRAINED = {
     "characters": (character_network(1, 320), 32),
-    "words": (ModelConfig(10_000, "lstm", 1, 256, 256, tied=True, cutoffs=(380, 3047)), 64),
+    "words": (
+        ModelConfig(
+            10_000, cell="lstm", layers=1, hidden=256, embedding=256, tied=True, cutoffs=(380, 3047)
+        ),
+        64,
+    ),
 }
 SAMPLED = ((1, 256), (2, 1024))  # layers, features
 STREAMS, STEPS = 32, 30
@@ -61,7 +66,7 @@ def profile_sampling(config: ModelConfig) -> Iterator[Row]:
         "logits": lambda: network.logits(y),
         "drawing": lambda: draw(distribution(logits[0], options), generator),
     }
-    times = int(WEIGHTS_PER_RUN / multiplied_weights(config))
+    times = int(WEIGHTS_PER_RUN / config.multiplied_weights())
     seconds = in_turns({part: repeated(times, call) for part, call in calls.items()})
     micros = {part: value / times * 1e6 for part, value in seconds.items()}
     whole = micros["layers"] + micros["logits"] + micros["drawing"]

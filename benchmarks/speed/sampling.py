@@ -11,7 +11,6 @@ from torch import nn
 from benchmarks.speed.harness import Row, in_turns
 from benchmarks.speed.limits import reading_rate
 from benchmarks.speed.networks import EMBEDDING, VOCAB, character_network, random_numpy_network
-from charlm.model.config import multiplied_weights
 from charlm.model.numpy_network import NumpyNetwork
 
 SHAPES = ((1, 256), (1, 512), (2, 512), (2, 1024))  # layers, features
@@ -24,7 +23,7 @@ def sampling() -> Iterator[Row]:
         config = character_network(layers, hidden)
         network = random_numpy_network(config)
         # The first layer's input products are in a table, so their weights are not read.
-        size = int(4 * (multiplied_weights(config) - 4 * hidden * EMBEDDING))
+        size = int(4 * (config.multiplied_weights() - 4 * hidden * EMBEDDING))
         steps = int(BYTES_PER_RUN / size)
         seconds = in_turns(
             {

@@ -16,16 +16,18 @@ from torch.nn import functional as F
 from benchmarks.speed.harness import Row, in_turns, repeated
 from benchmarks.speed.limits import PRECISIONS, product_rate
 from benchmarks.speed.networks import character_network
+from charlm.corpus.batches import BatchShape, find_rare
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.streams import StreamBatches
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.devices import autocast
 from charlm.model.network import Network
 from charlm.tasks import load_task
+from charlm.tasks.lm import TextValidation
 from charlm.training.clock import Clock
 from charlm.training.distributed import Ranks
+from charlm.training.loop import CLIP, Loop
 from charlm.training.recipe import Recipe
-from charlm.training.trainer import CLIP, Trainer
 
 SHAPES = ((2, 512, 128, 128), (1, 320, 32, 32))  # layers, features, streams, tokens of a stream
 TOKENS = 16_384  # of a run: a single small step would mostly wait for threads to wake up
@@ -62,10 +64,8 @@ def charlm_step(
     ids = zipfian(config.vocab, 400_000)
     bounds = np.arange(0, len(ids) + 1, 40)
     recipe = Recipe(
-        task="lm",
         model=config,
         dropout=Dropout(),
-        forget_bias=1.0,
         minutes=None,
         epochs=None,
         steps=10**9,
@@ -73,19 +73,18 @@ def charlm_step(
         bptt=length,
         lr=1e-3,
         weight_decay=0.05,
-        lines=False,
-        seed=1,
         device="cpu",
         precision=precision,
         tokens=10**6,
+        threads=torch.get_num_threads(),
     )
+    tokens = TokenFile(ids, bounds)
     batches = StreamBatches(
-        TokenFile(ids, bounds), config.vocab, batch, length, lines=False, seed=1
+        tokens, BatchShape(batch, length, False, 1), find_rare(tokens, config.vocab, True)
     )
-    task = load_task(recipe.task)
-    validation = task.validation(ids[:4096], bounds[:100], lines=False)
-    trainer = Trainer(task, recipe, Network(config), batches, validation, Ranks())
-    steps = trainer.run(Clock(recipe, batches.steps_per_epoch, started=time.monotonic()))
+    validation = TextValidation(ids[:4096], bounds[:100], independent_lines=False)
+    loop = Loop(load_task("lm"), recipe, Network(config), batches, validation, Ranks())
+    steps = loop.run(Clock(recipe, batches.steps_per_epoch, started=time.monotonic()))
     return partial(next, steps)
 
 

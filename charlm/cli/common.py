@@ -14,7 +14,6 @@ from charlm.cli.options import as_flags
 from charlm.errors import OptionError
 
 if TYPE_CHECKING:
-    from charlm.model.file import Card
     from charlm.tasks.base import TrainedModel
 
     M = TypeVar("M", bound=TrainedModel)
@@ -111,16 +110,6 @@ def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
 def read_lines(path: str, encoding: str) -> Iterator[str]:
     """The lines of a file; "-" is standard input."""
     return chain.from_iterable(read_groups(path, encoding))
-
-
-def parts_alone(card: Card) -> str:
-    """The validation loss of the parts of a mixture; nothing for a network alone."""
-    if card.valid_network is None or card.valid_ngram is None:
-        return ""
-    return (
-        f"{card.valid_network:.4f} nats/token for the network alone, {card.valid_ngram:.4f} for "
-        "the n-gram model alone"
-    )
 
 
 def note(text: str) -> None:

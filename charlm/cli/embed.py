@@ -25,7 +25,7 @@ from charlm.errors import InputError
 
 if TYPE_CHECKING:
     from charlm.engines.embedding import LineVectors
-    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.tokens import TokenModel
 
 BINARY_SUFFIXES = (".safetensors", ".npz")
 TEXT_SUFFIXES = (".txt", ".vec")
@@ -66,7 +66,7 @@ def embed(
     from charlm.corpus.reading import Corpus
     from charlm.engines.embedding import line_arrays, token_arrays
     from charlm.engines.vector_files import check_name, save
-    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.tokens import TokenModel
 
     if file is None and not words:
         raise InputError("give a text to embed, or add `words` for the vectors of the vocabulary")
@@ -76,7 +76,7 @@ def embed(
     check_name(target, *BINARY_SUFFIXES, *(TEXT_SUFFIXES if words else ()))
     if target.exists():
         raise InputError(f"{target} exists; remove it, or use another `out`")
-    loaded = load_model(model, TrainedModel, device, threads)
+    loaded = load_model(model, TokenModel, device, threads)
     lines = read_lines(file, text_encoding([loaded], encoding)) if file else None
     if lines is not None:
         lines = _not_empty(lines, str(file))
@@ -99,7 +99,7 @@ def _not_empty(lines: Iterator[str], name: str) -> Iterator[str]:
     raise InputError(f"{name}: the file is empty; there is nothing to embed")
 
 
-def _embed_lines(model: TrainedModel, lines: Iterator[str]) -> Iterator[tuple[str, LineVectors]]:
+def _embed_lines(model: TokenModel, lines: Iterator[str]) -> Iterator[tuple[str, LineVectors]]:
     """Each line with its vectors; then a warning about the unknown pieces, if there are any."""
     from charlm.tokenizer import UNK
 
@@ -112,7 +112,7 @@ def _embed_lines(model: TrainedModel, lines: Iterator[str]) -> Iterator[tuple[st
     warn_unknown(unknown)
 
 
-def _write_words(model: TrainedModel, words: list[str] | None, target: Path) -> None:
+def _write_words(model: TokenModel, words: list[str] | None, target: Path) -> None:
     """Write the vectors of words, or of the whole vocabulary if `words` is None."""
     import numpy as np
 

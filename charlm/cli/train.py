@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charlm.cli.common import STARTED, note, parts_alone
+from charlm.cli.common import STARTED, note
 from charlm.cli.options import as_flags, with_options
 from charlm.cli.records import printable, write
 from charlm.errors import OptionError
@@ -77,16 +76,7 @@ def train(
     write(str(model.path))
     if quiet:
         return
-    card = model.card
-    perplexity = math.exp(min(card.valid_nats, 700))
-    shown = f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.3g}"
-    of = f", {model.validation_note}" if model.validation_note else ""
-    note(
-        f"validation{of}: {card.valid_nats:.4f} nats/token, perplexity {shown}, "
-        f"{card.valid_bits_per_char:.4f} bits/char, after {card.seconds:.0f} s"
-    )
-    if alone := parts_alone(card):
-        note(f"of its parts: {alone}")
+    note(f"validation: {model.validation()}, after {model.card.seconds:.0f} s")
     if example := model.example():
         note("a sample:\n")
         typer.echo(printable(example), err=True)

@@ -36,14 +36,14 @@ class BatchShape(NamedTuple):
 
     batch:   columns B: streams, or lines
     length:  tokens T of a chunk; batches of lines have about B·T tokens
-    lines:   the lines are independent, and are shuffled each epoch
+    independent_lines:  they are shuffled each epoch
     seed:    of all random numbers
     part:    the columns of each batch that this process has
     """
 
     batch: int
     length: int
-    lines: bool
+    independent_lines: bool
     seed: int
     part: Part = WHOLE
 

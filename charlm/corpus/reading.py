@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import dataclasses
 import gzip
 import hashlib
 import lzma
@@ -149,6 +150,17 @@ class Corpus:
                 f"{self._description()}: the corpus is empty; there is nothing to learn"
             )
         return CorpusStats(chars, lines, longest, digest.hexdigest(), wrapped)
+
+    def located(self, line: int) -> str:
+        """A line of the corpus, from 1, as "FILE, line N"."""
+        for path in self.paths:
+            blocks = dataclasses.replace(self, paths=[path]).blocks()
+            lines = sum(block.count("\n") for block in blocks)
+            if line <= lines:
+                break
+            line -= lines
+        name = "standard input" if path == "-" else str(path)
+        return f"{name}, line {line:,}"
 
     def _description(self) -> str:
         return ", ".join("standard input" if p == "-" else str(p) for p in self.paths)

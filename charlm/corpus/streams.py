@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.batches import Cursor, find_rare, replace_rare
+from charlm.corpus.batches import BatchShape, Cursor, replace_rare
 from charlm.corpus.encoding import TokenFile
-from charlm.parts import WHOLE, Part, Share
+from charlm.parts import Share
 from charlm.tokenizer import as_inputs
 
 # Probability that a stream restarts between two chunks: it returns to the start of its line with
@@ -48,37 +48,20 @@ class StreamBatches:
     offset, or at the start of the line there if it is near. The state is carried from chunk to
     chunk. See `Batches` for the random numbers.
 
-    vocab:     vocabulary size
-    batch:     number of streams, B
-    length:    tokens of a chunk, T
-    lines:     whether each epoch shuffles the lines
-    unknowns:  whether some rare tokens are replaced by `<UNK>`
-    part:      the streams that are read
+    shape:  B streams, T tokens of a chunk
+    rare:   (V,) the ids of which some are replaced by `<UNK>`, see `find_rare`
     """
 
-    def __init__(
-        self,
-        tokens: TokenFile,
-        vocab: int,
-        batch: int,
-        length: int,
-        *,
-        lines: bool,
-        seed: int,
-        unknowns: bool = True,
-        part: Part = WHOLE,
-    ) -> None:
-        self.part = part
-        self.tokens, self.batch, self.length = tokens, batch, length
-        self.lines, self.seed = lines, seed
-        self.rare = find_rare(tokens, vocab, unknowns)
-        self.steps_per_epoch = max(1, len(tokens.ids) // (batch * length))
+    def __init__(self, tokens: TokenFile, shape: BatchShape, rare: NDArray[np.bool_]) -> None:
+        self.tokens, self.rare = tokens, rare
+        self.batch, self.length, self.independent_lines, self.seed, self.part = shape
+        self.steps_per_epoch = max(1, len(tokens.ids) // (self.batch * self.length))
 
     def iterate(self, cursor: Cursor) -> Iterator[StreamBatch]:
         """The batches from `cursor` on. Advances `cursor` with each batch."""
         while True:
             text = _FileOrder(self.tokens)
-            if self.lines:
+            if self.independent_lines:
                 text = _ShuffledOrder(self.tokens, self._rng(cursor))
             if cursor.positions is None:
                 cursor.positions = self._first_positions(text, self._rng(cursor))
@@ -108,7 +91,7 @@ class StreamBatches:
         positions = np.array(cursor.positions)
         restarted = np.full(self.batch, cursor.step == 0)
         if cursor.step:
-            rate = RESTART_LINES if self.lines else RESTART_DOCUMENT
+            rate = RESTART_LINES if self.independent_lines else RESTART_DOCUMENT
             starts, is_near = self._line_starts(text, positions)
             restarted = is_near & (rng.random(self.batch) < rate)
             positions = np.where(restarted, starts, positions)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.config import ModelConfig, multiplied_weights
+from charlm.model.config import ModelConfig
 from charlm.model.devices import DEVICES, check_threads, choose_device, survive_forks
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.options import Choices
@@ -89,7 +89,7 @@ class Backends:
         self.threads = threads
         self._weights = weights
         self._flop = 0.0  # of all work so far
-        self._flop_per_token = 2 * multiplied_weights(config)
+        self._flop_per_token = 2 * config.multiplied_weights()
 
     def __call__(self, tokens: int) -> Backend:
         """The backend for the next `tokens` tokens. Called before every batch."""

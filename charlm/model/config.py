@@ -1,8 +1,10 @@
-"""The shape of a network: everything but its weights."""
+"""The shapes of networks: everything but their weights."""
 
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,6 +13,7 @@ from typing import Any
 
 from charlm.errors import OptionError
 from charlm.model.equations import CELLS, Cell, lstm
+from charlm.model.names import add_prefix
 from charlm.options import Choices, Range
 
 # The variants of cells: the arguments of the functions in `equations`.
@@ -22,80 +25,38 @@ CHARACTER_EMBEDDING = 16  # features of a character's vector
 WIDTHS = (1, 2, 3, 4, 5)
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a network: an encoder (ids → states) and a head (states → distribution).
+Shapes = dict[str, tuple[int, ...]]
 
-    vocab:      number of token ids V, the three special ones included
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig(ABC):
+    """The shape of a stack of recurrent layers, and what training needs to know of any network.
+
+    A network of another kind extends it by the sizes of its own parts.
+
     cell:       a name in `equations.CELLS`
     layers:     recurrent layers, 1 to 4
     hidden:     features H of each layer's hidden state
-    embedding:  features E of a token's vector
-    tied:       the softmax uses the embedding's vectors (needs E = H)
-    cutoffs:    rows of the softmax, ascending, at which its tails start; empty for a plain
-                softmax. With tails, p(k) is softmax(head)[k] for the rows before the first tail,
-                and softmax(head)[tail j]·softmax(tail j)[k] for the rows of tail j, as Grave et
-                al. (2017), but with all features for every row
-
     activation, forget_gate, peepholes, reset:  variants of the cell; None for its default
     layer_norm:     layer normalisation of the gates within the cell
     residual:       a layer's input is added to its output where both have the same size
-    feedforward:    feed-forward layers between the top recurrent layer and the softmax
-    highway:        highway layers between the embedding and the first recurrent layer
-    bidirectional:  a second stack of layers reads the line from its end. The first feed-forward
-                    layer joins both directions, so there is at least one
-    characters:     a word's vector also comes from its characters: "recurrent" or "convolutional"
-    char_features:  features of that part of a word's vector
-    alphabet:       number of different characters
 
     Raises OptionError, naming the option and the value.
     """
 
-    vocab: int
     cell: str = "lstm"
     layers: int = 1
     hidden: int = 256
-    embedding: int = 128
-    tied: bool = False
-    cutoffs: tuple[int, ...] = ()
     activation: str | None = None
     forget_gate: bool | None = None
     peepholes: str | None = None
     reset: str | None = None
     layer_norm: bool = False
     residual: bool = False
-    feedforward: int = 0
-    highway: int = 0
-    bidirectional: bool = False
-    characters: str | None = None
-    char_features: int = 0
-    alphabet: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cutoffs", tuple(self.cutoffs))  # JSON has lists
-        edges = (0, *self.cutoffs, self.vocab - 1)
-        if self.cutoffs and not all(a < b for a, b in pairwise(edges)):
-            raise OptionError(f"cutoffs {self.cutoffs}: must ascend from 1 to {self.vocab - 2}")
         LAYERS.check("layers", self.layers)
         FEATURES.check("hidden", self.hidden)
-        FEATURES.check("embedding", self.embedding)
-        EXTRA_LAYERS.check("feedforward", self.feedforward)
-        EXTRA_LAYERS.check("highway", self.highway)
-        if self.characters is not None:
-            CHARACTERS.check("characters", self.characters)
-        if self.tied and self.embedding != self.hidden:
-            raise OptionError(
-                f"a tied embedding needs {self.hidden} features, not {self.embedding}"
-            )
-        if self.residual and self.layers == 1 and self.inputs != self.hidden:
-            raise OptionError(
-                "`residual=True`: the only layer has a different number of features than its "
-                "input; use `layers=2` or more"
-            )
-        if self.bidirectional and not self.feedforward:
-            raise OptionError(
-                "`feedforward=0`: a network that reads from both sides needs one such layer or more"
-            )
         _ = self.recurrence  # refuses unknown cells and variants
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,27 +79,148 @@ class ModelConfig:
                 )
         return CELLS[self.cell](**variants)
 
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """The name and shape of every weight, in the order of use.
+
+        A layer's matrices hold its G gates one below the other, as `torch.nn` packs them.
+        """
+
+    @abstractmethod
+    def multiplied_weights(self, output_rows: float | None = None) -> float:
+        """The number of weights that multiply each token: 2 FLOP each to run, 6 to train.
+
+        output_rows:  rows of the output layer, on average; None for all of them
+        """
+
+    @property
+    @abstractmethod
+    def kept_floats(self) -> int:
+        """Numbers that a training step keeps of each token for the backward pass, about."""
+
     def described(self) -> str:
         """In words: the size, and what is special about the network."""
-        many = self.layers > 1
-        size = (
-            f"{self.layers} × {self.hidden} {self.cell}"
-            if many
-            else f"{self.cell} of {self.hidden}"
+        size = f"{self.cell} of {self.hidden}"
+        if self.layers > 1:
+            size = f"{self.layers} × {self.hidden} {self.cell}"
+        variants = ((name, getattr(self, name)) for name in VARIANTS)
+        return ", ".join(
+            [
+                size,
+                *(f"{name} {v}" for name, v in variants if v and isinstance(v, str)),
+                *["no forget gate"] * (self.forget_gate is False),
+                *self._described_parts(),
+                *["layer norm"] * self.layer_norm,
+                *["residual"] * self.residual,
+                *["bidirectional"] * self.reads_both_ways,
+            ]
         )
-        values = {name: getattr(self, name) for name in VARIANTS}
-        parts = [size, *(f"{name} {v}" for name, v in values.items() if v and isinstance(v, str))]
-        parts += ["no forget gate"] if self.forget_gate is False else []
-        parts += [f"{self.characters} characters"] if self.characters else []
-        for name, text in (("highway", "highway"), ("feedforward", "feed-forward")):
-            count = getattr(self, name)
-            parts += [f"{count} {text} layer{'s' * (count > 1)}"] if count else []
-        flags = {
-            "layer_norm": "layer norm",
-            "residual": "residual",
-            "bidirectional": "bidirectional",
-        }
-        return ", ".join(parts + [text for name, text in flags.items() if getattr(self, name)])
+
+    def _described_parts(self) -> Iterator[str]:
+        """The parts of the network beside its recurrent layers, in words."""
+        yield from ()
+
+    @property
+    def reads_both_ways(self) -> bool:
+        """Whether recurrent layers read a sequence from both of its ends."""
+        return False
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output layer uses the vectors of the embedding."""
+        return False
+
+    def layer_shapes(self, inputs: int, layer: int = 0) -> Shapes:
+        """The shapes of the weights of a recurrent layer with this number of input features.
+
+        layer:  its number in the stack; a layer above the first reads the one below it
+        """
+        features = self.hidden if layer else inputs
+        return self.recurrence.shapes(features, self.hidden, self.layer_norm)
+
+    def stack_shapes(self, inputs: int) -> Shapes:
+        """The shapes of the weights of a stack, by "layer.weight"."""
+        layers = (add_prefix(str(k), self.layer_shapes(inputs, k)) for k in range(self.layers))
+        return {name: shape for layer in layers for name, shape in layer.items()}
+
+    @property
+    def kept_layer_floats(self) -> int:
+        """`kept_floats` of a recurrent layer: gates, state and output."""
+        return (len(self.recurrence.gates) + len(self.recurrence.state) + 2) * self.hidden
+
+
+@dataclass(frozen=True)
+class ModelConfig(StackConfig):
+    """The shape of a network: an encoder (ids → states) and a head (states → distribution).
+
+    vocab:      number of token ids V, the three special ones included
+    embedding:  features E of a token's vector
+    tied:       the softmax uses the embedding's vectors (needs E = H)
+    cutoffs:    rows of the softmax, ascending, at which its tails start; empty for a plain
+                softmax. With tails, p(k) is softmax(head)[k] for the rows before the first tail,
+                and softmax(head)[tail j]·softmax(tail j)[k] for the rows of tail j, as Grave et
+                al. (2017), but with all features for every row
+    feedforward:    feed-forward layers between the top recurrent layer and the softmax
+    highway:        highway layers between the embedding and the first recurrent layer
+    bidirectional:  a second stack of layers reads the line from its end. The first feed-forward
+                    layer joins both directions, so there is at least one
+    characters:     a word's vector also comes from its characters: "recurrent" or "convolutional"
+    char_features:  features of that part of a word's vector
+    alphabet:       number of different characters
+
+    See `StackConfig` for the recurrent layers. Raises OptionError, naming the option and the value.
+    """
+
+    vocab: int
+    embedding: int = 128
+    tied: bool = False
+    cutoffs: tuple[int, ...] = ()
+    feedforward: int = 0
+    highway: int = 0
+    bidirectional: bool = False
+    characters: str | None = None
+    char_features: int = 0
+    alphabet: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cutoffs", tuple(self.cutoffs))  # JSON has lists
+        edges = (0, *self.cutoffs, self.vocab - 1)
+        if self.cutoffs and not all(a < b for a, b in pairwise(edges)):
+            raise OptionError(f"cutoffs {self.cutoffs}: must ascend from 1 to {self.vocab - 2}")
+        super().__post_init__()
+        FEATURES.check("embedding", self.embedding)
+        EXTRA_LAYERS.check("feedforward", self.feedforward)
+        EXTRA_LAYERS.check("highway", self.highway)
+        if self.characters is not None:
+            CHARACTERS.check("characters", self.characters)
+        if self.tied and self.embedding != self.hidden:
+            raise OptionError(
+                f"a tied embedding needs {self.hidden} features, not {self.embedding}"
+            )
+        if self.residual and self.layers == 1 and self.inputs != self.hidden:
+            raise OptionError(
+                "`residual=True`: the only layer has a different number of features than its "
+                "input; use `layers=2` or more"
+            )
+        if self.bidirectional and not self.feedforward:
+            raise OptionError(
+                "`feedforward=0`: a network that reads from both sides needs one such layer or more"
+            )
+
+    def _described_parts(self) -> Iterator[str]:
+        if self.characters:
+            yield f"{self.characters} characters"
+        for count, text in ((self.highway, "highway"), (self.feedforward, "feed-forward")):
+            if count:
+                yield f"{count} {text} layer{'s' * (count > 1)}"
+
+    @property
+    def reads_both_ways(self) -> bool:
+        return self.bidirectional
+
+    @property
+    def is_tied(self) -> bool:
+        return self.tied
 
     @property
     def inputs(self) -> int:
@@ -155,29 +237,22 @@ class ModelConfig:
         """Features of the encoder's output: H for each direction."""
         return self.hidden * len(self.directions)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The name and shape of every weight, in the order of use.
-
-        A layer's matrices hold its G gates one below the other, as `torch.nn` packs them.
-        """
+    def shapes(self) -> Shapes:
         return self._encoder_shapes() | self._head_shapes()
 
-    def _encoder_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocab, self.embedding)}
+    def _encoder_shapes(self) -> Shapes:
+        shapes: Shapes = {"embedding": (self.vocab, self.embedding)}
         shapes |= self._character_shapes()
         for k in range(self.highway):
             square, vector = (self.inputs, self.inputs), (self.inputs,)
             shapes |= {f"highway.{k}.W": square, f"highway.{k}.b": vector}
             shapes |= {f"highway.{k}.W_T": square, f"highway.{k}.b_T": vector}
-        for stack in self.directions:
-            for k in range(self.layers):
-                inputs = self.hidden if k else self.inputs
-                layer = self.recurrence.shapes(inputs, self.hidden, self.layer_norm)
-                shapes |= _add_prefix(f"{stack}.{k}", layer)
+        for name in self.directions:
+            shapes |= add_prefix(name, self.stack_shapes(self.inputs))
         return shapes
 
-    def _head_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
+    def _head_shapes(self) -> Shapes:
+        shapes: Shapes = {}
         for k in range(self.feedforward):
             inputs = self.hidden if k else self.states
             shapes |= {
@@ -193,14 +268,14 @@ class ModelConfig:
             shapes |= {"output.W_tail": (tails, self.hidden), "output.b_tail": (tails,)}
         return shapes
 
-    def _character_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _character_shapes(self) -> Shapes:
         """The network over a word's characters, and its output for each word of the vocabulary."""
         if self.characters is None:
             return {}
-        shapes: dict[str, tuple[int, ...]] = {"letters": (self.alphabet, CHARACTER_EMBEDDING)}
+        shapes: Shapes = {"letters": (self.alphabet, CHARACTER_EMBEDDING)}
         if self.characters == "recurrent":
             layer = lstm().shapes(CHARACTER_EMBEDDING, self.char_features // 2, False)
-            shapes |= _add_prefix("forwards", layer) | _add_prefix("backwards", layer)
+            shapes |= add_prefix("forwards", layer) | add_prefix("backwards", layer)
         else:
             for width in WIDTHS:
                 features = self.char_features * width // sum(WIDTHS)
@@ -209,7 +284,23 @@ class ModelConfig:
                     f"filters.{width}.b": (features,),
                 }
         table = {"char_features": (self.vocab, self.char_features)}
-        return _add_prefix("characters", shapes) | table
+        return add_prefix("characters", shapes) | table
+
+    def multiplied_weights(self, output_rows: float | None = None) -> float:
+        # Embeddings are looked up, and the softmax is counted by its rows.
+        others = ("embedding", "char_features", "characters.", "output.")
+        matrices = [
+            shape
+            for name, shape in self.shapes().items()
+            if len(shape) > 1 and not name.startswith(others)
+        ]
+        rows = self.vocab - 1 if output_rows is None else output_rows
+        return sum(map(prod, matrices)) + rows * self.hidden
+
+    @property
+    def kept_floats(self) -> int:
+        layers = self.layers * len(self.directions) * self.kept_layer_floats
+        return 2 * self.inputs + layers + (self.feedforward + 4) * self.hidden
 
 
 @dataclass(frozen=True)
@@ -239,23 +330,3 @@ class Dropout:
         parts = [f"dropout {self.outputs:g}"]
         parts += [f"{rate:g} of {name}" for name, rate in rates.items() if rate]
         return ", ".join(parts + ["per step"] * self.per_step)
-
-
-def multiplied_weights(config: ModelConfig, softmax_rows: float | None = None) -> float:
-    """The number of weights that multiply each token: 2 FLOP each to run, 6 to train.
-
-    softmax_rows:  rows of the softmax, on average; None for all of them
-    """
-    # Embeddings are looked up, and the softmax is counted by its rows.
-    others = ("embedding", "char_features", "characters.", "output.")
-    matrices = [
-        shape
-        for name, shape in config.shapes().items()
-        if len(shape) > 1 and not name.startswith(others)
-    ]
-    rows = config.vocab - 1 if softmax_rows is None else softmax_rows
-    return sum(map(prod, matrices)) + rows * config.hidden
-
-
-def _add_prefix(prefix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {f"{prefix}.{name}": shape for name, shape in shapes.items()}

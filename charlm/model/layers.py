@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.model.config import Dropout, ModelConfig
+from charlm.model.config import Dropout, ModelConfig, StackConfig
 from charlm.model.equations import NORM_EPSILON, Cell, Parameters
 from charlm.model.recurrence import FUSED, LayerState, fast_unroll, unroll
 from charlm.parts import Share
 
 States = list[LayerState]
+L = TypeVar("L", bound="Layer | BidirectionalLayer")
 
 
 class DropoutMasks:
@@ -66,9 +67,10 @@ class DropoutMasks:
 
 
 class Layer(nn.Module):
-    """A recurrent layer: x (T, B, I), state -> outputs (T, B, H), last state.
+    """A recurrent layer of one direction: x (T, B, I), state -> outputs (T, B, H), last state.
 
-    It runs the torch kernel of the cell if there is one, otherwise `fast_unroll`.
+    The steps after the end of a sequence do not change what comes before, so it ignores lengths. It
+    runs the torch kernel of the cell if there is one, otherwise `fast_unroll`.
 
     inputs:      input features I
     hidden:      output features H
@@ -90,7 +92,11 @@ class Layer(nn.Module):
             self.register_parameter(name, nn.Parameter(start(shape)))
 
     def forward(
-        self, x: Tensor, state: LayerState, masks: DropoutMasks | None = None
+        self,
+        x: Tensor,
+        state: LayerState,
+        masks: DropoutMasks | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, LayerState]:
         weights, mask = self._apply_dropout(x, masks)
         if not x.shape[1]:  # kernels would take long for nothing
@@ -141,6 +147,9 @@ class Layer(nn.Module):
                 else:
                     nn.init.orthogonal_(matrix[rows], generator=generator)
 
+    def zero_state(self, like: Tensor, batch: int) -> LayerState:
+        return tuple(like.new_zeros(batch, self.size) for _ in self.cell.state)
+
     def _rows(self, gates: str) -> list[tuple[str, slice]]:
         """The rows of each gate in a matrix that has these gates."""
         return [(g, slice(k * self.size, (k + 1) * self.size)) for k, g in enumerate(gates)]
@@ -156,35 +165,98 @@ def reverse_in_time(x: Tensor, lengths: Tensor) -> Tensor:
     return x[source, torch.arange(x.shape[1], device=x.device)]
 
 
-class Stack(nn.ModuleList):
-    """A stack of recurrent layers: x (T, B, I), states -> outputs (T, B, H), last states.
+class BidirectionalLayer(nn.Module):
+    """Two recurrent layers, one of which reads from the end (Schuster and Paliwal 1997).
 
-    reference:  see `Layer`
+    x (T, B, I), state -> outputs (T, B, 2·H), first of the forward layer; last states of both.
+    Both outputs of a step have seen the whole sequence, the step itself included.
     """
 
-    def __init__(self, config: ModelConfig, reference: bool = False) -> None:
-        sizes = [config.inputs] + [config.hidden] * (config.layers - 1)
-        super().__init__(
-            Layer(config.recurrence, size, config.hidden, config.layer_norm, reference)
-            for size in sizes
-        )
-        self.residual = config.residual
-
-    def __iter__(self) -> Iterator[Layer]:
-        return cast(Iterator[Layer], super().__iter__())
+    def __init__(self, forwards: Layer, backwards: Layer) -> None:
+        super().__init__()
+        self.forwards, self.backwards = forwards, backwards
 
     def forward(
-        self, x: Tensor, states: States, masks: DropoutMasks | None = None
+        self,
+        x: Tensor,
+        state: LayerState,
+        masks: DropoutMasks | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, LayerState]:
+        if lengths is None:
+            lengths = torch.full((x.shape[1],), len(x), device=x.device)
+        half = len(state) // 2
+        y, after = self.forwards(x, state[:half], masks)
+        reversed_y, reversed_after = self.backwards(
+            reverse_in_time(x, lengths), state[half:], masks
+        )
+        both = torch.cat([y, reverse_in_time(reversed_y, lengths)], dim=-1)
+        return both, (*after, *reversed_after)
+
+    def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
+        for layer in (self.forwards, self.backwards):
+            layer.initialise(generator, forget_bias)
+
+    def zero_state(self, like: Tensor, batch: int) -> LayerState:
+        return self.forwards.zero_state(like, batch) + self.backwards.zero_state(like, batch)
+
+
+class Stack(nn.ModuleList, Generic[L]):
+    """A stack of recurrent layers: x (T, B, I), states -> outputs (T, B, O), last states.
+
+    residual:  a layer's input is added to its output where both have the same size
+    """
+
+    def __init__(self, layers: Iterable[L], residual: bool = False) -> None:
+        super().__init__(layers)
+        self.residual = residual
+
+    def __iter__(self) -> Iterator[L]:
+        return cast(Iterator[L], super().__iter__())
+
+    def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
+        """Draws the initial weights, see `Layer.initialise`."""
+        for layer in self:
+            layer.initialise(generator, forget_bias)
+
+    def zero_state(self, like: Tensor, batch: int) -> States:
+        """The state before the first step, for `batch` sequences."""
+        return [layer.zero_state(like, batch) for layer in self]
+
+    def forward(
+        self,
+        x: Tensor,
+        states: States,
+        masks: DropoutMasks | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, States]:
+        """lengths: (B,) steps of each sequence; None for all T"""
         last: States = []
         for layer, state in zip(self, states, strict=True):
             dropped = x
             if masks:
                 dropped = masks.outputs(x) if last else masks.inputs(x)
-            y, state = layer(dropped, state, masks)
+            y, state = layer(dropped, state, masks, lengths)
             x = x + y if self.residual and x.shape == y.shape else y
             last.append(tuple(s.float() if s.dtype.itemsize < 4 else s for s in state))
         return x, last
+
+
+def stack(config: StackConfig, inputs: int, reference: bool = False) -> Stack[Layer]:
+    """The stack of one direction, with these input features. reference: see `Layer`"""
+    sizes = [inputs] + [config.hidden] * (config.layers - 1)
+    return Stack((_layer(config, size, reference) for size in sizes), config.residual)
+
+
+def bidirectional_stack(config: StackConfig, inputs: int) -> Stack[BidirectionalLayer]:
+    """A stack of layers of two directions: each reads both outputs of the one below."""
+    sizes = [inputs] + [2 * config.hidden] * (config.layers - 1)
+    layers = (BidirectionalLayer(_layer(config, n), _layer(config, n)) for n in sizes)
+    return Stack(layers, config.residual)
+
+
+def _layer(config: StackConfig, inputs: int, reference: bool = False) -> Layer:
+    return Layer(config.recurrence, inputs, config.hidden, config.layer_norm, reference)
 
 
 class Highway(nn.Module):

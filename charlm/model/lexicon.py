@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import InputError, ModelError
 from charlm.model.likelihood import sequence_logprobs
+from charlm.model.names import add_prefix, strip_prefix
 from charlm.model.ngram import Ngram, NgramTables
 from charlm.model.ngram_counts import count
 from charlm.tokenizer import SPECIALS, UNK, Tokenizer, load_tokenizer, train_tokenizer
@@ -25,7 +26,6 @@ ORDER, MOST_NGRAMS = 6, 100_000
 MILLION = 1_000_000
 CODE_POINTS = sys.maxunicode + 1
 MOST_KNOWN = 1 - 1e-6
-_LETTERS, _NGRAM = "letters.", "ngram."
 
 
 @dataclass(frozen=True)
@@ -145,24 +145,18 @@ class Spelling:
         """The input of `from_state`: small settings, and arrays."""
         settings, letters = self.letters.state()
         tables = self.ngram.tables.to_arrays()
-        arrays = {_LETTERS + name: a for name, a in letters.items()}
-        arrays |= {_NGRAM + name: a for name, a in tables.items()}
+        arrays = add_prefix("letters", letters) | add_prefix("ngram", tables)
         return {"letters": settings, "known": self.known}, arrays
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore a spelling. Raises ModelError, InputError, KeyError or ValueError."""
-        letters = load_tokenizer(settings["letters"], strip_prefix(_LETTERS, arrays))
-        tables = NgramTables.from_arrays(strip_prefix(_NGRAM, arrays), letters.size)
+        letters = load_tokenizer(settings["letters"], strip_prefix("letters", arrays))
+        tables = NgramTables.from_arrays(strip_prefix("ngram", arrays), letters.size)
         known = float(settings["known"])
         if not 0 <= known < 1:
             raise ModelError("spelling: values out of range")
         return cls(letters, Ngram(tables, letters.size), known)
-
-
-def strip_prefix(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays whose names start with `prefix`, by the rest of their names."""
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
 def _bare(word: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Backends, Floats, Ids
-from charlm.model.ngram import SMALLEST, Ngram, NgramPrediction
+from charlm.model.ngram import SMALLEST, Ngram, NgramPrediction, NgramTables
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor, State
 
@@ -243,6 +244,18 @@ class Mixture:
     def fitted(self, examples: Floats) -> Mixture:
         """With weights for these examples, (n, …) of `Combination.example`."""
         return Mixture(self.ngram, self.combination.fitted(examples).weights)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The input of `from_state`: small settings, and the tables of the n-gram model."""
+        settings = {"mixture": self.combination.weights.tolist(), "vocab": self.ngram.vocab}
+        return settings, self.ngram.tables.to_arrays()
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Restore a mixture. Raises ModelError for damaged tables or weights."""
+        vocab = int(settings["vocab"])
+        ngram = Ngram(NgramTables.from_arrays(arrays, vocab), vocab)
+        return cls(ngram, np.array(settings["mixture"], np.float64))
 
     @property
     def most_examples(self) -> int:

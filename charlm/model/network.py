@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,11 +19,75 @@ from charlm.model.layers import (
     Highway,
     Norm,
     Output,
-    Stack,
     States,
+    stack,
 )
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.parts import Share
+
+
+class Trainable(nn.Module):
+    """What training and model files need of a network, whatever it computes.
+
+    dropout:    probabilities of dropout in training
+    generator:  draws the initial weights and the dropout masks
+
+    vectors:   the parameter that holds the vectors of tokens, (V, E)
+    prefixes:  of parameters, which the names of weights in a model file do not have
+    """
+
+    vectors: ClassVar[str] = "embedding"
+    prefixes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, dropout: Dropout | None = None, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout or Dropout()
+        self.generator = generator or torch.Generator().manual_seed(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.get_parameter(self.vectors).device
+
+    def move_to(self, device: torch.device) -> Self:
+        """Move the weights, and draw dropout masks on that device from now on."""
+        if device.type != self.device.type:
+            seed = self.generator.initial_seed()
+            self.generator = torch.Generator(device).manual_seed(seed)
+        return self.to(device)
+
+    def masks(self, share: Share | None = None) -> DropoutMasks | None:
+        """New dropout masks, one set for each batch; None in evaluation.
+
+        share:  which sequences of the batch there are; None for all
+        """
+        return DropoutMasks(self.dropout, self.generator, share) if self.training else None
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """All weights under the names of `StackConfig.shapes`, float32."""
+        return {
+            self._weight_name(name): tensor.detach().float().cpu().contiguous().numpy()
+            for name, tensor in self.state_dict().items()
+        }
+
+    def load_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> Self:
+        """Copy weights under the names of `StackConfig.shapes`, and switch to evaluation."""
+        names = {name: self._weight_name(name) for name in self.state_dict()}
+        self.load_state_dict({n: torch.tensor(weights[name]) for n, name in names.items()})
+        return self.eval()
+
+    def _weight_name(self, name: str) -> str:
+        for prefix in self.prefixes:
+            name = name.removeprefix(prefix)
+        return name
+
+
+def load_rows(parameter: Tensor, ids: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+    """Replace the rows of a matrix that have these ids."""
+    with torch.no_grad():
+        parameter[torch.from_numpy(ids)] = torch.from_numpy(rows)
 
 
 class Encoder(nn.Module):
@@ -51,9 +116,9 @@ class Encoder(nn.Module):
             ids = None if spellings is None else torch.from_numpy(spellings.astype(np.int64))
             self.register_buffer("spellings", ids, persistent=False)
         self.highway = nn.ModuleList(Highway(config.inputs) for _ in range(config.highway))
-        self.layers = Stack(config, reference)
+        self.layers = stack(config, config.inputs, reference)
         if config.bidirectional:
-            self.reverse = Stack(config, reference)
+            self.reverse = stack(config, config.inputs, reference)
 
     def forward(
         self,
@@ -66,8 +131,8 @@ class Encoder(nn.Module):
 
         reverse:  run the layers that read from the end; the ids come in that order
         """
-        stack = self.reverse if reverse else self.layers
-        y, after = stack(self.vectors(ids), state, masks)
+        layers = self.reverse if reverse else self.layers
+        y, after = layers(self.vectors(ids), state, masks)
         return y, after
 
     def vectors(self, ids: Tensor) -> Tensor:
@@ -113,15 +178,15 @@ class Head(nn.Module):
         return masks.outputs(y) if masks else y
 
 
-class Network(nn.Module):
+class Network(Trainable):
     """An encoder and a head; `NumpyNetwork` is its twin.
 
-    dropout:    probabilities of dropout in training
-    generator:  draws the initial weights and the dropout masks
-
-    See `Encoder` for spellings and reference. Both networks offer the methods of
-    `charlm.model.backend.Backend`.
+    See `Trainable` for dropout and generator, `Encoder` for spellings and reference. Both networks
+    offer the methods of `charlm.model.backend.Backend`.
     """
+
+    vectors = "encoder.embedding"
+    prefixes = ("encoder.", "head.")
 
     def __init__(
         self,
@@ -133,9 +198,8 @@ class Network(nn.Module):
         forget_bias: float = 1.0,
         reference: bool = False,
     ) -> None:
-        super().__init__()
-        self.config, self.dropout = config, dropout or Dropout()
-        self.generator = generator or torch.Generator().manual_seed(0)
+        super().__init__(dropout, generator)
+        self.config = config
         self.encoder = Encoder(config, spellings, reference)
         self.head = Head(config)
         self._initialise(forget_bias)
@@ -145,46 +209,13 @@ class Network(nn.Module):
         encoder, head = self.encoder, self.head
         nn.init.normal_(encoder.embedding, std=0.1, generator=self.generator)
         for name in self.config.directions:
-            for layer in getattr(encoder, name):
-                layer.initialise(self.generator, forget_bias)
+            getattr(encoder, name).initialise(self.generator, forget_bias)
         for module in (*encoder.highway, *head.feedforward):
             module.initialise(self.generator)
         if self.config.characters:
             encoder.characters.initialise(self.generator)
         if not self.config.tied:
             nn.init.normal_(head.output.W, std=0.1, generator=self.generator)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.encoder.embedding.device
-
-    def move_to(self, device: torch.device) -> Network:
-        """Move the weights, and draw dropout masks on that device from now on."""
-        if device.type != self.device.type:
-            seed = self.generator.initial_seed()
-            self.generator = torch.Generator(device).manual_seed(seed)
-        return self.to(device)
-
-    def weights(self) -> dict[str, NDArray[np.float32]]:
-        """All weights under the names of `ModelConfig.shapes`, float32."""
-        tensors = self.encoder.state_dict() | self.head.state_dict()
-        return {name: t.detach().float().cpu().contiguous().numpy() for name, t in tensors.items()}
-
-    def load_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> Network:
-        """Copy weights under the names of `ModelConfig.shapes`, and switch to evaluation."""
-        for part in (self.encoder, self.head):
-            part.load_state_dict({name: torch.tensor(weights[name]) for name in part.state_dict()})
-        return self.eval()
-
-    # --- training ---
-
-    def masks(self, share: Share | None = None) -> DropoutMasks | None:
-        """New dropout masks, one set for each batch; None in evaluation.
-
-        share:  which sequences of the batch there are; None for all
-        """
-        return DropoutMasks(self.dropout, self.generator, share) if self.training else None
 
     def loss(
         self,
@@ -217,9 +248,7 @@ class Network(nn.Module):
     # --- the methods of `Backend`, see there ---
 
     def initial_state(self, batch: int) -> States:
-        shape, names = (batch, self.config.hidden), self.config.recurrence.state
-        zeros = self.encoder.embedding.new_zeros
-        return [tuple(zeros(shape) for _ in names) for _ in range(self.config.layers)]
+        return self.encoder.layers.zero_state(self.encoder.embedding, batch)
 
     @torch.no_grad()
     def read(

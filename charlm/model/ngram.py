@@ -18,6 +18,7 @@ from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.tokenizer import EOS, START
 
 Indices = NDArray[np.int64]
+NO_NGRAM = "none"  # the order of a model without n-grams
 ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
 MOST_VALUES = 256  # different counts in a model file; larger ones are rounded to 2 % or so
 EMPTY = 1  # the number of the empty context

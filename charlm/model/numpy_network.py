@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from charlm.model.config import ModelConfig
 from charlm.model.equations import NORM_EPSILON, Parameters, State, relu, sigmoid, split
+from charlm.model.names import strip_prefix
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
@@ -186,12 +187,6 @@ def log_softmax(logits: Floats) -> Floats:
     """log softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def strip_prefix(prefix: str, weights: Weights) -> dict[str, Floats]:
-    """The weights whose names start with `prefix` and a dot, by the rest of their names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): w for name, w in weights.items() if name.startswith(start)}
 
 
 # --- the step of `equations.lstm` with one tanh for all gates: σ(a) = tanh(a/2) / 2 + 1/2 ---

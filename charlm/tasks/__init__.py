@@ -7,7 +7,7 @@ tasks only through that contract.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from charlm.errors import ModelError
 from charlm.options import Choices
@@ -23,9 +23,9 @@ _MODULES = {
 TASKS = Choices(tuple(_MODULES))
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str) -> Task[Any, Any]:
     """The task of this name. Raises ModelError for a task that this version does not know."""
     if name not in _MODULES:
         raise ModelError(f"the model was trained for the task {name}; upgrade charlm to use it")
-    task: Task = import_module(_MODULES[name]).TASK
+    task: Task[Any, Any] = import_module(_MODULES[name]).TASK
     return task

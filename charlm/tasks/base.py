@@ -5,54 +5,135 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from charlm.engines.embedding import LineVectors, embed_lines
-from charlm.errors import InputError
-from charlm.model.backend import Backend, Backends
-from charlm.model.file import ModelFile
-from charlm.model.mixture import Mixture
+from charlm.corpus.examples import TEXT
+from charlm.errors import InputError, ModelError
+from charlm.model.backend import Backend
+from charlm.model.config import VARIANTS, Dropout, StackConfig
+from charlm.model.file import ModelFile, Storable
 from charlm.parts import WHOLE, Part
-from charlm.tokenizer import UNK, Tokenizer
-from charlm.tokenizer.letters import Letters
+from charlm.tokenizer import Blocks, Tokenizer, Vocabularies, Vocabulary, train_tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from charlm.corpus.batches import Batches, BatchShape
-    from charlm.corpus.encoding import TokenFile
+    from charlm.corpus.batches import Batch, Batches, BatchShape
+    from charlm.corpus.examples import CorpusInfo, Examples
     from charlm.model.layers import States
-    from charlm.model.network import Network
+    from charlm.model.network import Trainable
+    from charlm.training.options import TrainOptions
+
+N = TypeVar("N", bound="Trainable")
+B = TypeVar("B", bound="Batch")
+# What a model has beside its network, counted and not trained, by name: n-grams, a lexicon.
+Companions = Mapping[str, Storable]
 
 
-class Task(ABC):
+class Sizes(NamedTuple):
+    """What the shape of a network depends on, beside options.
+
+    vocabularies:  the number of ids of each field
+    alphabet:      different characters in the words of the text
+    vectors:       features of the word vectors to start from; None without any
+    """
+
+    vocabularies: Mapping[str, int]
+    alphabet: int = 0
+    vectors: int | None = None
+
+
+class Candidate(NamedTuple):
+    """A network that the recipe may choose.
+
+    work:  weights that multiply each token, on average: it is the time of a step
+    """
+
+    config: StackConfig
+    work: float
+
+
+class Task(ABC, Generic[N, B]):
     """What a network is trained for.
 
-    name:   the value of `task` in the options and in the model file
-    model:  the class of its trained models
-    mixes:  its models combine the network with an n-gram model
+    N is the type of its networks, and B that of its batches, which only the task itself looks into.
 
-    B stands for the type of its batches, which only the task itself looks into.
+    name:    the value of `task` in the options and in the model file
+    model:   the class of its trained models
+    config:  the class of the shapes of its networks
+    fields:  the names of the fields of an example. The first one has the text that is read
     """
 
     name: ClassVar[str]
     model: ClassVar[type[TrainedModel]]
-    mixes: ClassVar[bool] = False
+    config: ClassVar[type[StackConfig]]
+    fields: ClassVar[tuple[str, ...]] = (TEXT,)
 
-    def network_parts(self) -> Mapping[str, Any]:
-        """The fields of `ModelConfig` that this task sets; options may raise them."""
-        return {}
+    # --- from a corpus to examples ---
+
+    def parse(self, blocks: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """Blocks of a corpus -> blocks of each field, with a line for each example.
+
+        A block may end within a long line: see `whole_lines`. Raises ExampleError for an example
+        that cannot be read.
+        """
+        return ((block,) for block in blocks)
+
+    def independent_lines(self, options: TrainOptions) -> bool:
+        """Whether examples have nothing to do with each other, so that any may be held out."""
+        return True
+
+    def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
+        """Learn the vocabulary of a field. Raises OptionError and InputError."""
+        o = options.vocabulary
+        return train_tokenizer(options.level, blocks, o.vocab_size, o.split, o.normalize)
+
+    # --- the network ---
 
     @abstractmethod
-    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> Batches:
+    def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> StackConfig:
+        """The network of these options, with this hidden size.
+
+        Raises OptionError for options that do not go together.
+        """
+
+    def candidates(
+        self, options: TrainOptions, data: Examples, sizes: Sizes, hidden: Sequence[int]
+    ) -> list[Candidate]:
+        """The networks of these hidden sizes."""
+        shapes = [self.shape(options, sizes, size) for size in hidden]
+        return [Candidate(shape, shape.multiplied_weights()) for shape in shapes]
+
+    @abstractmethod
+    def network(
+        self,
+        config: Any,
+        vocabularies: Vocabularies,
+        dropout: Dropout | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        forget_bias: float = 1.0,
+    ) -> N:
+        """A network of this shape, of the class `config`, with initial weights.
+
+        dropout, generator:  see `charlm.model.network.Trainable`
+        forget_bias:         initial bias of forget gates
+        """
+
+    # --- training ---
+
+    @abstractmethod
+    def batches(self, data: Examples, shape: BatchShape) -> Batches:
         """The training examples, in batches."""
 
     @abstractmethod
-    def loss(self, network: Network, batch: Any, state: States) -> tuple[Tensor, States]:
-        """The loss of a batch, summed over the tokens that are predicted here, and the state after.
+    def probe_batch(self, length: int, batch: int) -> B:
+        """A batch of this shape, to measure the speed of training."""
+
+    @abstractmethod
+    def loss(self, network: N, batch: B, state: States) -> tuple[Tensor, States]:
+        """The loss of a batch, summed over what is predicted here, and the state after.
 
         network:  in training, it draws its own dropout
         state:    that this function returned for the batch before; empty for the zero state
@@ -60,98 +141,94 @@ class Task(ABC):
         Returns the loss in nats, a tensor that can be differentiated.
         """
 
-    @abstractmethod
-    def validation(
-        self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool
-    ) -> Validation:
-        """The validation text, ready to be measured; see `Validation` for the arguments."""
+    # --- what is measured and counted ---
 
     @abstractmethod
-    def probe_batch(self, length: int, batch: int) -> Any:
-        """A batch of this shape, to measure the speed of training."""
+    def validation(self, data: Examples, info: CorpusInfo, options: TrainOptions) -> Validation[N]:
+        """The held-out examples, ready to be measured."""
 
-    @abstractmethod
+    def companions(
+        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
+    ) -> dict[str, Storable]:
+        """What the models have beside the network, counted in the training part.
+
+        text:  the first field of that part
+        """
+        return {}
+
     def described_batch(self, batch: int, bptt: int) -> str:
         """The size of a training step, in words."""
+        return f"{batch * bptt} tokens a step"
+
+    def described_companions(self, options: TrainOptions) -> str:
+        """The companions in a few words, for the description of a run."""
+        return ""
 
 
-class Validation(ABC):
-    """The held-out part of a text.
+class Validation(ABC, Generic[N]):
+    """The held-out examples of a task.
 
-    ids:     (n,) tokens; every line ends with an `<EOS>`
-    bounds:  (lines + 1,) where the lines start
-    lines:   the lines are independent: each is read from the zero state
+    chance:  the loss of a guess among all tokens, or labels, in nats for each
     """
 
-    def __init__(self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool) -> None:
-        self.ids, self.bounds, self.lines = ids, bounds, lines
-
-    def first(self, tokens: int) -> Self:
-        """The first `tokens` tokens; of independent lines whole lines, if there is a whole one."""
-        if self.lines:
-            whole = np.searchsorted(self.bounds, tokens, side="right") - 1
-            tokens = int(self.bounds[whole]) or tokens
-        return type(self)(np.asarray(self.ids[:tokens]), self.bounds, lines=self.lines)
+    chance: float
 
     @property
     @abstractmethod
     def predicted(self) -> int:
-        """The number of predicted tokens."""
+        """The number of tokens, or labels, that are predicted."""
 
     @abstractmethod
-    def totals(
-        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
-    ) -> Sequence[float]:
-        """Σ −log p of the predicted tokens, in nats. The parts add up to the whole.
+    def first(self, tokens: int) -> Self:
+        """The first examples, with about this many tokens."""
 
-        mixture:  what the network is combined with
+    @abstractmethod
+    def total(self, network: N, part: Part = WHOLE) -> float:
+        """Σ −log p of what is predicted, by the network alone, in nats. The parts add up."""
 
-        Returns the sum for the whole model; with a mixture also for the network and the n-gram
-        model alone.
+    def totals(self, network: N, companions: Companions, part: Part = WHOLE) -> Sequence[float]:
+        """What the model is measured by: sums, so that those of all parts add up.
+
+        The first is Σ −log p by the whole model, in nats. `figures` names the others.
         """
+        return [self.total(network, part)]
 
-    def total(self, backend: Backend, part: Part = WHOLE) -> float:
-        """`totals` of the network alone."""
-        return self.totals(backend, part=part)[0]
+    def figures(self, totals: Sequence[float]) -> dict[str, float | None]:
+        """Figures for the card, by name, from the sums of `totals`, or from the first one alone.
 
-    def loss(self, backend: Backend) -> float:
-        """Nats per predicted token, of the network alone."""
-        return self.total(backend) / max(self.predicted, 1)
-
-    def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
-        """The mixture with the weights that predict this text best."""
-        return mixture
-
-    def figures(self, backend: Backend, mixture: Mixture | None = None) -> dict[str, Any]:
-        """Further figures for the card, by the names of its fields."""
+        The names begin with "valid_". A figure that the first sum does not tell is then None.
+        """
         return {}
 
+    def fitted(self, network: N, companions: Companions) -> Companions:
+        """The companions with the settings that predict these examples best."""
+        return companions
+
     @abstractmethod
-    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
-        """The time that `fitted`, `totals` and `figures` will take, by a short measurement."""
+    def seconds(self, network: N, companions: Companions) -> float:
+        """The time that `fitted` and `totals` will take, by a short measurement."""
 
 
 class TrainedModel:
-    """A model in one file: its network, its tokenizer and its card. The base of all models.
+    """A model in one file: its network, its vocabularies and its card. The base of all models.
 
     path:       the model file
     config:     the network's shape
-    tokenizer:  text to ids and back
+    tokenizer:  of the text that it reads
     card:       where the model comes from, and how good it is
-    backends:   what runs the network
-    mixture:    what the network is combined with; None for the network alone
-    lexicon:    the words of the training text; None if unknown
 
-    task:             the name of its task
-    purpose:          what it does, in words, for messages
-    validation_note:  what its validation loss is of, in words
-    next_commands:    commands to try after training
+    task:           the name of its task
+    purpose:        what it does, in words, for messages
+    predicted:      what it predicts one of at a time: "token" or "label"
+    next_commands:  commands to try after training
     """
 
     task: ClassVar[str]
     purpose: ClassVar[str]
-    validation_note: ClassVar[str] = ""
+    predicted: ClassVar[str] = "token"
     next_commands: ClassVar[Sequence[str]] = ()
+    config: StackConfig
+    tokenizer: Tokenizer
 
     def __init__(
         self,
@@ -164,16 +241,7 @@ class TrainedModel:
         network_only: bool = False,
     ) -> None:
         """See `charlm.load` for the arguments."""
-        self.path = path
-        self.config, self.tokenizer, self.card = file.config, file.tokenizer, file.card
-        self.backends = Backends(file.config, file.weights, backend, device, threads)
-        self.mixture = None if network_only else file.mixture
-        self.lexicon = file.lexicon
-        self._weights = file.weights
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickled without what is computed when it is first used."""
-        return {name: v for name, v in vars(self).items() if name != "_filling"}
+        self.path, self.card = path, file.card
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -181,58 +249,39 @@ class TrainedModel:
     @property
     def independent_lines(self) -> bool:
         """Whether the model reads every line by itself."""
-        return self.card.lines
+        return True
+
+    def evaluate(self, text: str | Iterable[str], **options: Any) -> Any:
+        """Measure the model on a text. Raises ModelError, unless a subclass does it."""
+        raise ModelError(f"{self.path} was trained with `task={self.task}`: it {self.purpose}")
+
+    def validation(self) -> str:
+        """The validation figures of the card, in words."""
+        return f"{self.card.valid_nats:.4f} nats/{self.predicted}"
+
+    def about(self) -> dict[str, str]:
+        """Further lines about the model, by their headings, for `charlm info`."""
+        return {}
+
+    def record(self) -> dict[str, Any]:
+        """Further fields about the model, for `charlm info --json`."""
+        return {}
 
     def example(self) -> str | None:
         """A text that the model writes, to be shown after training; None if it writes none."""
         return None
 
-    def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
-        """A vector for each token of each line, each line by itself, see `LineVectors`.
 
-        >>> (line,) = model.embed(["the cat"])
-        >>> line.vectors.shape == (7, model.config.hidden)
-        True
-        """
-        return embed_lines(self.backends, self.tokenizer, map(one_line, several(lines)))
-
-    def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """The vectors of words or other tokens, as the network reads them, (n, inputs).
-
-        words:  None for the whole vocabulary, in the order of `vocabulary`
-
-        A word that is not in the vocabulary has the vector of `<UNK>`; in a character-aware
-        network its character features are computed from its characters.
-        """
-        table = self._weights["embedding"]
-        if self.config.characters:
-            table = np.concatenate([table, self._weights["char_features"]], axis=1)
-        if words is None:
-            return table
-        ids = [self.word_id(word) for word in words]
-        vectors = table[[UNK if id is None else id for id in ids]]
-        unseen = [k for k, id in enumerate(ids) if id is None]
-        if unseen and self.config.characters:
-            characters = Letters(self.tokenizer).spell([words[k] for k in unseen])
-            features = self.backends.torch.word_features(characters)
-            vectors[unseen, self.config.embedding :] = features
-        return vectors
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """The printable forms of all tokens, in the order of their ids."""
-        return [self.tokenizer.token(id) for id in range(self.tokenizer.size)]
-
-    def word_id(self, word: str) -> int | None:
-        """The id of a word; None if it is not in the vocabulary."""
-        ids = self.tokenizer.encode(word).ids
-        return int(ids[0]) if len(ids) == 1 and ids[0] != UNK else None
-
-    def unknown_in(self, text: str) -> list[str]:
-        """The pieces of a text that are not in the vocabulary, each once, in their order."""
-        ids, spans = self.tokenizer.encode(text)
-        unknown = [text[start:end] for start, end in spans[ids == UNK].tolist()]
-        return list(dict.fromkeys(unknown))
+def stack_options(options: TrainOptions) -> dict[str, Any]:
+    """The fields of `StackConfig` that options set, but for the hidden size."""
+    return {
+        "cell": options.cell,
+        "layers": options.layers or 1,
+        **{name: getattr(options, name) for name in VARIANTS},
+        "forget_gate": None if options.forget_gate else False,
+        "layer_norm": options.layer_norm,
+        "residual": options.residual,
+    }
 
 
 def several(texts: object) -> Iterable[str]:

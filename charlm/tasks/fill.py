@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, ClassVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.lines import cut_lines
+from charlm.corpus.examples import TEXT
+from charlm.corpus.lines import LineBatch, cut_lines
 from charlm.engines.filling import Filler, FillOptions, TwoSidedFilling
 from charlm.engines.scores import PseudoScore
 from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
-from charlm.model.mixture import Mixture
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.parts import WHOLE, Part
-from charlm.tasks.base import Task, TrainedModel, Validation, one_line, several
-from charlm.tokenizer import Tokenizer
+from charlm.tasks.base import Companions, one_line, several
+from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from charlm.corpus.batches import BatchShape
-    from charlm.corpus.encoding import TokenFile
-    from charlm.corpus.lines import LineBatch, LineBatches
+    from charlm.corpus.buckets import Buckets
+    from charlm.corpus.examples import CorpusInfo, Examples
     from charlm.keywords import FillKeywords
     from charlm.model.layers import States
     from charlm.model.network import Network
+    from charlm.training.options import TrainOptions
 
 # Part of the lines that training shows to one direction only, each direction alike. So the model
 # also learns to continue from one side.
@@ -37,7 +38,7 @@ ONE_SIDED = 0.5
 PROBED_TOKENS = 16384  # of the validation text, to estimate the time for all of it
 
 
-class FillModel(TrainedModel):
+class FillModel(TokenModel):
     """A model that fills blanks: it reads a line from both sides."""
 
     task = "fill"
@@ -79,27 +80,17 @@ class FillModel(TrainedModel):
         return pseudo_score_sentences(self.backends, self.tokenizer, map(one_line, several(texts)))
 
 
-class FillTask(Task):
+class FillTask(TokenTask[LineBatch]):
     """Prediction of every token of a line from the tokens before it and after it."""
 
     name = "fill"
     model = FillModel
+    parts: ClassVar = {"bidirectional": True, "feedforward": 1}
 
-    def network_parts(self) -> Mapping[str, Any]:
-        return {"bidirectional": True, "feedforward": 1}
+    def batches(self, data: Examples, shape: BatchShape) -> Buckets[LineBatch]:
+        from charlm.corpus.lines import line_batches
 
-    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> LineBatches:
-        from charlm.corpus.lines import LineBatches
-
-        return LineBatches(
-            tokens,
-            tokenizer.size,
-            shape.batch,
-            shape.length,
-            seed=shape.seed,
-            unknowns=tokenizer.has_unknown,
-            part=shape.part,
-        )
+        return line_batches(data.fields[TEXT], shape, rare_tokens(data))
 
     def loss(self, network: Network, batch: LineBatch, state: States) -> tuple[Tensor, States]:
         """Every line starts from the zero state; see `Task.loss`.
@@ -128,22 +119,15 @@ class FillTask(Task):
         both = torch.cat([before, after.to(before.dtype)], dim=-1)
         return network.loss(both, targets, masks, real), []
 
-    def validation(
-        self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool
-    ) -> LineValidation:
-        return LineValidation(ids, bounds, lines=lines)
+    def validation(self, data: Examples, info: CorpusInfo, options: TrainOptions) -> LineValidation:
+        return LineValidation.of(data, info, options.lines)
 
     def probe_batch(self, length: int, batch: int) -> LineBatch:
-        from charlm.corpus.lines import LineBatch
-
         ids = np.ones((length, batch), np.int64)
         return LineBatch(ids, ids, ids)
 
-    def described_batch(self, batch: int, bptt: int) -> str:
-        return f"{batch * bptt} tokens a step"
 
-
-class LineValidation(Validation):
+class LineValidation(TokenValidation):
     """Held-out lines. Each token is predicted from all others of its line, line ends excepted.
 
     Long lines are cut as in training.
@@ -153,17 +137,15 @@ class LineValidation(Validation):
     def predicted(self) -> int:
         return sum(map(len, self._pieces))
 
-    def totals(
-        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
-    ) -> Sequence[float]:
-        logprobs = pseudo_logprobs(backend, self._pieces[part.every])
-        return [-sum(float(row.sum(dtype=np.float64)) for row in logprobs)]
+    def total(self, network: Backend, part: Part = WHOLE) -> float:
+        logprobs = pseudo_logprobs(network, self._pieces[part.every])
+        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs)
 
-    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
+    def seconds(self, network: Backend, companions: Companions) -> float:
         part = self.first(PROBED_TOKENS)
-        part.loss(backend)  # the first call builds the kernels
+        part.total(network)  # the first call builds the kernels
         start = time.perf_counter()
-        part.loss(backend)
+        part.total(network)
         return 1.2 * (time.perf_counter() - start) * len(self.ids) / len(part.ids)
 
     @cached_property

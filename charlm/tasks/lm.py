@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.corpus.examples import TEXT
+from charlm.corpus.streams import StreamBatch, StreamBatches
 from charlm.engines.evaluation import EvaluateOptions, evaluate_text
 from charlm.engines.filler_search import Reader
 from charlm.engines.filling import Filler, FillOptions, ForwardFilling
@@ -28,36 +30,60 @@ from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
 from charlm.errors import OptionError
 from charlm.model.backend import Backend, Floats
+from charlm.model.file import Storable
+from charlm.model.lexicon import Lexicon
 from charlm.model.likelihood import (
     read_sequences,
     read_text,
     sequence_logprobs,
-    text_logprob,
+    text_logprobs,
     text_streams,
 )
 from charlm.model.mixture import Mixture, MixturePrediction, MixturePredictor, Predictors
+from charlm.model.ngram import NO_NGRAM
+from charlm.model.ngram_counts import count, sampled
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
-from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
-from charlm.tokenizer import EOS, START, UNK, IntArray, Tokenizer, as_inputs
+from charlm.tasks.base import Companions, one_line, one_line_end, several
+from charlm.tasks.tokens import (
+    LEXICON,
+    NGRAM,
+    TokenModel,
+    TokenTask,
+    TokenValidation,
+    rare_tokens,
+)
+from charlm.tokenizer import (
+    EOS,
+    START,
+    UNK,
+    Blocks,
+    IntArray,
+    Tokenizer,
+    as_inputs,
+    count_words,
+)
 from charlm.tokenizer.word_starts import word_starts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from charlm.corpus.batches import BatchShape
-    from charlm.corpus.encoding import TokenFile
-    from charlm.corpus.streams import StreamBatch, StreamBatches
+    from charlm.corpus.examples import CorpusInfo, Examples
     from charlm.keywords import EvaluateKeywords, FillKeywords, SampleKeywords, ScoreKeywords
     from charlm.model.layers import States
     from charlm.model.network import Network
+    from charlm.training.options import TrainOptions
 
 BOTH_WAYS = 20_000  # tokens that are measured with the state carried and line by line
+# Of the card: the loss of the network and of the n-grams alone; and the loss in two ways of the
+# same first part of the text: with the state carried, and with each line from the zero state.
+FIGURES = ("valid_network", "valid_ngram", "valid_both_tokens", "valid_carried", "valid_lines")
 FEW_EXAMPLES = 4096  # tokens that a fit of the mixture is timed with
 
 
-class LanguageModel(TrainedModel):
+class LanguageModel(TokenModel):
     """A language model: it gives the probability of a text, and writes text."""
 
     task = "lm"
@@ -137,7 +163,7 @@ class LanguageModel(TrainedModel):
             self.predictors, tokenizer, lines, chosen, lexicon=lexicon, details=details
         )
 
-    def evaluate(
+    def evaluate(  # type: ignore[override]  # with options of its own
         self,
         text: str | Iterable[str],
         *,
@@ -262,6 +288,44 @@ class LanguageModel(TrainedModel):
         logprobs = np.concatenate(sequence_logprobs(self.predictors(len(whole)), lines))
         return list(zip(ids, logprobs[len(primed) :].tolist(), strict=True))
 
+    def validation(self) -> str:
+        """See `TrainedModel.validation`; with the loss of the network and of the n-grams alone."""
+        network, ngram = (self.card.figures.get(f"valid_{name}") for name in ("network", NGRAM))
+        if network is None or ngram is None:
+            return super().validation()
+        alone = f"{network:.4f} for the network alone, {ngram:.4f} for the n-grams alone"
+        return f"{super().validation()}; {alone}"
+
+    def about(self) -> dict[str, str]:
+        rows = super().about()
+        if self.mixture:
+            ngram, name = self.mixture.ngram, self.mixture.combination.name
+            rows["n-grams"] = (
+                f"{len(ngram):,} of up to {ngram.order} tokens; {name} combination with the network"
+            )
+        figures = self.card.figures
+        carried, by_line = figures.get("valid_carried"), figures.get("valid_lines")
+        if carried is not None and by_line is not None:
+            tokens = figures.get("valid_both_tokens")
+            part = f"the first {tokens:,.0f} tokens" if tokens else "a part"
+            rows["lines alone"] = (
+                f"{by_line:.4f} nats/token with each line alone, {carried:.4f} with the state "
+                f"carried: of {part} of the validation text"
+            )
+        return rows
+
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = {**super().record(), "ngram": None}
+        if self.mixture:
+            combination = self.mixture.combination
+            record["ngram"] = {
+                "order": self.mixture.ngram.order,
+                "ngrams": len(self.mixture.ngram),
+                "combination": combination.name,
+                "weights": combination.weights.tolist(),
+            }
+        return record
+
     def example(self) -> str:
         return self.sample(length=200, temperature=0.8, seed=1)
 
@@ -325,26 +389,14 @@ class LanguageModel(TrainedModel):
         return ForwardFilling(self.predictors, self.tokenizer)
 
 
-class LanguageModelTask(Task):
+class LanguageModelTask(TokenTask[StreamBatch]):
     """Next-token prediction over streams of text, with truncated back-propagation through time."""
 
     name = "lm"
     model = LanguageModel
-    mixes = True
 
-    def batches(self, tokens: TokenFile, tokenizer: Tokenizer, shape: BatchShape) -> StreamBatches:
-        from charlm.corpus.streams import StreamBatches
-
-        return StreamBatches(
-            tokens,
-            tokenizer.size,
-            shape.batch,
-            shape.length,
-            lines=shape.lines,
-            seed=shape.seed,
-            unknowns=tokenizer.has_unknown,
-            part=shape.part,
-        )
+    def batches(self, data: Examples, shape: BatchShape) -> StreamBatches:
+        return StreamBatches(data.fields[TEXT], shape, rare_tokens(data))
 
     def loss(self, network: Network, batch: StreamBatch, state: States) -> tuple[Tensor, States]:
         """The state is carried from batch to batch, without gradient; see `Task.loss`."""
@@ -364,37 +416,113 @@ class LanguageModelTask(Task):
             tuple(s.detach() for s in layer) for layer in after
         ]
 
-    def validation(
-        self, ids: NDArray[np.integer], bounds: NDArray[np.int64], *, lines: bool
-    ) -> TextValidation:
-        return TextValidation(ids, bounds, lines=lines)
+    def validation(self, data: Examples, info: CorpusInfo, options: TrainOptions) -> TextValidation:
+        return TextValidation.of(data, info, options.lines)
 
     def probe_batch(self, length: int, batch: int) -> StreamBatch:
-        from charlm.corpus.streams import StreamBatch
-
         ids = np.ones((length, batch), np.int64)
         return StreamBatch(ids, ids, np.ones(batch, bool))
+
+    def companions(
+        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
+    ) -> dict[str, Storable]:
+        """The n-grams of the training text, and its words."""
+        order = _order(options)
+        if not order:
+            return {}
+        tokenizer, ids = data.vocabularies[TEXT], data.fields[TEXT].ids
+        assert isinstance(tokenizer, Tokenizer)
+        ngram = count(
+            sampled(ids), tokenizer.size, order, lines=options.lines, most=_most_ngrams(info.chars)
+        )
+        companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
+        if words := count_words(_beginning(text(), MOST_COUNTED), tokenizer):
+            companions[LEXICON] = Lexicon.of(words, tokenizer)
+        return companions
 
     def described_batch(self, batch: int, bptt: int) -> str:
         return f"{batch} streams × {bptt} tokens"
 
+    def described_companions(self, options: TrainOptions) -> str:
+        order = _order(options)
+        return f"n-grams up to {order}" if order else ""
 
-class TextValidation(Validation):
+
+ORDER_BY_LEVEL = {"char": 9, "byte": 9, "subword": 6, "word": 5}
+# An n-gram takes 2.3 bytes of the model file, and 20 of memory. A long text has more of them than
+# are worth that. The number grows with the third root of its length.
+NGRAMS_PER_CHARACTER, NGRAMS_OF_A_MILLION, MOST_NGRAMS = 3.3, 2_500_000, 12_000_000
+MOST_COUNTED = 1 << 24  # characters whose words are counted
+
+
+def _order(options: TrainOptions) -> int | None:
+    """The length of the longest n-grams; None for a model without."""
+    return (
+        None if options.ngram == NO_NGRAM else int(options.ngram or ORDER_BY_LEVEL[options.level])
+    )
+
+
+def _most_ngrams(chars: int) -> int:
+    """About how many n-grams a model may have of a text of this length."""
+    root = NGRAMS_OF_A_MILLION * (chars / 1e6) ** (1 / 3)
+    return int(min(NGRAMS_PER_CHARACTER * chars, root, MOST_NGRAMS))
+
+
+def _beginning(blocks: Iterable[str], chars: int) -> Iterator[str]:
+    """The first blocks of a text, with about this many characters."""
+    for block in blocks:
+        yield block
+        chars -= len(block)
+        if chars < 0:
+            break
+
+
+class TextValidation(TokenValidation):
     """A held-out text that is read from its start, or line by line."""
 
     @property
     def predicted(self) -> int:
         return len(self.ids)
 
-    def totals(
-        self, backend: Backend, mixture: Mixture | None = None, part: Part = WHOLE
-    ) -> Sequence[float]:
-        rows = self._rows(_predictor(backend, mixture), _by_part, part)
-        sums = [-row.sum(axis=0, dtype=np.float64) for row in rows]
-        return [float(total) for total in np.sum(sums, axis=0)]
+    def total(self, network: Backend, part: Part = WHOLE) -> float:
+        return self._losses(network, {}, part)[0]
 
-    def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
-        return mixture.fitted(self.first(mixture.most_examples).examples(backend, mixture))
+    def totals(
+        self, network: Backend, companions: Companions, part: Part = WHOLE
+    ) -> Sequence[float]:
+        """Σ −log p of the model; with n-grams also of the network and of the n-grams alone. Then,
+        of the first part of the text, with the state carried, and of its whole lines one by one;
+        and the tokens of these lines."""
+        first, predictor = self.first(BOTH_WAYS), _predictor(network, companions)
+        carried, by_line = first.carried(predictor, part), first.by_line(predictor, part)
+        return [*self._losses(network, companions, part), carried, *by_line]
+
+    def figures(self, totals: Sequence[float]) -> dict[str, float | None]:
+        figures = dict.fromkeys(FIGURES) | super().figures(totals)
+        if len(totals) == 1:
+            return figures
+        *alone, carried, by_line, of_lines = totals[1:]
+        both = len(self.first(BOTH_WAYS).ids)
+        figures |= {"valid_both_tokens": both, "valid_carried": carried / both}
+        if of_lines:
+            figures["valid_lines"] = by_line / of_lines
+        for name, total in zip(("valid_network", "valid_ngram"), alone, strict=False):
+            figures[name] = total / self.predicted
+        return figures
+
+    def _losses(self, network: Backend, companions: Companions, part: Part) -> list[float]:
+        """Σ −log p of the model; with n-grams also of the network and of the n-grams alone."""
+        totals = np.zeros(3 if NGRAM in companions else 1)
+        for row in self._rows(_predictor(network, companions), _by_part, part):
+            totals -= row.sum(axis=0, dtype=np.float64)
+        return [float(total) for total in totals]
+
+    def fitted(self, network: Backend, companions: Companions) -> Companions:
+        mixture = companions.get(NGRAM)
+        if not isinstance(mixture, Mixture):
+            return companions
+        examples = self.first(mixture.most_examples).examples(network, mixture)
+        return {**companions, NGRAM: mixture.fitted(examples)}
 
     def examples(self, backend: Backend, mixture: Mixture) -> Floats:
         """What the weights of a mixture are fitted on, (n, …), see `Combination.example`."""
@@ -403,7 +531,7 @@ class TextValidation(Validation):
             assert isinstance(prediction, MixturePrediction)
             return mixture.combination.example(prediction, targets)
 
-        return np.concatenate(list(self._rows(_predictor(backend, mixture), example)))
+        return np.concatenate(list(self._rows(_predictor(backend, {NGRAM: mixture}), example)))
 
     def _rows(
         self,
@@ -412,42 +540,32 @@ class TextValidation(Validation):
         part: Part = WHOLE,
     ) -> Iterator[Floats]:
         """A function of the predictions of all tokens: arrays (n, …), see `read_sequences`."""
-        if self.lines and self._whole_lines:
+        if self.independent_lines and self._whole_lines:
             yield from read_sequences(predictor, self._whole_lines[part.every], function)
             return
         for prediction, targets, scored in read_text(predictor, self.ids, part.span(len(self.ids))):
             if scored.any():
                 yield function(prediction, targets)[scored]
 
-    def loss_carried(self, predictor: Predictor) -> float:
-        """Nats per token, with the state carried from line to line."""
-        return -text_logprob(predictor, self.ids) / len(self.ids)
+    def carried(self, predictor: Predictor, part: Part = WHOLE) -> float:
+        """Σ −log p, with the state carried from line to line."""
+        found = text_logprobs(predictor, self.ids, part.span(len(self.ids)))
+        return -sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in found)
 
-    def loss_by_line(self, predictor: Predictor) -> float | None:
-        """Nats per token, with each line from the zero state; None without a whole line."""
-        lines = self._whole_lines
-        if not lines:
-            return None
+    def by_line(self, predictor: Predictor, part: Part = WHOLE) -> tuple[float, int]:
+        """Σ −log p and the number of tokens of whole lines, with each from the zero state."""
+        lines = self._whole_lines[part.every]
         logprobs = sequence_logprobs(predictor, lines)
-        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs) / sum(map(len, lines))
+        return -sum(float(row.sum(dtype=np.float64)) for row in logprobs), sum(map(len, lines))
 
     @cached_property
     def _whole_lines(self) -> list[NDArray[np.integer]]:
         ends = np.asarray(self.bounds[: len(self.ids) + 1])
         return [np.asarray(self.ids[a:b]) for a, b in pairwise(ends[ends <= len(self.ids)])]
 
-    def figures(self, backend: Backend, mixture: Mixture | None = None) -> dict[str, Any]:
-        """The loss in both ways, on the same first part of the text."""
-        first, predictor = self.first(BOTH_WAYS), _predictor(backend, mixture)
-        return {
-            "valid_both_tokens": len(first.ids),
-            "valid_carried": first.loss_carried(predictor),
-            "valid_lines": first.loss_by_line(predictor),
-        }
-
-    def seconds(self, backend: Backend, mixture: Mixture | None = None) -> float:
+    def seconds(self, network: Backend, companions: Companions) -> float:
         streams, length = text_streams(len(self.ids))
-        shape, predictor = (streams, STEPS_AT_ONCE), _predictor(backend, mixture)
+        shape, predictor = (streams, STEPS_AT_ONCE), _predictor(network, companions)
         ids = np.resize(self.ids[: streams * STEPS_AT_ONCE], shape).astype(np.int64)
 
         def call() -> None:
@@ -461,10 +579,10 @@ class TextValidation(Validation):
         calls = -(-length // STEPS_AT_ONCE)
         both_ways = min(BOTH_WAYS, len(self.ids)) / (streams * STEPS_AT_ONCE)
         total = seconds * (1.1 * calls + 3 * both_ways)
-        if mixture:
+        if isinstance(mixture := companions.get(NGRAM), Mixture):
             few, most = self.first(FEW_EXAMPLES), min(mixture.most_examples, len(self.ids))
             start = time.perf_counter()
-            few.fitted(backend, mixture)
+            few.fitted(network, companions)
             total += (time.perf_counter() - start) * most / len(few.ids)
         return total
 
@@ -476,9 +594,9 @@ def _by_part(prediction: Prediction, targets: IntArray) -> Floats:
     return prediction.logprobs(targets)[..., None]
 
 
-def _predictor(backend: Backend, mixture: Mixture | None) -> Predictor:
-    network = NetworkPredictor(backend)
-    return MixturePredictor(network, mixture) if mixture else network
+def _predictor(backend: Backend, companions: Companions) -> Predictor:
+    network, mixture = NetworkPredictor(backend), companions.get(NGRAM)
+    return MixturePredictor(network, mixture) if isinstance(mixture, Mixture) else network
 
 
 TASK = LanguageModelTask()

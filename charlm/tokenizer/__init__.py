@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TypeAlias
 
 from charlm.errors import OptionError
 from charlm.tokenizer.base import (
@@ -26,6 +28,7 @@ from charlm.tokenizer.base import (
     Primed,
     Settings,
     Tokenizer,
+    Vocabulary,
     VocabularyOptions,
     as_inputs,
     check_choice,
@@ -33,6 +36,7 @@ from charlm.tokenizer.base import (
 )
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
+from charlm.tokenizer.labels import Labels
 from charlm.tokenizer.subwords import Subwords
 from charlm.tokenizer.words import Words, count_words
 
@@ -51,16 +55,20 @@ __all__ = [
     "Decoder",
     "Encoding",
     "IntArray",
+    "Labels",
     "Primed",
     "Settings",
     "Subwords",
     "Tokenizer",
+    "Vocabularies",
+    "Vocabulary",
     "VocabularyOptions",
     "Words",
     "as_inputs",
     "check_vocabulary_options",
     "count_words",
     "load_tokenizer",
+    "load_vocabulary",
     "train_tokenizer",
 ]
 
@@ -68,6 +76,8 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.level: tokenizer for tokenizer in (Characters, Words, Subwords, Bytes)
 }
 LEVELS = tuple(TOKENIZERS)
+VOCABULARIES: dict[str, type[Vocabulary]] = {**TOKENIZERS, Labels.level: Labels}
+Vocabularies: TypeAlias = Mapping[str, Vocabulary]  # by the name of the field
 
 
 def train_tokenizer(
@@ -106,3 +116,8 @@ def check_vocabulary_options(tokenizer: type[Tokenizer], options: VocabularyOpti
 def load_tokenizer(settings: Settings, arrays: Arrays) -> Tokenizer:
     """Restore a tokenizer from its `state`. Raises InputError for a damaged state."""
     return TOKENIZERS[read_setting(settings, "level", TOKENIZERS)].from_state(settings, arrays)
+
+
+def load_vocabulary(settings: Settings, arrays: Arrays) -> Vocabulary:
+    """Restore a vocabulary of any kind. Raises InputError for a damaged state."""
+    return VOCABULARIES[read_setting(settings, "level", VOCABULARIES)].from_state(settings, arrays)

@@ -1,4 +1,4 @@
-"""The contract of every tokenizer: text to ids with spans, and ids to text.
+"""The contract of every vocabulary, and of every tokenizer: text to ids, and ids to text.
 
 Text is a stream of lines. A newline ends a line, and only a newline is encoded as EOS. No text is
 encoded as START: the characters "<START>" or "<EOS>" in a text are ordinary text.
@@ -69,12 +69,49 @@ class Primed(NamedTuple):
     decoder: Decoder
 
 
-class Tokenizer(ABC):
-    """Converts text to ids and back. Ids 0, 1 and 2 are START, EOS and UNK.
+class Vocabulary(ABC):
+    """The ids of a field of examples. Ids 0, 1 and 2 are START, EOS and UNK.
+
+    Token files and model files need no more than this. `Tokenizer` is a vocabulary of text;
+    `charlm.tokenizer.labels.Labels` is one of whole lines.
+
+    level:  name of the kind of vocabulary, such as "char"
+    """
+
+    level: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of ids, the three specials included."""
+
+    @abstractmethod
+    def encode_ids(self, text: str) -> IntArray:
+        """The ids of whole lines, (n,) in the narrowest type that holds `size`."""
+
+    @abstractmethod
+    def token(self, id: int) -> str:
+        """One id for display."""
+
+    @abstractmethod
+    def state(self) -> tuple[dict[str, JSON], dict[str, NDArray[np.uint8]]]:
+        """The input of `from_state`: small settings, and the vocabulary as bytes."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
+        """Restore a vocabulary from its `state`. Raises InputError for a damaged state."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its state, which is smaller than its tables."""
+        return type(self).from_state, self.state()
+
+
+class Tokenizer(Vocabulary):
+    """Converts text to ids and back.
 
     Each level is a subclass. Class attributes hold the differences that other code needs:
 
-    level:              name of the level, such as "char"
     options:            the fields of `VocabularyOptions` that it knows
     reads_bytes:        a text is read as raw bytes, whatever its encoding
     has_unknown:        some text is encoded as UNK, so training has to teach UNK
@@ -83,7 +120,6 @@ class Tokenizer(ABC):
     space_starts_word:  a token that begins a word includes the space before the word
     """
 
-    level: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     reads_bytes: ClassVar[bool] = False
     has_unknown: ClassVar[bool] = True
@@ -96,10 +132,6 @@ class Tokenizer(ABC):
         self._pieces = [*(text.encode() for text in SPECIAL_TEXTS), *pieces]
         # Samples of the same prime ask for the same masks.
         self._masks: dict[tuple[bytes, int], BoolArray] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by its state, which is smaller than its tables."""
-        return type(self).from_state, self.state()
 
     @classmethod
     @abstractmethod
@@ -121,15 +153,6 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_ids(self, text: str) -> IntArray:
         """The ids of `encode` without spans, fast: (n,) in the narrowest type that holds `size`."""
-
-    @abstractmethod
-    def state(self) -> tuple[dict[str, JSON], dict[str, NDArray[np.uint8]]]:
-        """The input of `from_state`: small settings, and the vocabulary as bytes."""
-
-    @classmethod
-    @abstractmethod
-    def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
-        """Restore a tokenizer from its `state`. Raises InputError for a damaged state."""
 
     def appended(self, id: int, previous: int) -> bytes:
         """The UTF-8 text that token `id` adds to a text whose last token is `previous`."""

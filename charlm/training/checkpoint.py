@@ -17,87 +17,48 @@ from torch import Tensor
 from charlm.corpus.batches import Cursor
 from charlm.errors import ModelError
 from charlm.files import replacing
-from charlm.tokenizer import Tokenizer, load_tokenizer
-from charlm.training.data import CorpusInfo
-from charlm.training.options import TrainOptions
-from charlm.training.recipe import Recipe
-from charlm.training.trainer import Tensors, TrainerState
+from charlm.model.names import add_prefix, strip_prefix
+from charlm.tokenizer import Vocabularies, load_vocabulary
+from charlm.training.loop import LoopState, Tensors
 
-VERSION = 2
+VERSION = 3
 SCALARS = ("step", "seconds", "start_up", "best_loss", "train_loss")
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """What a run is. It is read without the tensors of a checkpoint, which takes no time.
+class Checkpoint:
+    """The state of a run: the vocabularies of its fields, and the state of its loop.
 
-    finished:  the budget is used
-    options:   as the user gave them
-    recipe:    as it was chosen
-    corpus:    what the run was trained on
+    What the run does is in its plan, see `charlm.training.plan`.
     """
 
-    finished: bool
-    options: TrainOptions
-    recipe: Recipe
-    corpus: CorpusInfo
-
-    @classmethod
-    def load(cls, path: Path) -> RunInfo:
-        """Read the information from a checkpoint; see `Checkpoint.load` for errors."""
-        return cls._from_json(_read(path, tensors=False)[0]["run"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
-        return {
-            "finished": self.finished,
-            "options": dataclasses.asdict(self.options),
-            "recipe": self.recipe.to_json(),
-            "corpus": dataclasses.asdict(self.corpus),
-        }
-
-    @classmethod
-    def _from_json(cls, values: dict[str, Any]) -> RunInfo:
-        return cls(
-            values["finished"],
-            TrainOptions(**values["options"]),
-            Recipe.from_json(values["recipe"]),
-            CorpusInfo(**values["corpus"]),
-        )
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A run and the state of its trainer."""
-
-    run: RunInfo
-    tokenizer: Tokenizer
-    trainer: TrainerState
+    vocabularies: Vocabularies
+    state: LoopState
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        settings, arrays = self.tokenizer.state()
-        state = self.trainer
+        state, vocabularies = self.state, {n: v.state() for n, v in self.vocabularies.items()}
         header = {
             "version": VERSION,
-            "run": self.run.to_json(),
-            "tokenizer": settings,
+            "vocabularies": {name: settings for name, (settings, _) in vocabularies.items()},
             "cursor": dataclasses.asdict(state.cursor),
-            "trainer": {name: getattr(state, name) for name in SCALARS},
+            "scalars": {name: getattr(state, name) for name in SCALARS},
         }
         carried = {
             f"{k}.{j}": s for k, layer in enumerate(state.carried) for j, s in enumerate(layer)
         }
         groups: dict[str, Mapping[str, Tensor]] = {
-            "tokenizer": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
             "weights": state.weights,
             "average": state.average,
             "best": state.best,
             "carried": carried,
             "random": {"generator": state.generator},
-            "embedding": {"frozen": state.frozen},
+            "frozen": state.frozen,
         }
         groups |= {f"moments.{kind}": tensors for kind, tensors in state.moments.items()}
+        for field, (_, arrays) in vocabularies.items():
+            of_field = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            groups[f"vocabularies.{field}"] = of_field
         tensors = {
             name: tensor.contiguous()
             for prefix, group in groups.items()
@@ -115,9 +76,8 @@ class Checkpoint:
         """
         header, tensors = _read(path)
         try:
-            arrays = {n: t.numpy() for n, t in strip_prefix("tokenizer", tensors).items()}
             moments = strip_prefix("moments", tensors)
-            state = TrainerState(
+            state = LoopState(
                 cursor=Cursor(**header["cursor"]),
                 weights=strip_prefix("weights", tensors),
                 average=strip_prefix("average", tensors),
@@ -125,22 +85,26 @@ class Checkpoint:
                 moments={kind: strip_prefix(kind, moments) for kind in _heads(moments)},
                 carried=_layers(strip_prefix("carried", tensors)),
                 generator=tensors["random.generator"],
-                frozen=tensors["embedding.frozen"],
-                **header["trainer"],
+                frozen=strip_prefix("frozen", tensors),
+                **header["scalars"],
             )
-            tokenizer = load_tokenizer(header["tokenizer"], arrays)
-            return cls(RunInfo._from_json(header["run"]), tokenizer, state)
-        except (KeyError, TypeError) as error:
+            vocabularies = {
+                field: load_vocabulary(
+                    settings, _arrays(strip_prefix(f"vocabularies.{field}", tensors))
+                )
+                for field, settings in header["vocabularies"].items()
+            }
+            return cls(vocabularies, state)
+        except (KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, error) from None
 
 
-def _read(path: Path, tensors: bool = True) -> tuple[dict[str, Any], Tensors]:
-    """The header of a checkpoint and, if wanted, its tensors."""
+def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
+    """The header of a checkpoint, and its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["charlm"])
-            names = file.keys() if tensors else []
-            content = {name: file.get_tensor(name) for name in names}
+            content = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
         raise ModelError(
             f"{path.parent.parent}: no run to resume in this folder; name another or train anew"
@@ -159,15 +123,8 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(f"{path}: the checkpoint cannot be read ({error}); train anew")
 
 
-def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """The tensors with a prefix and a dot before their names."""
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """The tensors whose names start with `prefix` and a dot, by the rest of their names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+def _arrays(tensors: Tensors) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _heads(tensors: Mapping[str, Tensor]) -> list[str]:

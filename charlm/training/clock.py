@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from charlm.training.recipe import Recipe
 from charlm.training.stopping import SIGNALS, StopSignals
 
+# Fractions of a budget in minutes after which the time for finishing is measured. The median
+# counts: something else may have kept the machine busy once.
+RESERVE_MEASURED = (0.0, 0.5, 0.9)
 SHORTEST = 1.0  # seconds of training in a budget of minutes, even if starting used all of it
 
 
@@ -16,7 +20,7 @@ class Clock:
     """Measures the budget of a run, and says when it ends.
 
     All processes of a run decide by the same time. It is read by the first one in every step, and
-    travels with the gradients: see `message`.
+    travels with the gradients: see `to_share`.
 
     recipe:           has the budget
     steps_per_epoch:  steps in which the text is read once
@@ -46,18 +50,32 @@ class Clock:
         self._started, self._signals = started - earlier, signals or StopSignals()
         self.seconds, self.start_up = earlier, 0.0
         self.stopped_by: int | None = None
+        self._reserves: list[float] = []  # as measured so far
+
+    def measure_reserve(self, measure: Callable[[], float], fraction: float) -> None:
+        """Set the reserve of a budget in minutes, when that is due.
+
+        measure:   the seconds that finishing takes; all processes call it together
+        fraction:  of the budget that is used
+        """
+        measured = len(self._reserves)
+        if not self.recipe.minutes or measured == len(RESERVE_MEASURED):
+            return
+        if fraction >= RESERVE_MEASURED[measured]:
+            self._reserves.append(measure())
+            self.reserve = statistics.median(self._reserves)
 
     def now(self) -> float:
         """Seconds of the run until now."""
         return time.monotonic() - self._started
 
-    def message(self) -> list[float]:
-        """What this process has to say: the time, if it is the first, and which signal came."""
+    def to_share(self) -> list[float]:
+        """The time, if this is the first process, and the signals of this process, to be summed."""
         received = (float(number == self._signals.received) for number in SIGNALS)
         return [self.now() if self.is_first else 0.0, *received]
 
-    def hear(self, messages: Sequence[float]) -> None:
-        """Take the sum of the messages of all processes."""
+    def update(self, messages: Sequence[float]) -> None:
+        """Set the time and the signal from the sums over all processes."""
         self.seconds, *received = messages
         self.stopped_by = next(
             (n for n, count in zip(SIGNALS, received, strict=True) if count), None

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from charlm.errors import OptionError
-from charlm.model.config import ModelConfig, multiplied_weights
-from charlm.model.devices import autocast, survive_forks
-from charlm.model.network import Network
+from charlm.model.config import StackConfig
+from charlm.model.devices import autocast, cores, survive_forks
 from charlm.tasks.base import Task
 from charlm.training.distributed import Ranks
 from charlm.training.recipe import Recipe
@@ -39,8 +39,17 @@ def cpu_for_training(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def use_threads(threads: int, processes: int) -> None:
+    """Share this number of threads among the processes of this machine."""
+    torch.set_num_threads(max(min(threads, cores()) // processes, 1))
+
+
 def choose_precision(
-    precision: str, device: torch.device, task: Task, probe: ModelConfig, fewer_threads: bool
+    precision: str,
+    device: torch.device,
+    task: Task[Any, Any],
+    probe: StackConfig,
+    fewer_threads: bool,
 ) -> tuple[str, int, float]:
     """The precision and the number of threads for training, and their speed in FLOP/s.
 
@@ -71,13 +80,16 @@ def choose_precision(
 
 
 def training_rates(
-    settings: Sequence[tuple[str, int]], device: torch.device, task: Task, probe: ModelConfig
+    settings: Sequence[tuple[str, int]],
+    device: torch.device,
+    task: Task[Any, Any],
+    probe: StackConfig,
 ) -> dict[tuple[str, int], float]:
     """FLOP/s of training steps for each precision and number of threads.
 
     The settings take turns, and the fastest step of each counts; 0 for a setting that cannot run.
     """
-    network = Network(probe).move_to(device)
+    network = task.network(probe, {}).move_to(device)
     batch = task.probe_batch(*PROBE_SHAPE)
 
     def seconds(precision: str, threads: int) -> float:
@@ -95,7 +107,7 @@ def training_rates(
     before = torch.get_num_threads()
     rounds = [[seconds(*setting) for setting in settings] for _ in range(PROBED_STEPS)]
     torch.set_num_threads(before)
-    flop = 6 * multiplied_weights(probe) * math.prod(PROBE_SHAPE)
+    flop = 6 * probe.multiplied_weights() * math.prod(PROBE_SHAPE)
     fastest = (flop / min(times) for times in zip(*rounds, strict=True))
     return dict(zip(settings, fastest, strict=True))
 
@@ -137,12 +149,9 @@ def training_bytes(recipe: Recipe) -> int:
     Weights have their optimizer's state; each token of a batch keeps its vector, and every layer's
     gates, state and output, for the backward pass.
     """
-    model = recipe.model
-    weights = sum(math.prod(shape) for shape in model.shapes().values())
-    gates = len(model.recurrence.gates) + len(model.recurrence.state) + 2
-    layer = gates * model.hidden * len(model.directions)
-    token = 2 * model.inputs + model.layers * layer + (model.feedforward + 4) * model.hidden
-    return int(4 * (FLOATS_PER_WEIGHT * weights + BACKWARD * recipe.batch * recipe.bptt * token))
+    weights = sum(math.prod(shape) for shape in recipe.model.shapes().values())
+    kept = recipe.batch * recipe.bptt * recipe.model.kept_floats
+    return int(4 * (FLOATS_PER_WEIGHT * weights + BACKWARD * kept))
 
 
 def free_memory(device: torch.device) -> int | None:

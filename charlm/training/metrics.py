@@ -17,8 +17,8 @@ class Curve(NamedTuple):
     """The training curve of a run: an entry for each evaluation with a finite validation loss.
 
     steps:       updates of the weights so far
-    training:    nats per token of the training text since the evaluation before
-    validation:  nats per token of the validation text
+    training:    nats per token, or label, of the training part since the evaluation before
+    validation:  the same of the validation part
     """
 
     steps: tuple[int, ...]
@@ -28,9 +28,13 @@ class Curve(NamedTuple):
     @classmethod
     def of(cls, metrics: Iterable[Mapping[str, Any]]) -> Curve:
         """The curve of the lines of a metrics file."""
-        names = ("step", "train_nats_per_token", "valid_nats_per_token")
-        rows = [line for line in metrics if math.isfinite(line["valid_nats_per_token"])]
-        return cls(*(tuple(row[name] for row in rows) for name in names))
+        curve: list[tuple[Any, ...]] = [(), (), ()]
+        for line in metrics:
+            losses = {name[:5]: value for name, value in line.items() if "_nats_per_" in name}
+            if math.isfinite(losses["valid"]):
+                row = line["step"], losses["train"], losses["valid"]
+                curve = [(*column, value) for column, value in zip(curve, row, strict=True)]
+        return cls(*curve)
 
 
 def add(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -8,16 +8,26 @@ from charlm.errors import OptionError
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
 from charlm.model.devices import DEVICES, check_threads
 from charlm.model.equations import CELLS
-from charlm.model.ngram import ORDERS
+from charlm.model.ngram import NO_NGRAM, ORDERS
 from charlm.options import SEED, Choices, Range, check_options, option
-from charlm.tasks import TASKS, load_task
-from charlm.tokenizer import TOKENIZERS, VocabularyOptions, check_vocabulary_options
+from charlm.tasks import TASKS
+from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
-NO_NGRAM = "none"
 BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
 LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
+
+# What options belong to.
+TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
+MIXED = ("lm",)  # tasks whose models have n-grams
+ENCODED = {"level": [level for level, t in TOKENIZERS.items() if not t.reads_bytes]}
+WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_words]}
+
+
+def _levels_with(option: str) -> dict[str, list[str]]:
+    """The levels whose vocabulary has this option."""
+    return {"level": [level for level, t in TOKENIZERS.items() if option in t.options]}
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,15 @@ class TrainOptions:
         POSITIVE,
         panel=BUDGET,
         auto="0.5 to 4.5, by the size of the text",
+        excludes=("epochs", "steps"),
     )
     epochs: float | None = option(
-        None, "Number of times through the text.", POSITIVE, panel=BUDGET, metavar="N"
+        None,
+        "Number of times through the text.",
+        POSITIVE,
+        panel=BUDGET,
+        metavar="N",
+        excludes=("steps",),
     )
     steps: int | None = option(
         None, "Number of updates of the weights.", POSITIVE, panel=BUDGET, metavar="N"
@@ -43,32 +59,58 @@ class TrainOptions:
 
     task: str = option(
         "lm",
-        "What the model is for: lm scores and writes text, fill fills blanks.",
+        "lm scores and writes text, fill fills blanks, classify finds the label of a text.",
         TASKS,
         panel=TEXT,
     )
     level: str = option("char", "What a token is.", Choices(TOKENIZERS), panel=TEXT)
     lines: bool = option(
-        False, "The lines are independent of each other: shuffle them.", panel=TEXT
+        False,
+        "The lines are independent of each other: shuffle them.",
+        panel=TEXT,
+        excludes=("unit",),
+        only=TOKENS,
     )
     unit: str = option(
         "line",
         "What ends with a line end; paragraph joins hard-wrapped lines up to a blank line.",
         Choices(("line", "paragraph")),
         panel=TEXT,
+        only=TOKENS,
     )
     vocab_size: int | None = option(
-        None, "Largest number of tokens.", POSITIVE, panel=TEXT, metavar="N", auto="by the level"
+        None,
+        "Largest number of tokens.",
+        POSITIVE,
+        panel=TEXT,
+        metavar="N",
+        auto="by the level",
+        only=_levels_with("vocab_size"),
     )
     split: str = option(
-        "lossless", "How words are separated.", Choices(("lossless", "whitespace")), panel=TEXT
+        "lossless",
+        "How words are separated.",
+        Choices(("lossless", "whitespace")),
+        panel=TEXT,
+        only=_levels_with("split"),
     )
     normalize: str = option(
-        "nfc", "Unicode normal form of characters and words.", Choices(("nfc", "none")), panel=TEXT
+        "nfc",
+        "Unicode normal form of characters and words.",
+        Choices(("nfc", "none")),
+        panel=TEXT,
+        only=_levels_with("normalize"),
     )
-    encoding: str = option("utf-8", "Encoding of the files, such as latin-1 or cp1252.", panel=TEXT)
+    encoding: str = option(
+        "utf-8", "Encoding of the files, such as latin-1 or cp1252.", panel=TEXT, only=ENCODED
+    )
     valid: str | None = option(
-        None, "Text to validate on.", panel=TEXT, metavar="FILE", auto="held out"
+        None,
+        "Text to validate on.",
+        panel=TEXT,
+        metavar="FILE",
+        auto="held out",
+        excludes=("valid_fraction",),
     )
     valid_fraction: float = option(
         0.1,
@@ -122,6 +164,7 @@ class TrainOptions:
         panel=NETWORK,
         metavar="N",
         auto="0; 1 for `task=fill`",
+        only=TOKENS,
     )
     highway: int | None = option(
         None,
@@ -130,18 +173,27 @@ class TrainOptions:
         panel=NETWORK,
         metavar="N",
         auto="0; 1 with `characters`",
+        only=TOKENS,
     )
     characters: str | None = option(
-        None, "Read each word by its characters, too.", CHARACTERS, panel=NETWORK
+        None,
+        "Read each word by its characters, too.",
+        CHARACTERS,
+        panel=NETWORK,
+        only={**WORDS, **TOKENS},
     )
     embeddings: str | None = option(
         None,
         "Word vectors to start from, in the text format of word2vec or GloVe.",
         panel=NETWORK,
         metavar="FILE",
+        only=WORDS,
     )
     freeze_embeddings: bool = option(
-        False, "Do not train the vectors of `embeddings`.", panel=NETWORK
+        False,
+        "Do not train the vectors of `embeddings`.",
+        panel=NETWORK,
+        goes_with="embeddings",
     )
 
     ngram: int | str | None = option(
@@ -150,6 +202,7 @@ class TrainOptions:
         panel=NETWORK,
         metavar="N|none",
         auto="by level and size of the text",
+        only={"task": MIXED},
     )
 
     lr: float | None = option(
@@ -165,6 +218,7 @@ class TrainOptions:
         panel=LEARNING,
         metavar="N",
         auto="32; 64 for words and subwords",
+        only=TOKENS,
     )
     weight_decay: float | None = option(
         None,
@@ -222,40 +276,21 @@ class TrainOptions:
     )
 
     def __post_init__(self) -> None:
+        if self.ngram == NO_NGRAM and self.task not in MIXED:  # so it is there
+            object.__setattr__(self, "ngram", None)
         check_options(self)
-        budgets = [name for name in BUDGETS if getattr(self, name)]
-        if len(budgets) > 1:
-            raise OptionError(f"`{budgets[0]}` and `{budgets[1]}`: give only one budget")
-        if self.lines and self.unit == "paragraph":
-            raise OptionError("`lines` and `unit=paragraph`: give only one of them")
-        if self.ngram not in (None, NO_NGRAM):
-            self._check_ngram(str(self.ngram))
-        if self.freeze_embeddings and not self.embeddings:
-            raise OptionError("`freeze_embeddings`: give the vectors to keep with `embeddings`")
-        if self.valid and self.valid_fraction != TrainOptions.valid_fraction:
-            raise OptionError("`valid` and `valid_fraction`: give only one of them")
-        tokenizer = TOKENIZERS[self.level]
-        if tokenizer.reads_bytes and self.encoding != TrainOptions.encoding:
-            raise OptionError(
-                f"`encoding={self.encoding}`: `level={self.level}` reads bytes as they are; leave "
-                "the option out"
-            )
-        check_vocabulary_options(tokenizer, self.vocabulary)
         check_threads(self.threads)
-        for name in ("characters", "embeddings"):
-            value = getattr(self, name)
-            if value and not tokenizer.tokens_are_words:
-                raise OptionError(f"`{name}={value}`: is for words; add `level=word`")
-
-    def _check_ngram(self, value: str) -> None:
-        low, high = ORDERS
-        if not (value.isdecimal() and low <= int(value) <= high):
-            raise OptionError(f"`ngram={value}`: must be from {low} to {high}, or {NO_NGRAM}")
-        if not load_task(self.task).mixes:
-            raise OptionError(f"`ngram={value}`: is not for `task={self.task}`; leave it out")
-        object.__setattr__(self, "ngram", int(value))
+        if self.ngram not in (None, NO_NGRAM):
+            object.__setattr__(self, "ngram", _ngram_order(str(self.ngram)))
 
     @property
     def vocabulary(self) -> VocabularyOptions:
         """The options of the vocabulary."""
         return VocabularyOptions(self.vocab_size, self.split, self.normalize)
+
+
+def _ngram_order(value: str) -> int:
+    low, high = ORDERS
+    if not (value.isdecimal() and low <= int(value) <= high):
+        raise OptionError(f"`ngram={value}`: must be from {low} to {high}, or {NO_NGRAM}")
+    return int(value)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from charlm import runs
 from charlm.errors import InputError, ModelError
-from charlm.files import PART, file_error, write_text
+from charlm.files import PART, file_error
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.training import metrics
-from charlm.training.checkpoint import Checkpoint, RunInfo
-from charlm.training.data import WORDS
-from charlm.training.trainer import Progress
+from charlm.training.checkpoint import Checkpoint
+from charlm.training.loop import Progress
+from charlm.training.plan import PLAN, Plan
 
 try:
     import fcntl
@@ -28,60 +26,41 @@ except ImportError:  # not on Windows: a folder that is in use is not noticed th
     fcntl = None  # type: ignore[assignment]
 
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
-START = "run.json"
-# What a run writes before its first checkpoint.
-WRITTEN_FIRST = {START, "train.tokens", "train.lines", "valid.tokens", "valid.lines", WORDS} | {
-    metrics.METRICS,
-    CHECKPOINT.parent.name,
-}
+# What a run writes before its first checkpoint, and what earlier versions did.
+WRITTEN_FIRST = {PLAN, metrics.METRICS, CHECKPOINT.parent.name, "words.json"}
+TOKEN_FILE = re.compile(r"(train|valid)(-\w+)?\.(tokens|lines)")
 LEFT_BEHIND = re.compile(rf"\..*\{PART}|\.tmp\w+")  # by a process that was killed while it wrote
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a run was started with. It is written before anything else.
-
-    options:   of `TrainOptions`, as the user gave them
-    sha256:    of the corpus
-    replaces:  name of the folder beside it that the run replaces when it is complete
-    launch:    name of the start of several processes, see `Ranks`
-    """
-
-    options: dict[str, Any]
-    sha256: str
-    replaces: str | None = None
-    launch: str | None = None
-
-
-class RunFolder:
+class Folder:
     """The files of one run.
 
     path:    where they are written
-    start:   what the run was started with; None for a folder of an older version
+    plan:    what the run does; None for a folder without a plan
     target:  the folder of the run that this one replaces when it is complete; None for no other
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.start, self._lock = path, _read_start(path), -1
-        self.target: Path | None = None
+        self.path, self.plan, self._lock = path, Plan.read(path), -1
+
+    @property
+    def target(self) -> Path | None:
         # Once the folder is in its place, it has the name that it replaces.
-        if self.start and self.start.replaces not in (None, path.name):
-            self.target = path.with_name(str(self.start.replaces))
+        if self.plan and self.plan.replaces not in (None, self.path.name):
+            return self.path.with_name(str(self.plan.replaces))
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled without the lock, which this process keeps."""
         return {**vars(self), "_lock": -1}
 
     @classmethod
-    def make(
-        cls, name: str, out: Path | None, force: bool, start: Start, target: Path | None = None
-    ) -> RunFolder:
-        """Make the folder of a new run, or clear what a killed run has left of one.
+    def make(cls, name: str, out: Path | None, force: bool, plan: Plan) -> Folder:
+        """Make the folder of a new run, or clear what a killed run has left of one, and lock it.
 
-        name:    of the corpus
-        out:     the folder; None for runs/NAME or the next free runs/NAME-2 …
-        force:   if `out` holds a run, write beside it and replace it in the end
-        target:  the run that is replaced in the end, if `out` is itself beside it
+        name:   of the corpus
+        out:    the folder; None for runs/NAME or the next free runs/NAME-2 …
+        force:  if `out` holds a run, write beside it and replace it in the end
 
         Raises InputError if `out` cannot be used.
         """
@@ -89,20 +68,45 @@ class RunFolder:
         if out is None:
             candidates: Iterable[Path] = _numbered(runs.RUNS / name)
         elif force and out.exists() and not is_left_behind(out):
-            target, candidates = out, _numbered(out.with_name(f"{out.name}.new"))
+            plan = dataclasses.replace(plan, replaces=out.name)
+            candidates = _numbered(out.with_name(f"{out.name}.new"))
         else:
             candidates = [out]
         for path in candidates:
             folder = cls(path)
             if folder._take():
-                start = dataclasses.replace(start, replaces=target.name if target else None)
-                write_text(path / START, json.dumps(dataclasses.asdict(start)))
-                folder.start, folder.target = start, target
+                folder.write_plan(plan)
                 return folder
         raise _exists(path)  # another training has made it just now
 
+    @classmethod
+    def locked(cls, path: Path) -> Folder:
+        """The folder of an earlier run, which other processes cannot write to until `release`.
+
+        Raises InputError if one writes to it, ModelError for a folder without a run.
+        """
+        runs.restore(path)
+        folder = cls(path)
+        if path.is_dir():
+            folder.lock()
+            folder.plan = Plan.read(path)  # it may have changed until now
+        if not folder.plan:
+            folder.release()
+            raise ModelError(f"{path}: no run to resume in this folder; name another or train anew")
+        return folder
+
+    def check_left_behind(self) -> None:
+        """Raise InputError unless the folder may be cleared, see `is_left_behind`."""
+        if not is_left_behind(self.path):
+            raise _exists(self.path)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan, or its changes."""
+        plan.write(self.path)
+        self.plan = plan
+
     def _take(self) -> bool:
-        """Make the folder, or empty what was left behind. False if it cannot be had."""
+        """Make the folder, or empty what was left behind, and lock it. False if it is in use."""
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:
@@ -111,14 +115,21 @@ class RunFolder:
             raise file_error(error, self.path) from error
         if not is_left_behind(self.path) or not self._try_lock():
             return False
+        self.clear()
+        return True
+
+    def clear(self) -> None:
+        """Remove all files in the folder."""
         for path in self.path.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return True
 
     def lock(self) -> None:
         """Keep other processes out, until `release`. Raises InputError if one writes to it."""
         if not self._try_lock():
             raise _in_use(self.path)
+
+    def remove_unfinished_files(self) -> None:
+        """Remove what a process was writing when it was killed."""
         for path in (*self.path.glob(".*"), *(self.path / CHECKPOINT).parent.glob(".*")):
             if LEFT_BEHIND.fullmatch(path.name):
                 path.unlink()
@@ -143,24 +154,6 @@ class RunFolder:
         return True
 
     @property
-    def name(self) -> Path:
-        """The path that the folder has in the end."""
-        return self.target or self.path
-
-    def info(self) -> RunInfo | None:
-        """What the run is; None if there is no readable checkpoint."""
-        try:
-            return RunInfo.load(self.path / CHECKPOINT)
-        except ModelError:
-            return None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the run has used its budget."""
-        info = self.info()
-        return info is not None and info.finished
-
-    @property
     def has_checkpoint(self) -> bool:
         """Whether there is a saved state."""
         return (self.path / CHECKPOINT).is_file()
@@ -177,13 +170,16 @@ class RunFolder:
         """Replace the model file."""
         file.save(self.path / MODEL_FILE)
 
-    def add_metrics(self, p: Progress) -> None:
-        """Add a line to the metrics, after an evaluation."""
+    def add_metrics(self, p: Progress, predicted: str) -> None:
+        """Add a line to the metrics, after an evaluation.
+
+        predicted:  what the model predicts one of at a time, such as "token"
+        """
         values = dataclasses.asdict(p)
         line = {
             **{name: values[name] for name in ("step", "epoch", "seconds")},
-            "train_nats_per_token": p.train_loss,
-            "valid_nats_per_token": p.valid_loss,
+            f"train_nats_per_{predicted}": p.train_loss,
+            f"valid_nats_per_{predicted}": p.valid_loss,
             "learning_rate": p.learning_rate,
             "tokens_per_second": p.tokens_per_second,
         }
@@ -201,15 +197,15 @@ class RunFolder:
         the old run nor the new one is complete on disk; see `runs.restore` for the moment at which
         neither has the name.
         """
-        if self.target:
-            own = (self.path / START).stat().st_mtime
+        final = self.target or self.path
+        if self.target and self.plan:
             for other in attempts(self.target):
-                is_earlier = (other.path / START).stat().st_mtime < own
+                is_earlier = other.plan and other.plan.started < self.plan.started
                 if is_earlier and other._try_lock():
                     other.remove()
             _replace(self.target, self.path)
-        runs.remember(self.name)
-        return self.name
+        runs.remember(final)
+        return final
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -245,7 +241,7 @@ def check_target(out: Path | None, force: bool) -> None:
             raise _exists(out)
         if not _is_run(out):
             raise InputError(f"{out} is not a run folder and is not replaced; use another `out`")
-    folder = RunFolder(out)
+    folder = Folder(out)
     if not folder._try_lock():
         raise _in_use(out)
     folder.release()
@@ -259,36 +255,32 @@ def is_left_behind(path: Path) -> bool:
     if not path.is_dir() or _is_run(path):
         return False
     return all(
-        child.name in WRITTEN_FIRST or LEFT_BEHIND.fullmatch(child.name) for child in path.iterdir()
+        child.name in WRITTEN_FIRST
+        or TOKEN_FILE.fullmatch(child.name)
+        or LEFT_BEHIND.fullmatch(child.name)
+        for child in path.iterdir()
     )
 
 
-def attempts(target: Path) -> Iterator[RunFolder]:
+def attempts(target: Path) -> Iterator[Folder]:
     """The runs that replace this one when they are complete."""
     for path in sorted(target.parent.glob("*")):
-        folder = RunFolder(path)
+        folder = Folder(path)
         if folder.target == target:
             yield folder
 
 
-def runs_of(name: str) -> Iterator[RunFolder]:
+def runs_of(name: str) -> Iterator[Folder]:
     """The run folders of the corpus with this name, newest first."""
     pattern = re.compile(re.escape(name) + r"(-\d+)?")
     paths = runs.RUNS.iterdir() if runs.RUNS.is_dir() else ()
     folders = [path for path in paths if path.is_dir() and pattern.fullmatch(path.name)]
     for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True):
-        yield RunFolder(path)
+        yield Folder(path)
 
 
 def _is_run(path: Path) -> bool:
     return (path / MODEL_FILE).is_file() or (path / CHECKPOINT).is_file()
-
-
-def _read_start(path: Path) -> Start | None:
-    try:
-        return Start(**json.loads((path / START).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _numbered(path: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The training loop, for every task: updates, schedule, weight averaging and evaluation."""
+"""The training loop, the same for every task: updates, schedule, averaging, evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from charlm.corpus.batches import Batches, Cursor
 from charlm.errors import CharlmError
 from charlm.model.devices import autocast
 from charlm.model.layers import States
-from charlm.model.network import Network
+from charlm.model.network import Trainable
 from charlm.tasks.base import Task, Validation
 from charlm.training.clock import Clock
 from charlm.training.distributed import Ranks, weave
@@ -68,12 +68,12 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class TrainerState:
-    """Everything that a trainer needs to continue exactly.
+class LoopState:
+    """Everything that a loop needs to continue exactly.
 
     weights, average, best:  by name; the last two are empty before there are any
     carried:  the network's state after the last batch, for all columns of it
-    frozen:   (n,) ids whose vectors do not change
+    frozen:   by the name of a parameter: the numbers of its rows that do not change
     """
 
     step: int
@@ -88,27 +88,27 @@ class TrainerState:
     moments: Moments
     carried: States
     generator: Tensor
-    frozen: Tensor
+    frozen: Tensors
 
 
-class Trainer:
+class Loop:
     """Trains a network in place, and keeps the weights with the best validation loss.
 
     batches:     of this process
     validation:  evaluations during training use its first part
     ranks:       the processes that train the same network
-    frozen:      (n,) ids whose vectors do not change
+    frozen:      see `LoopState`
     """
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any, Any],
         recipe: Recipe,
-        network: Network,
+        network: Trainable,
         batches: Batches,
-        validation: Validation,
+        validation: Validation[Any],
         ranks: Ranks,
-        frozen: Tensor | None = None,
+        frozen: Tensors | None = None,
     ) -> None:
         self.task, self.recipe, self.network, self.batches = task, recipe, network, batches
         self.ranks = ranks
@@ -117,8 +117,7 @@ class Trainer:
         # A token takes a third of the time in evaluation; half of those that are read are warm-up.
         affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / self.planned)
         self.validation = validation.first(max(affordable, FEWEST_EVALUATED))
-        self.frozen = torch.zeros(0, dtype=torch.int64) if frozen is None else frozen
-        self.frozen = self.frozen.to(network.device)
+        self.frozen = {n: rows.to(network.device) for n, rows in (frozen or {}).items()}
         self.parameters = dict(network.named_parameters())
         self.optimizer = AdamW(self.parameters, recipe.weight_decay)
         self.carried: States = []
@@ -137,6 +136,8 @@ class Trainer:
         self.evaluations = int(fraction * self.planned)
         if fraction < AVERAGE_FROM:  # a run that continues with a larger budget
             self.average = {}
+        if fraction >= 1 and self.best:  # stopped after its last step
+            return
         for batch in self.batches.iterate(self.cursor):
             before = time.perf_counter()
             rate = self.recipe.lr * schedule(fraction)
@@ -196,20 +197,19 @@ class Trainer:
         scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
         (loss * scale).backward()
         value, *messages = self.ranks.sum_gradients(
-            self.parameters.values(), [float(loss.detach()), *clock.message()]
+            self.parameters.values(), [float(loss.detach()), *clock.to_share()]
         )
-        clock.hear(messages)
+        clock.update(messages)
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
         self.step += 1
         if not self._is_finite(norm):
             self.carried = []
             return
         with torch.no_grad():
-            embedding = self.network.encoder.embedding
-            kept = embedding[self.frozen]
+            kept = {name: self.parameters[name][rows] for name, rows in self.frozen.items()}
             self.optimizer.step(rate)
-            if len(self.frozen):
-                embedding[self.frozen] = kept
+            for name, rows in self.frozen.items():
+                self.parameters[name][rows] = kept[name]
         self.carried = carried
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
@@ -250,12 +250,12 @@ class Trainer:
 
     # --- to continue later, exactly ---
 
-    def state(self) -> TrainerState:
-        """The state after the last step. It shares its tensors with the trainer.
+    def state(self) -> LoopState:
+        """The state after the last step. It shares its tensors with the loop.
 
         All ranks must ask for it together: each has the state of its own columns.
         """
-        return TrainerState(
+        return LoopState(
             step=self.step,
             cursor=replace(self.cursor),
             seconds=self.seconds,
@@ -279,7 +279,7 @@ class Trainer:
         return [tuple(map(weave, zip(*layer, strict=True))) for layer in layers]
 
     @torch.no_grad()
-    def restore(self, state: TrainerState) -> None:
+    def restore(self, state: LoopState) -> None:
         """Continue from this state."""
         device = self.network.device
 
@@ -293,7 +293,7 @@ class Trainer:
         own = self.ranks.part.every
         self.carried = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
         self.network.generator.set_state(state.generator.cpu())
-        self.frozen = state.frozen.to(device)
+        self.frozen = moved(state.frozen)
         self.cursor, self.step = state.cursor, state.step
         self.seconds, self.start_up = state.seconds, state.start_up
         self.best_loss, self.train_loss = state.best_loss, state.train_loss

@@ -1,0 +1,272 @@
+"""What the tasks share whose networks predict the tokens of a text: `lm` and `fill`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.corpus.batches import find_rare
+from charlm.corpus.examples import TEXT
+from charlm.engines.embedding import LineVectors, embed_lines
+from charlm.model.backend import Backend, Backends
+from charlm.model.config import Dropout, ModelConfig
+from charlm.model.file import ModelFile
+from charlm.model.lexicon import Lexicon
+from charlm.model.mixture import Mixture
+from charlm.model.split_softmax import softmax_rows, split_softmax
+from charlm.tasks.base import (
+    B,
+    Candidate,
+    Sizes,
+    Task,
+    TrainedModel,
+    Validation,
+    one_line,
+    several,
+    stack_options,
+)
+from charlm.tokenizer import TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
+from charlm.tokenizer.letters import Letters
+
+if TYPE_CHECKING:
+    import torch
+
+    from charlm.corpus.examples import CorpusInfo, Examples
+    from charlm.model.network import Network
+    from charlm.training.options import TrainOptions
+
+NGRAM, LEXICON = "ngram", "lexicon"  # names of parts of a model file
+CHAR_FEATURES = 150  # features of a word's vector that come from its characters
+BITS_PER_CHAR = "valid_bits_per_char"
+
+
+class TokenModel(TrainedModel):
+    """A model whose network predicts the tokens of a text.
+
+    backends:  what runs the network
+    mixture:   what the network is combined with; None for the network alone
+    lexicon:   the words of the training text; None if unknown
+
+    validation_note:  what the validation loss is of, in words
+    """
+
+    validation_note: ClassVar[str] = ""
+    config: ModelConfig
+
+    def __init__(
+        self,
+        file: ModelFile,
+        path: Path,
+        *,
+        backend: str | Backend = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        network_only: bool = False,
+    ) -> None:
+        super().__init__(file, path)
+        self.config, self._weights = file.network(ModelConfig)
+        self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
+        self.backends = Backends(self.config, self._weights, backend, device, threads)
+        self.mixture = None if network_only else file.part(NGRAM, Mixture.from_state)
+        self.lexicon = file.part(LEXICON, Lexicon.from_state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without what is computed when it is first used."""
+        return {name: v for name, v in vars(self).items() if name != "_filling"}
+
+    @property
+    def independent_lines(self) -> bool:
+        return self.card.lines
+
+    def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
+        """A vector for each token of each line, each line by itself, see `LineVectors`.
+
+        >>> (line,) = model.embed(["the cat"])
+        >>> line.vectors.shape == (7, model.config.hidden)
+        True
+        """
+        return embed_lines(self.backends, self.tokenizer, map(one_line, several(lines)))
+
+    def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """The vectors of words or other tokens, as the network reads them, (n, inputs).
+
+        words:  None for the whole vocabulary, in the order of `vocabulary`
+
+        A word that is not in the vocabulary has the vector of `<UNK>`; in a character-aware
+        network its character features are computed from its characters.
+        """
+        table = self._weights["embedding"]
+        if self.config.characters:
+            table = np.concatenate([table, self._weights["char_features"]], axis=1)
+        if words is None:
+            return table
+        ids = [self.word_id(word) for word in words]
+        vectors = table[[UNK if id is None else id for id in ids]]
+        unseen = [k for k, id in enumerate(ids) if id is None]
+        if unseen and self.config.characters:
+            characters = Letters(self.tokenizer).spell([words[k] for k in unseen])
+            features = self.backends.torch.word_features(characters)
+            vectors[unseen, self.config.embedding :] = features
+        return vectors
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The printable forms of all tokens, in the order of their ids."""
+        return [self.tokenizer.token(id) for id in range(self.tokenizer.size)]
+
+    def word_id(self, word: str) -> int | None:
+        """The id of a word; None if it is not in the vocabulary."""
+        ids = self.tokenizer.encode(word).ids
+        return int(ids[0]) if len(ids) == 1 and ids[0] != UNK else None
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The pieces of a text that are not in the vocabulary, each once, in their order."""
+        ids, spans = self.tokenizer.encode(text)
+        unknown = [text[start:end] for start, end in spans[ids == UNK].tolist()]
+        return list(dict.fromkeys(unknown))
+
+    def validation(self) -> str:
+        nats = self.card.valid_nats
+        perplexity = math.exp(min(nats, 700))
+        shown = f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.3g}"
+        bits = self.card.figures.get(BITS_PER_CHAR, math.nan)
+        note = f"{self.validation_note}, " if self.validation_note else ""
+        return f"{note}{nats:.4f} nats/token, perplexity {shown}, {bits:.4f} bits/char"
+
+    def about(self) -> dict[str, str]:
+        size = f"a vocabulary of {self.config.vocab:,}"
+        return {"tokens": f"{self.tokenizer.level}, {size}"}
+
+    def record(self) -> dict[str, Any]:
+        return {"level": self.tokenizer.level}
+
+
+class TokenTask(Task["Network", B]):
+    """A task whose networks are a `charlm.model.network.Network` over the tokens of a text.
+
+    parts:  fields of `ModelConfig` that the task sets; options may raise the numbers among them
+    """
+
+    config = ModelConfig
+    parts: ClassVar[dict[str, Any]] = {}
+
+    def independent_lines(self, options: TrainOptions) -> bool:
+        return options.lines
+
+    def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> ModelConfig:
+        """See `Task.shape`. A large vocabulary ties the softmax to the embedding, which halves
+        the weights."""
+        large = TOKENIZERS[options.level].large_vocabulary
+        embedding = options.embedding or sizes.vectors
+        if not embedding:
+            embedding = hidden if large or options.residual else min(128, hidden)
+        parts = {"feedforward": 0, "highway": int(bool(options.characters)), **self.parts}
+        for name in ("feedforward", "highway"):
+            if getattr(options, name) is not None:
+                parts[name] = getattr(options, name)
+        return ModelConfig(
+            sizes.vocabularies[TEXT],
+            hidden=hidden,
+            embedding=embedding,
+            tied=large and embedding == hidden and not options.freeze_embeddings,
+            characters=options.characters,
+            char_features=CHAR_FEATURES if options.characters else 0,
+            alphabet=sizes.alphabet,
+            **stack_options(options),
+            **parts,
+        )
+
+    def candidates(
+        self, options: TrainOptions, data: Examples, sizes: Sizes, hidden: Sequence[int]
+    ) -> list[Candidate]:
+        counts = data.fields[TEXT].counts(sizes.vocabularies[TEXT])
+        cutoffs = split_softmax(counts)
+        rows = softmax_rows(counts, cutoffs)
+        shapes = [self.shape(options, sizes, size) for size in hidden]
+        split = [dataclasses.replace(shape, cutoffs=cutoffs) for shape in shapes]
+        return [Candidate(shape, shape.multiplied_weights(rows)) for shape in split]
+
+    def network(
+        self,
+        config: ModelConfig,
+        vocabularies: Vocabularies,
+        dropout: Dropout | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        forget_bias: float = 1.0,
+    ) -> Network:
+        from charlm.model.network import Network
+
+        spellings = None
+        if config.characters:
+            tokenizer = vocabularies[TEXT]
+            assert isinstance(tokenizer, Tokenizer)
+            spellings = Letters(tokenizer).of_vocabulary()
+        return Network(config, dropout, generator, spellings=spellings, forget_bias=forget_bias)
+
+
+class TokenValidation(Validation["Network"]):
+    """A held-out text whose tokens are predicted.
+
+    ids:      (n,) tokens; every line ends with an `<EOS>`
+    bounds:   (lines + 1,) where the lines start
+    independent_lines:  each line is read from the zero state
+    vocab:    number of token ids
+    chars_per_token:  characters of the text, its line ends counted, by its tokens
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.integer],
+        bounds: NDArray[np.int64],
+        *,
+        independent_lines: bool,
+        vocab: int = 2,
+        chars_per_token: float = 1.0,
+    ) -> None:
+        self.ids, self.bounds, self.independent_lines = ids, bounds, independent_lines
+        self.vocab, self.chars_per_token = vocab, chars_per_token
+        self.chance = math.log(vocab)
+
+    @classmethod
+    def of(cls, data: Examples, info: CorpusInfo, independent_lines: bool) -> Self:
+        """The validation part of a corpus."""
+        file = data.fields[TEXT]
+        return cls(
+            file.ids,
+            file.bounds,
+            independent_lines=independent_lines,
+            vocab=data.vocabularies[TEXT].size,
+            chars_per_token=info.valid_chars / max(len(file.ids), 1),
+        )
+
+    def first(self, tokens: int) -> Self:
+        """The first `tokens` tokens; of independent lines whole lines, if there is a whole one."""
+        if self.independent_lines:
+            whole = np.searchsorted(self.bounds, tokens, side="right") - 1
+            tokens = int(self.bounds[whole]) or tokens
+        return type(self)(
+            np.asarray(self.ids[:tokens]),
+            self.bounds,
+            independent_lines=self.independent_lines,
+            vocab=self.vocab,
+            chars_per_token=self.chars_per_token,
+        )
+
+    def figures(self, totals: Sequence[float]) -> dict[str, float | None]:
+        # A token that is not predicted is a line end: one character.
+        chars = self.chars_per_token * len(self.ids) - (len(self.ids) - self.predicted)
+        return {BITS_PER_CHAR: totals[0] / max(chars, 1) / math.log(2)}
+
+
+def rare_tokens(data: Examples) -> NDArray[np.bool_]:
+    """(V,) the ids of which training replaces some by `<UNK>`, see `find_rare`."""
+    tokenizer = data.vocabularies[TEXT]
+    assert isinstance(tokenizer, Tokenizer)
+    return find_rare(data.fields[TEXT], tokenizer.size, tokenizer.has_unknown)

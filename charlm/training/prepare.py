@@ -1,0 +1,395 @@
+"""From what was asked to a run that can train: a locked folder whose plan is decided."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from charlm import runs
+from charlm.corpus import word_vectors
+from charlm.corpus.examples import TEXT, Examples
+from charlm.corpus.reading import Corpus, CorpusStats
+from charlm.corpus.word_vectors import WordVectors
+from charlm.errors import InputError, ModelError, OptionError
+from charlm.model.devices import choose_device
+from charlm.tasks import load_task
+from charlm.tasks.base import Sizes, Task
+from charlm.tokenizer import Tokenizer, Vocabularies
+from charlm.tokenizer.letters import Letters
+from charlm.training import dataset
+from charlm.training.distributed import Ranks
+from charlm.training.folder import Folder, attempts, check_target, runs_of
+from charlm.training.loop import LoopState
+from charlm.training.machine import check_processes, choose_precision
+from charlm.training.options import BUDGETS, TrainOptions
+from charlm.training.plan import PLAN, Plan
+from charlm.training.recipe import (
+    PROBE_HIDDEN,
+    PROBE_VOCABULARY,
+    Machine,
+    Recipe,
+    choose,
+    hidden_sizes,
+    probe_options,
+)
+from charlm.training.reporter import Reporter
+
+# Options that may differ when a run is resumed: the budget, and what does not change the result.
+MAY_CHANGE = (*BUDGETS, "threads")
+
+
+class Target(NamedTuple):
+    """Where a run is written.
+
+    out:     its folder; None for runs/NAME, or the next free runs/NAME-2 …
+    resume:  the run in `out` goes on; without `out` the last one of the corpus
+    force:   the run in `out` is replaced in the end
+    """
+
+    out: Path | None
+    resume: bool
+    force: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every process needs to train. Rank 0 makes it, and every rank gets it.
+
+    folder:        of the run, locked, with its plan
+    vocabularies:  of the fields; empty for a run that is finished
+    vectors:       word vectors to start from
+    state:         of the loop, if the run goes on; None if it starts
+    """
+
+    folder: Folder
+    vocabularies: Vocabularies
+    vectors: WordVectors | None = None
+    state: LoopState | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """What the run does."""
+        assert self.folder.plan
+        return self.folder.plan
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the plan."""
+        assert self.plan.recipe
+        return self.plan.recipe
+
+
+def prepare(
+    corpus: Corpus, given: Mapping[str, Any], target: Target, ranks: Ranks, reporter: Reporter
+) -> Prepared:
+    """A new run, or an earlier one that goes on. Rank 0 alone calls this.
+
+    given:  the options of `TrainOptions` that the user gave
+
+    Raises InputError, OptionError or ModelError, and leaves nothing behind then.
+    """
+    folder = _earlier_run(corpus, given, target, ranks)
+    if not folder:
+        return _started(corpus, TrainOptions(**given), target, ranks, reporter)
+    try:
+        assert folder.plan
+        if folder.plan.finished and not target.resume:  # while another process has failed
+            return Prepared(folder, {})
+        _check_corpus(corpus, folder, folder.plan)
+        _check_unchanged(given, folder.plan.options)
+        if folder.has_checkpoint:
+            return _continued(folder, folder.plan, given, ranks, reporter)
+        reporter.note(
+            f"note: {folder.path} was stopped before its first checkpoint, and starts again"
+        )
+        options = _restarted_options(folder.plan.options, given)
+        return _started(corpus, options, target, ranks, reporter, folder)
+    except BaseException:
+        folder.release()
+        raise
+
+
+# --- which run ---
+
+
+def _earlier_run(
+    corpus: Corpus, given: Mapping[str, Any], target: Target, ranks: Ranks
+) -> Folder | None:
+    """The folder of the run that goes on, locked; None for a new run."""
+    options = TrainOptions(**given)
+    if target.resume:
+        return Folder.locked(target.out or _run_to_resume(corpus))
+    path = _run_of_this_launch(corpus, options, target.out, ranks)
+    return Folder.locked(path) if path else None
+
+
+def _run_to_resume(corpus: Corpus) -> Path:
+    """The newest run of this corpus, an unfinished one first."""
+    folders = [f for f in runs_of(corpus.name) if f.plan and _is_of(corpus, f.plan)]
+    for folder in (*(f for f in folders if f.plan and not f.plan.finished), *folders):
+        return folder.path
+    raise ModelError(
+        f"no run of {corpus.name} to resume in {runs.RUNS.resolve()}; name it with `out`, or train "
+        "without `resume`"
+    )
+
+
+def _run_of_this_launch(
+    corpus: Corpus, options: TrainOptions, out: Path | None, ranks: Ranks
+) -> Path | None:
+    """The run that this torchrun launch started before it restarted its processes."""
+    if not ranks.launch or not (ranks.restarts or ranks.launch_is_unique):
+        return None
+    for folder in runs_of(corpus.name) if out is None else (Folder(out), *attempts(out)):
+        plan = folder.plan
+        if not plan or (plan.launch, plan.options) != (ranks.launch, options):
+            continue
+        if (ranks.restarts or not plan.finished) and _is_of(corpus, plan):
+            return folder.path
+    return None
+
+
+def _is_of(corpus: Corpus, plan: Plan) -> bool:
+    return dataset.is_of(corpus, plan.options, plan.sha256)
+
+
+# --- a run that goes on ---
+
+
+def _continued(
+    folder: Folder, plan: Plan, given: Mapping[str, Any], ranks: Ranks, reporter: Reporter
+) -> Prepared:
+    """A run from its checkpoint on."""
+    checkpoint = folder.load_checkpoint()
+    if not plan.recipe:
+        raise ModelError(f"{folder.path / PLAN}: the recipe is missing; train anew")
+    recipe = _with_budget(plan, plan.recipe, given)
+    check_processes(recipe, choose_device(recipe.device), ranks)
+    folder.remove_unfinished_files()
+    folder.drop_metrics_after(checkpoint.state.step)
+    folder.write_plan(dataclasses.replace(plan, recipe=recipe, finished=False))
+    reporter.note(f"note: resuming after step {checkpoint.state.step:,}")
+    return Prepared(folder, checkpoint.vocabularies, state=checkpoint.state)
+
+
+def _check_corpus(corpus: Corpus, folder: Folder, plan: Plan) -> None:
+    if not _is_of(corpus, plan):
+        raise InputError(
+            f"{folder.path} was trained on another text than {', '.join(map(str, corpus.paths))}; "
+            "name that one, or train anew without `resume`"
+        )
+
+
+def _check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
+    """Raise OptionError for an option that differs from the run's own."""
+    options = TrainOptions(**given)
+    for name in given:
+        value, before = getattr(options, name), getattr(earlier, name)
+        if name not in MAY_CHANGE and value != before:
+            with_it = "without it" if before in (None, False) else f"with {before}"
+            raise OptionError(
+                f"`{name}={value}`: the run was started {with_it}; leave the option out, or "
+                "train anew without `resume`"
+            )
+
+
+def _restarted_options(earlier: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
+    """The options of a run that starts anew, with another budget if one is given."""
+    if any(given.get(name) for name in BUDGETS):
+        earlier = dataclasses.replace(earlier, minutes=None, epochs=None, steps=None)
+    changed = {name: value for name, value in given.items() if name in MAY_CHANGE}
+    return dataclasses.replace(earlier, **changed)
+
+
+def _with_budget(plan: Plan, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The run's recipe, with a larger budget if one is given."""
+    larger = recipe
+    for name in BUDGETS:
+        budget, before = given.get(name), getattr(recipe, name)
+        if budget is None:
+            continue
+        if before is None or budget < before:
+            raise OptionError(
+                f"`{name}={budget:g}`: the run's budget is {recipe.budget}; give as much or "
+                "more of the same"
+            )
+        larger = dataclasses.replace(larger, **{name: budget})
+    if plan.finished and larger == recipe:
+        raise OptionError(f"the run is finished; to train on, give it more than {recipe.budget}")
+    return larger
+
+
+def command_to_resume(corpus: Corpus, folder: Folder) -> str:
+    """The command that continues a run."""
+    paths = map(str, corpus.paths)
+    return shlex.join(["charlm", "train", *paths, "--out", str(folder.path), "--resume"])
+
+
+# --- a run that starts ---
+
+
+def _started(
+    corpus: Corpus,
+    options: TrainOptions,
+    target: Target,
+    ranks: Ranks,
+    reporter: Reporter,
+    folder: Folder | None = None,
+) -> Prepared:
+    """A run from the start. folder: of a run that has no checkpoint yet; None for a new one"""
+    if folder:
+        folder.check_left_behind()
+    else:
+        check_target(target.out, target.force)
+    task, device = load_task(options.task), choose_device(options.device)
+    vectors = word_vectors.opened(options.embeddings) if options.embeddings else None
+    width = _width(options, vectors)
+    _check_shape(task, options, width)
+    corpus = dataset.with_options(corpus, options)
+    stats = corpus.stats()
+    for advice in _advice(stats, options, task):
+        reporter.note(advice)
+    parts = dataset.split(corpus, stats, options, task)
+    if not parts.held_out:
+        reporter.warn(
+            "the corpus is too small to hold a part out: validation is on the training text"
+        )
+    _mention_unfinished(corpus, stats, target.out, reporter)
+    machine = _measured(task, options, device, ranks, reporter)
+    texts = dataset.blocks_of(parts.training, task.fields)
+    vocabularies = {name: task.vocabulary(name, text, options) for name, text in texts.items()}
+    plan = Plan(options, stats.sha256, time.time(), launch=ranks.launch)
+    if folder:
+        assert folder.plan
+        folder.clear()
+        folder.write_plan(dataclasses.replace(plan, replaces=folder.plan.replaces))
+    else:
+        folder = Folder.make(corpus.name, target.out, target.force, plan)
+    try:
+        data = dataset.encode(corpus.name, stats, parts, task.fields, vocabularies, folder.path)
+        start = _start_vectors(vectors, data.training, reporter)
+        sizes = _sizes(data.training, options, width)
+        candidates = task.candidates(options, data.training, sizes, hidden_sizes(options))
+        recipe = choose(
+            options,
+            candidates,
+            train_tokens=data.training.tokens,
+            chars=stats.chars,
+            machine=machine,
+        )
+        check_processes(recipe, device, ranks)
+        assert folder.plan
+        folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))
+        return Prepared(folder, vocabularies, start)
+    except BaseException:
+        folder.remove()
+        raise
+
+
+def _check_shape(task: Task[Any, Any], options: TrainOptions, width: int | None) -> None:
+    """Raise OptionError for options of the network that do not go together.
+
+    width:  features of the word vectors to start from
+    """
+    sizes = Sizes(dict.fromkeys(task.fields, 4), vectors=width)
+    shape = task.shape(options, sizes, options.hidden or 1)
+    if options.forget_bias != 1.0 and "f" not in shape.recurrence.gates:
+        raise OptionError(
+            f"`forget_bias={options.forget_bias:g}`: there is no forget gate; leave the option "
+            "out, or use `cell=lstm`"
+        )
+
+
+def _sizes(data: Examples, options: TrainOptions, width: int | None) -> Sizes:
+    alphabet = 0
+    if options.characters and isinstance(text := data.vocabularies[TEXT], Tokenizer):
+        alphabet = Letters(text).size
+    return Sizes({name: v.size for name, v in data.vocabularies.items()}, alphabet, width)
+
+
+def _advice(stats: CorpusStats, options: TrainOptions, task: Task[Any, Any]) -> Iterator[str]:
+    """Notes on options that do not seem to suit the text."""
+    if task.fields != (TEXT,):
+        return
+    if stats.looks_hard_wrapped:
+        yield (
+            "note: the lines look broken at a fixed width; `unit=paragraph` joins them up to a "
+            "blank line"
+        )
+    if stats.has_hardly_any_lines and options.unit == "line":
+        yield (
+            f"note: {stats.lines} line ends in {stats.chars:,} characters: the model learns "
+            "little of how a text begins and ends; a line for each sentence or paragraph is best"
+        )
+
+
+def _mention_unfinished(
+    corpus: Corpus, stats: CorpusStats, out: Path | None, reporter: Reporter
+) -> None:
+    """Say how to continue the unfinished runs of this corpus."""
+    for folder in chain(runs_of(corpus.name), attempts(out) if out else ()):
+        plan = folder.plan
+        if not plan or plan.finished or not folder.has_checkpoint or plan.sha256 != stats.sha256:
+            continue
+        if not plan.recipe:  # of an earlier version, which cannot be continued
+            continue
+        too = "; `force` will replace it, too" if out and folder.target == out else ""
+        reporter.note(
+            f"note: {folder.path} is an unfinished run of this corpus{too}. Continue it with: "
+            f"{command_to_resume(corpus, folder)}"
+        )
+
+
+def _measured(
+    task: Task[Any, Any],
+    options: TrainOptions,
+    device: torch.device,
+    ranks: Ranks,
+    reporter: Reporter,
+) -> Machine:
+    """Precision, threads and speed of training on this machine, by a short measurement."""
+    sizes = Sizes(dict.fromkeys(task.fields, PROBE_VOCABULARY))
+    probe = task.shape(probe_options(options), sizes, PROBE_HIDDEN)
+    # A budget in steps or epochs gives the same model each time; other threads might not.
+    fewer_threads = not (options.threads or options.steps or options.epochs)
+    precision, threads, rate = choose_precision(
+        options.precision, device, task, probe, fewer_threads
+    )
+    if threads < torch.get_num_threads():
+        reporter.note("note: this machine is busy; using one thread, which measured faster")
+    return Machine(rate * ranks.size, str(device), precision, threads * ranks.here)
+
+
+def _width(options: TrainOptions, vectors: Corpus | None) -> int | None:
+    """Features of the word vectors to start from, if there are any."""
+    if vectors is None:
+        return None
+    width = word_vectors.width(vectors)
+    if options.embedding not in (None, width):
+        raise OptionError(
+            f"`embedding={options.embedding}`: the vectors of {options.embeddings} have {width} "
+            "features; leave the option out"
+        )
+    return width
+
+
+def _start_vectors(file: Corpus | None, data: Examples, reporter: Reporter) -> WordVectors | None:
+    tokenizer = data.vocabularies[TEXT] if file else None
+    if file is None or not isinstance(tokenizer, Tokenizer):
+        return None
+    vectors = word_vectors.read(file, tokenizer)
+    counts = data.fields[TEXT].counts(tokenizer.size)
+    share = counts[vectors.ids].sum() / counts.sum()
+    reporter.note(
+        f"embeddings: {len(vectors.ids):,} of {tokenizer.size:,} tokens have a vector in "
+        f"{file.paths[0]}: {share:.1%} of the text"
+    )
+    return vectors
