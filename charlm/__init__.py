@@ -7,34 +7,27 @@
 Importing this package costs nothing: a name's module is imported when the name is first used.
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from charlm.api import load, train
+    from charlm.tasks.classify import TextClassifier
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
 
-# Threads of torch that wait spin for a moment only. Where several programs compute, threads that
-# spin for long stop each other: two commands at once took 20 times as long.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 __version__ = "0.2.0.dev0"
-__all__ = ["FillModel", "LanguageModel", "__version__", "load", "train"]
-
-_MODULES = {
-    "FillModel": "charlm.tasks.fill",
-    "LanguageModel": "charlm.tasks.lm",
-    "load": "charlm.api",
-    "train": "charlm.api",
-}
+__all__ = ["FillModel", "LanguageModel", "TextClassifier", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    from charlm.tasks import TABLE
+
+    modules = {"load": "charlm.api", "train": "charlm.api"}
+    modules |= {model: module for module, model in TABLE.values()}
+    if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(modules[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,9 @@ def main() -> None:
         signal.signal(number, _exit)
     # The small products of NumPy gain nothing from threads, and lose much on a busy machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Threads of torch that wait spin for a moment only. Where several programs compute, threads
+    # that spin for long stop each other: two commands at once took 20 times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         from charlm.cli import run
 

@@ -232,3 +232,19 @@ def test_a_fill_model_is_validated_on_long_lines_too(corpus: Path, tmp_path: Pat
     pieces = [line[k : k + LONGEST_LINE] for k in range(0, len(line), LONGEST_LINE)]
     logprob = sum(score.logprob for score in model.iter_pseudo_scores(pieces))
     assert model.card.valid_nats == pytest.approx(-logprob / len(line), abs=1e-4)
+
+
+def test_words_are_counted_only_for_models_that_use_them(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def counted(*arguments: object) -> None:
+        raise AssertionError("the words were counted")
+
+    monkeypatch.setattr("charlm.tokenizer.words._count_words", counted)
+    model = charlm.train(corpus, kind=FillModel, steps=2, hidden=8, quiet=True)
+    assert model.lexicon is None
+    assert charlm.train(corpus, ngram="none", steps=2, hidden=8, quiet=True).lexicon is None
+    with pytest.raises(AssertionError, match="the words were counted"):
+        charlm.train(corpus, steps=2, hidden=8, quiet=True)

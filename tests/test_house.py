@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def room_of(name: str) -> str:
 def test_a_module_imports_only_from_floors_below(path: Path) -> None:
     name = name_of(path)
     if not name:  # charlm/__init__.py
-        assert not imports(path)
+        assert not imports(path, everything=False)
         return
     for imported in imports(path):
         same_package = room_of(imported) == room_of(name)
@@ -129,11 +130,25 @@ def test_only_training_and_the_torch_network_import_torch_at_once() -> None:
             assert room_of(name) in torch_allowed | {"model"}, name
 
 
+def test_importing_the_package_leaves_the_environment_as_it_is() -> None:
+    program = "import os; before = dict(os.environ); import charlm; print(before == os.environ)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert ran.stdout.decode().strip() == "True"
+
+
+def test_the_oldest_numpy_that_is_allowed_has_what_is_used() -> None:
+    """`np.vecdot` is new in 2.0."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    (numpy,) = (d for d in project["project"]["dependencies"] if d.startswith("numpy"))
+    uses = any("np.vecdot" in path.read_text(encoding="utf-8") for path in modules())
+    assert uses and numpy == "numpy>=2.0"
+
+
 def test_importing_the_package_costs_nothing() -> None:
     program = (
         "import sys, charlm; heavy = {'numpy', 'torch', 'typer', 'rich', 'charlm.api'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "charlm.load, charlm.LanguageModel, charlm.FillModel\n"
+        "charlm.load, charlm.LanguageModel, charlm.FillModel, charlm.TextClassifier\n"
         "assert 'torch' not in sys.modules\n"
     )
     ran = subprocess.run(

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 import charlm
 from charlm.corpus.reading import Corpus
 from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.training.checkpoint import Checkpoint
 from charlm.training.folder import Folder
 from charlm.training.loop import Loop
 from charlm.training.options import TrainOptions
@@ -105,6 +106,68 @@ def test_two_trainings_do_not_write_to_one_folder(corpus: Path) -> None:
     with pytest.raises(InputError, match="another training writes to it"):
         charlm.train(corpus, out="out", resume=True, steps=4, quiet=True)
     locked.release()
+
+
+def test_a_resumed_run_reads_its_folder_only_when_nobody_else_can_write_to_it(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charlm.train(corpus, out="out", steps=2, **SMALL)
+    load, loaded = Checkpoint.load, []
+
+    def watched(path: Path) -> Checkpoint:
+        with pytest.raises(InputError, match="another training writes to it"):
+            Folder(Path("out")).lock()
+        loaded.append(path)
+        return load(path)
+
+    monkeypatch.setattr(Checkpoint, "load", watched)
+    charlm.train(corpus, out="out", resume=True, steps=4, quiet=True)
+    assert len(loaded) == 1
+
+
+def test_a_signal_writes_the_checkpoint_and_the_model_once(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    for name in ("save_checkpoint", "save_model"):
+        save = getattr(Folder, name)
+
+        def watched(self: Folder, content: Any, name: str = name, save: Any = save) -> None:
+            written.append(name)
+            save(self, content)
+
+        monkeypatch.setattr(Folder, name, watched)
+    monkeypatch.setattr("charlm.training.saver.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    stopped_after(9, monkeypatch)
+    with pytest.raises(Stopped):
+        charlm.train(corpus, out="out", steps=24, **SMALL)
+    # The first step is followed by a checkpoint; then the signal comes.
+    assert written == ["save_checkpoint", "save_checkpoint", "save_model"]
+
+
+def test_a_run_that_was_stopped_after_its_last_step_makes_no_other(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charlm.train(corpus, out="whole", steps=12, **SMALL)
+    with monkeypatch.context() as patch:
+        stopped_after(11, patch)  # it is noticed in the next step
+        with pytest.raises(Stopped):
+            charlm.train(corpus, out="parts", steps=12, **SMALL)
+    assert Folder(Path("parts")).load_checkpoint().state.step == 12
+    charlm.train(corpus, out="parts", resume=True, quiet=True)
+    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+def test_the_plan_says_what_a_run_is(corpus: Path) -> None:
+    model = charlm.train(corpus, out="out", steps=3, **SMALL)
+    values = json.loads(Path("out/run.json").read_text(encoding="utf-8"))
+    assert values["options"]["steps"] == 3 and values["finished"]
+    assert values["recipe"]["model"]["hidden"] == 16 and values["corpus"]["name"] == "corpus"
+    plan = Folder(Path("out")).plan
+    assert plan and plan.recipe and plan.recipe.model == model.config
+    assert plan.sha256 == model.card.corpus_sha256
 
 
 def test_a_checkpoint_is_written_long_before_the_first_evaluation(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_overloads, get_type_hints
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ import torch
 from safetensors.numpy import load_file
 
 import charlm
-from charlm import LanguageModel
+from charlm import FillModel, LanguageModel, api
 from charlm.corpus.examples import TEXT
 from charlm.errors import CharlmError, InputError, ModelError, OptionError, Stopped
 from charlm.model.config import ModelConfig
@@ -785,3 +785,15 @@ def test_a_folder_that_another_training_has_just_made_is_left_alone(
 def test_force_goes_with_a_folder_only(corpus: Path) -> None:
     with pytest.raises(OptionError, match="`force`: goes with `out`"):
         charlm.train(corpus, force=True, steps=2)
+
+
+def test_the_class_of_a_model_is_asked_for_and_checked(corpus: Path) -> None:
+    fill = charlm.train(corpus, kind=FillModel, steps=2, **SMALL)
+    assert isinstance(fill, FillModel)
+    with pytest.raises(OptionError, match="`task=lm`: the run was started with fill"):
+        charlm.train(corpus, kind=LanguageModel, steps=4, resume=True, out="runs/corpus")
+    more = charlm.train(corpus, resume=True, steps=4, quiet=True)  # its type is TrainedModel
+    assert isinstance(more, FillModel)
+    hints = [get_type_hints(f, vars(api), {}) for f in get_overloads(api.train)]
+    exact = [h for h in hints if h["return"] is LanguageModel]
+    assert [get_args(h["resume"]) for h in exact] == [(False,)]

@@ -37,6 +37,11 @@ class TokenFile:
             np.memmap(bounds_path, np.int64, mode="r"),
         )
 
+    @classmethod
+    def of(cls, ids: NDArray[np.integer]) -> TokenFile:
+        """The same in memory, from the tokens of whole lines."""
+        return cls(ids, np.append(0, np.flatnonzero(ids == EOS) + 1))
+
     def digest(self) -> str:
         """A hash of the tokens."""
         return hashlib.sha256(self.ids.data).hexdigest()

@@ -15,17 +15,19 @@ from charlm.options import Choices
 if TYPE_CHECKING:
     from charlm.tasks.base import Task
 
-# The modules are imported when they are needed. Each has its task as `TASK`.
-_MODULES = {
-    "lm": "charlm.tasks.lm",
-    "fill": "charlm.tasks.fill",
+# By the name of the task: its file, which has the task as `TASK`, and the class of its models in
+# that file. The files are imported when they are needed.
+TABLE = {
+    "lm": ("charlm.tasks.lm", "LanguageModel"),
+    "fill": ("charlm.tasks.fill", "FillModel"),
+    "classify": ("charlm.tasks.classify", "TextClassifier"),
 }
-TASKS = Choices(tuple(_MODULES))
+TASKS = Choices(tuple(TABLE))
 
 
 def load_task(name: str) -> Task[Any, Any]:
     """The task of this name. Raises ModelError for a task that this version does not know."""
-    if name not in _MODULES:
+    if name not in TABLE:
         raise ModelError(f"the model was trained for the task {name}; upgrade charlm to use it")
-    task: Task[Any, Any] = import_module(_MODULES[name]).TASK
+    task: Task[Any, Any] = import_module(TABLE[name][0]).TASK
     return task

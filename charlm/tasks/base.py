@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -242,6 +243,15 @@ class TrainedModel:
     ) -> None:
         """See `charlm.load` for the arguments."""
         self.path, self.card = path, file.card
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without what is computed when it is first used."""
+        kind = type(self)
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(kind, name, None), cached_property)
+        }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"

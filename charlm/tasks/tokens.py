@@ -76,10 +76,6 @@ class TokenModel(TrainedModel):
         self.mixture = None if network_only else file.part(NGRAM, Mixture.from_state)
         self.lexicon = file.part(LEXICON, Lexicon.from_state)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickled without what is computed when it is first used."""
-        return {name: v for name, v in vars(self).items() if name != "_filling"}
-
     @property
     def independent_lines(self) -> bool:
         return self.card.lines

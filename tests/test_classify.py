@@ -1,0 +1,304 @@
+"""The task `classify`: examples with a label, its network, its models."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import charlm
+from charlm import TextClassifier
+from charlm.corpus.batches import BatchShape, Cursor
+from charlm.corpus.encoding import TokenFile
+from charlm.corpus.examples import Examples, whole_lines
+from charlm.corpus.reading import Corpus
+from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.model.config import Dropout
+from charlm.model.equations import lstm
+from charlm.model.layers import BidirectionalLayer, Layer
+from charlm.parts import WHOLE, Part
+from charlm.tasks.classify import TASK, ClassifierConfig, LabelScore, LabelValidation
+from charlm.tokenizer import Labels, train_tokenizer
+from charlm.training.dataset import blocks_of, split
+from charlm.training.options import TrainOptions
+from conftest import stopped_after
+
+GOOD, BAD = ("lovely", "fine", "great", "bright"), ("awful", "poor", "dull", "grim")
+SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
+PARTS = [Part(k, 3) for k in range(3)]
+
+
+def lines() -> list[str]:
+    """Texts with one word that says which label they have."""
+    words = [(word, "good") for word in GOOD] + [(word, "bad") for word in BAD]
+    of_all = [
+        f"{start} {word} {thing}\t{label}\n"
+        for (word, label), start, thing in itertools.product(
+            words, ("a", "the", "one", "that"), ("day", "film", "meal", "house", "song")
+        )
+    ]
+    random.Random(0).shuffle(of_all)
+    return of_all
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("reviews") / "reviews.tsv"
+    path.write_text("".join(lines()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> TextClassifier:
+    folder = tmp_path_factory.mktemp("classifier")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        options = {**SMALL, "level": "word", "steps": 120}
+        model = charlm.train(reviews, kind=TextClassifier, out=folder / "run", **options)
+    assert isinstance(model, TextClassifier)
+    return model
+
+
+# --- models ---
+
+
+def test_a_classifier_learns_which_words_make_the_label(classifier: TextClassifier) -> None:
+    assert classifier.labels == ["bad", "good"]
+    texts = ["a lovely house", "the grim song", "one fine day"]
+    answers = classifier.predict(texts, k=2)
+    assert [best.label for best, _ in answers] == ["good", "bad", "good"]
+    for both in answers:
+        assert sum(label.probability for label in both) == pytest.approx(1, abs=1e-6)
+        assert both[0].probability > 0.9
+    assert classifier.predict("a lovely house") == [answers[0][:1]]
+    assert classifier.card.figures["valid_accuracy"] == 1.0
+    assert classifier.card.valid_nats < 0.1 < math.log(2)
+
+
+def test_evaluate_counts_the_right_answers(classifier: TextClassifier) -> None:
+    text = "".join(lines()[:40]) + "a lovely day\tbad\n\nthe dull film\tunheard\n"
+    score = classifier.evaluate(text)
+    nats, right = 0.0, 0
+    for line in filter(None, text.split("\n")):
+        words, label = line.split("\t")
+        p = dict(classifier.predict(words, k=2)[0])
+        right += max(p, key=lambda name: p[name]) == label
+        nats -= math.log(p.get(label, 0.5))  # an unheard label counts as much as a guess
+    assert (score.examples, score.right) == (42, right) == (42, 40)
+    assert score.nats == pytest.approx(nats, abs=1e-3)
+    assert score.to_json()["accuracy"] == pytest.approx(40 / 42)
+    blocks = [text[:100], text[100:101], text[101:]]
+    assert classifier.evaluate(blocks) == score
+    assert score + LabelScore(1, 1, 0.5) == LabelScore(43, 41, score.nats + 0.5)
+
+
+def test_texts_are_labelled_alone_and_in_any_order(classifier: TextClassifier) -> None:
+    texts = ["fine", "", "the awful film " * 30, "unseen words only", "a great day"]
+    together = classifier.predict(texts, k=2)
+    for text, both in zip(texts, together, strict=True):
+        (alone,) = classifier.predict(text, k=2)
+        assert [label for label, _ in alone] == [label for label, _ in both]
+        np.testing.assert_allclose([p for _, p in alone], [p for _, p in both], atol=1e-5)
+
+
+def test_a_classifier_is_loaded_as_it_was_saved(classifier: TextClassifier) -> None:
+    again = charlm.load(classifier.path, kind=TextClassifier)
+    assert again.config == classifier.config and again.card == classifier.card
+    assert again.predict(["a fine day"]) == classifier.predict(["a fine day"])
+    with pytest.raises(ModelError, match=r"labels texts .*; for the rest .*`task=lm`"):
+        charlm.load(classifier.path, kind=charlm.LanguageModel)
+    with pytest.raises(OptionError, match="`cache=9`: is not for `task=classify`"):
+        classifier.evaluate("a\tgood\n", cache=9)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_a_resumed_classifier_ends_with_the_very_same_weights(
+    reviews: Path, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    options = {**SMALL, "cell": cell, "layers": 2, "dropout": 0.2, "steps": 20}
+    charlm.train(reviews, kind=TextClassifier, out="whole", **options)
+    with monkeypatch.context() as patch:
+        stopped_after(11, patch)
+        with pytest.raises(Stopped):
+            charlm.train(reviews, kind=TextClassifier, out="parts", **options)
+    charlm.train(reviews, out="parts", resume=True, quiet=True)
+    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, found[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fine\tgood\nno label\n", r"x\.tsv, line 2: should be a text, a TAB and a label"),
+        ("fine\tgood\n\ndull\t\n", r"x\.tsv, line 3: should be a text, a TAB and a label"),
+        ("fine\tgood\n" * 30, "all examples have the label 'good': there is nothing to learn"),
+    ],
+)
+def test_a_file_that_is_no_list_of_labels_is_refused(text: str, message: str) -> None:
+    Path("x.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        charlm.train("x.tsv", task="classify", steps=2, quiet=True)
+    assert not Path("runs").exists()
+
+
+def test_the_line_is_that_of_its_file() -> None:
+    Path("a.tsv").write_text("fine\tgood\ndull\tbad", encoding="utf-8")
+    Path("b.tsv").write_text("fine\tgood\noops\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.tsv, line 2"):
+        charlm.train(["a.tsv", "b.tsv"], task="classify", steps=2, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lines": True}, "`lines=True`: is not for `task=classify`, but for `task=lm` or"),
+        ({"ngram": 3}, "`ngram=3`: is not for `task=classify`, but for `task=lm`"),
+        ({"characters": "recurrent", "level": "word"}, "`characters=recurrent`: is not for"),
+    ],
+)
+def test_options_of_other_tasks_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        TrainOptions(task="classify", **options)
+
+
+# --- examples ---
+
+
+def test_a_split_keeps_text_and_label_together(reviews: Path) -> None:
+    corpus = Corpus([reviews])
+    parts = split(corpus, corpus.stats(), TrainOptions(task="classify"), TASK)
+    found = []
+    for passes in (parts.training, parts.validation):
+        fields = blocks_of(passes, TASK.fields)
+        text, labels = ("".join(fields[name]()).splitlines() for name in ("text", "label"))
+        found.append({f"{a}\t{b}\n" for a, b in zip(text, labels, strict=True)})
+    assert found[0] | found[1] == {*lines()} and not found[0] & found[1]
+    assert 4 < len(found[1]) < 40 and parts.held_out
+
+
+def test_a_block_that_ends_within_an_example_does_not_cut_it() -> None:
+    text = "".join(lines())
+    for size in (1, 7, 1000):
+        blocks = [text[k : k + size] for k in range(0, len(text), size)]
+        pairs = [*TASK.parse(blocks)]
+        assert "".join(a for a, _ in pairs).count("\n") == len(lines())
+        assert "".join(b for _, b in pairs) == "".join(line.split("\t")[1] for line in lines())
+        assert "".join(whole_lines(blocks)) == text
+
+
+def examples() -> Examples:
+    text, labels = zip(*(line.rstrip("\n").split("\t") for line in lines()), strict=True)
+    words = train_tokenizer("word", lambda: ["\n".join(text) + "\n"])
+    names = Labels.train(lambda: ["\n".join(labels) + "\n"])
+    fields = {
+        "text": TokenFile.of(words.encode_ids("\n".join(text) + "\n")),
+        "label": TokenFile.of(names.encode_ids("\n".join(labels) + "\n")),
+    }
+    return Examples(fields, {"text": words, "label": names})
+
+
+def test_each_epoch_has_every_example_with_its_label() -> None:
+    data = examples()
+    batches = TASK.batches(data, BatchShape(2, 16, True, 1))
+    words, names = data.vocabularies["text"], data.vocabularies["label"]
+    for epoch in range(2):
+        seen = set()
+        cursor = Cursor(epoch)
+        for batch in itertools.islice(batches.iterate(cursor), batches.steps_per_epoch):
+            assert batch.text.shape[0] % 16 == 0 and batch.predicted == len(batch.labels)
+            for column, label in zip(batch.text.T, batch.labels, strict=True):
+                tokens = " ".join(words.token(id) for id in column[column > 0].tolist())
+                seen.add(f"{tokens}\t{names.token(int(label) + 3)}\n")
+        assert seen == {*lines()} and cursor.epoch == epoch
+
+
+# --- the network ---
+
+
+def config_of(data: Examples, **fields: Any) -> ClassifierConfig:
+    sizes: dict[str, Any] = {"hidden": 6, "embedding": 5, "cell": "gru", **fields}
+    return ClassifierConfig(data.vocabularies["text"].size, 2, **sizes)
+
+
+def test_a_bidirectional_layer_is_torchs_own_for_sequences_of_any_length() -> None:
+    torch.manual_seed(0)
+    own = BidirectionalLayer(*(Layer(lstm(), 4, 3, layer_norm=False) for _ in range(2)))
+    for parameter in own.parameters():
+        torch.nn.init.normal_(parameter)
+    theirs = torch.nn.LSTM(4, 3, bidirectional=True)
+    with torch.no_grad():
+        for layer, end in ((own.forwards, ""), (own.backwards, "_reverse")):
+            theirs.get_parameter(f"weight_ih_l0{end}").copy_(layer.W)
+            theirs.get_parameter(f"weight_hh_l0{end}").copy_(layer.U)
+            theirs.get_parameter(f"bias_ih_l0{end}").copy_(layer.b)
+            theirs.get_parameter(f"bias_hh_l0{end}").zero_()
+    x, lengths = torch.randn(7, 3, 4), torch.tensor([7, 2, 5])
+    y, state = own(x, own.zero_state(x, 3), lengths=lengths)
+    for column, n in enumerate(lengths.tolist()):
+        expected, _ = theirs(x[:n, column : column + 1])
+        torch.testing.assert_close(y[:n, column], expected[:, 0])
+    whole, _ = own(x, own.zero_state(x, 3))
+    torch.testing.assert_close(whole, theirs(x)[0])
+    assert [s.shape for s in state] == [(3, 3)] * 4
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_shapes_of_a_classifier_are_those_of_its_weights(cell: str) -> None:
+    data = examples()
+    config = config_of(data, cell=cell, layers=2, layer_norm=True)
+    weights = TASK.network(config, {}).weights()
+    assert {name: w.shape for name, w in weights.items()} == config.shapes()
+    matrices = [w for name, w in weights.items() if name.startswith("layers.") and w.ndim > 1]
+    assert config.multiplied_weights() == sum(w.size for w in matrices)
+
+
+def test_the_label_does_not_depend_on_what_fills_up_a_text() -> None:
+    network = TASK.network(config_of(examples()), {}).eval()
+    text = torch.tensor([[3, 4, 5, 6]]).T
+    longer = torch.cat([text, torch.zeros(9, 1, dtype=torch.int64)])
+    torch.testing.assert_close(network(longer), network(text))
+    assert network(torch.zeros(3, 1, dtype=torch.int64)).isfinite().all()
+
+
+def test_the_processes_have_the_gradient_of_one() -> None:
+    data = examples()
+    dropout = Dropout(outputs=0.3, inputs=0.3, state=0.2, weights=0.2)
+    found = []
+    for part in (WHOLE, *PARTS):
+        network = TASK.network(config_of(data), {}, dropout, torch.Generator().manual_seed(3))
+        network.double()
+        batches = TASK.batches(data, BatchShape(3, 16, True, 1, part))
+        for batch in itertools.islice(batches.iterate(Cursor()), 4):
+            loss, _ = TASK.loss(network, batch, [])
+            torch.autograd.backward(loss.double())
+        found.append([p.grad for p in network.parameters()])
+    for whole, *own in zip(*found, strict=True):
+        assert whole is not None
+        torch.testing.assert_close(
+            sum(g for g in own if g is not None), whole, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_parts_of_a_validation_add_up() -> None:
+    data = examples()
+    network, validation = TASK.network(config_of(data), {}).eval(), LabelValidation(data)
+    whole = validation.totals(network, {})
+    parts = np.array([validation.totals(network, {}, part) for part in PARTS])
+    np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-6)
+    assert whole[0] / len(data) == pytest.approx(validation.chance, abs=0.2)
+    first = validation.first(50)
+    assert first.data.tokens <= 50 and 5 < first.predicted < 20
