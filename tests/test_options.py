@@ -22,7 +22,7 @@ from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions
 from charlm.engines.scoring import ScoreOptions
 from charlm.errors import OptionError
-from charlm.options import Choices, Range, options_of
+from charlm.options import Choices, Range, check_options, given_options, option, options_of
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +118,54 @@ def test_a_range_holds_its_edges_and_says_so(
     for value in out_of_range(limits):
         with pytest.raises(OptionError, match=re.escape(f": must be {words}")):
             limits.check("x", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tea:
+    """Options that depend on each other."""
+
+    kind: str = option("black", "Kind of tea.")
+    milk: bool = option(False, "Add milk.", only={"kind": ("black", "red")})
+    sugar: int | None = option(None, "Lumps of sugar.", Range(1), goes_with="milk")
+    steep: float | None = option(None, "Minutes.", goes_with="kind=green")
+    lemon: bool = option(False, "Add lemon.", excludes=("milk", "kind=green"))
+    ice: bool = option(False, "Add ice.", excludes={"steep": "melts"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Cup:
+    """Options that depend on those of another dataclass."""
+
+    spoon: bool = option(False, "Add a spoon.", goes_with="sugar")
+    foam: bool = option(False, "Add foam.", excludes=("lemon",), only={"kind": ("black",)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([Tea(kind="green", milk=True)],
+         "`milk=True`: is not for `kind=green`, but for `kind=black` or `kind=red`"),
+        ([Tea(sugar=2)], "`sugar=2`: goes with `milk`"),
+        ([Tea(steep=2.0)], "`steep=2`: goes with `kind=green`"),
+        ([Tea(milk=True, lemon=True)], "`lemon` and `milk`: give only one of them"),
+        ([Tea(kind="green", lemon=True)], "`lemon` and `kind=green`: give only one of them"),
+        ([Tea(kind="green", steep=2.0, ice=True)], "`ice=True`: melts"),
+        ([Tea(milk=True, sugar=0)], "`sugar=0`: must be 1 or more"),
+        ([Tea(), Cup(spoon=True)], "`spoon=True`: goes with `sugar`"),
+        ([Tea(lemon=True), Cup(foam=True)], "`foam` and `lemon`: give only one of them"),
+        ([Cup(foam=True), Tea(kind="green")], "`foam=True`: is not for `kind=green`"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(options: list[Any], message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        check_options(*options)
+
+
+def test_options_that_go_together_are_accepted() -> None:
+    check_options(Tea(milk=True, sugar=2), Cup(spoon=True, foam=True))
+    check_options(Tea(kind="green", steep=2.0))
+    check_options(Cup(spoon=True, foam=True))  # a condition on an option that does not exist
+    assert given_options(Tea(milk=True, kind="black")) == {"milk": True}
 
 
 def test_messages_become_those_of_the_command_line() -> None:
