@@ -87,12 +87,12 @@ class Option:
     short:    a one-letter flag, such as "-t"
     auto:     what None stands for, in words; only for options whose default is None
 
-    Conditions on other options. They count where the other option exists, too, in the same dataclass
-    or in one that is checked together with it:
+    Conditions on other options, in the same dataclass or in one that is checked together with it.
+    A condition on an option that is in neither is met:
 
     goes_with:  another option that must be given, too, "cache"; or its value, "unknown=share"
-    excludes:   options, or their values, that must not be given at the same time; each with what the
-                message says of it, "" for the usual words
+    excludes:   options, or their values, that must not be given at the same time, each with the
+                message about it, "" for the usual one
     only:       the values of another option for which this one exists: {"task": ("lm", "fill")}
     """
 

@@ -12,7 +12,7 @@ from charlm.corpus.records import BrokenLines
 from charlm.errors import InputError
 from charlm.uses.nbest import (
     Hypothesis,
-    Scored,
+    ScoredHypothesis,
     Weights,
     edits,
     hypotheses,
@@ -40,7 +40,7 @@ EXPECTED = {
 LISTS = {"moses": MOSES, "srilm": SRILM, "kaldi": KALDI, "tsv": TSV, "json": JSON}
 
 
-def read(text: str, model: LanguageModel) -> tuple[object, list[list[Scored]]]:
+def read(text: str, model: LanguageModel) -> tuple[object, list[list[ScoredHypothesis]]]:
     kind, lines = opened(iter(text.splitlines()), None)
     broken = BrokenLines("file", True, print)
     found = hypotheses(kind, lines, "file", broken)
@@ -110,8 +110,11 @@ def test_edits_are_the_least_number(words: str, reference: str, expected: int) -
     assert edits(words.split(), reference.split()) == expected
 
 
-def listed(*rows: tuple[str, float, float]) -> list[Scored]:
-    return [Scored(Hypothesis("x", text, score, None), logprob) for text, score, logprob in rows]
+def listed(*rows: tuple[str, float, float]) -> list[ScoredHypothesis]:
+    return [
+        ScoredHypothesis(Hypothesis("x", text, score, None), logprob)
+        for text, score, logprob in rows
+    ]
 
 
 def test_tuned_weights_leave_the_fewest_wrong_words() -> None:

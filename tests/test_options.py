@@ -11,12 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from charlm.cli import Commands
-from charlm.cli.options import as_flags
+from charlm.cli.commands import GroupedCommand
+from charlm.cli.options import as_flags, with_options
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions
@@ -64,6 +67,8 @@ def test_what_is_generated_from_the_options_is_up_to_date() -> None:
 def test_a_command_has_every_option_of_its_dataclass_with_its_help(command: str) -> None:
     shown = " ".join(help_of(command, columns=400).split())
     for field, about in options_of(KINDS[command]):
+        if TrainOptions.task not in about.only.get("task", (TrainOptions.task,)):
+            continue  # the help is of the default task
         flag = as_flags(f"`{field.name}`")
         assert flag in shown or f"--no-{flag[2:]}" in shown
         assert as_flags(about.help) in shown.replace("hard- wrapped", "hard-wrapped"), field.name
@@ -166,6 +171,68 @@ def test_options_that_go_together_are_accepted() -> None:
     check_options(Tea(kind="green", steep=2.0))
     check_options(Cup(spoon=True, foam=True))  # a condition on an option that does not exist
     assert given_options(Tea(milk=True, kind="black")) == {"milk": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Brew:
+    """Options that exist for some values of others."""
+
+    task: str = option("tea", "What to make.", Choices(("tea", "coffee")))
+    cup: str = option("mug", "What to pour it into.")
+    leaves: int = option(2, "Spoons of leaves.", only={"task": ("tea",)})
+    beans: int = option(9, "Beans.", only={"task": ("coffee",)})
+    handle: bool = option(True, "Hold the handle.", only={"cup": ("mug", "jug")})
+    lid: bool = option(False, "Close it.", only={"cup": ("flask",)}, goes_with="spoon")
+
+
+@with_options
+def brew(
+    what: Annotated[str, typer.Argument()] = "",
+    *,
+    options: Brew,
+    extras: Annotated[Cup, "spoon"],
+    tea: Annotated[dict[str, Any], Tea],
+) -> None:
+    """Brew."""
+    typer.echo(repr((what, options, extras, tea)))
+
+
+def brewed(*arguments: str) -> Result:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command(cls=GroupedCommand)(brew)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_command_gets_instances_of_its_dataclasses_and_the_options_that_are_given() -> None:
+    expected = "a", Brew(cup="jug", handle=False), Cup(spoon=True), {"kind": "black", "sugar": 2}
+    arguments = ["a", "--cup", "jug", "--no-handle", "--spoon", "--kind", "black", "--sugar", "2"]
+    assert brewed(*arguments).stdout == f"{expected}\n"
+    assert brewed("--foam").exit_code == 2  # not one of the options that are named
+
+
+def test_options_of_several_dataclasses_must_go_together() -> None:
+    error = brewed("--cup", "flask", "--lid").exception
+    assert isinstance(error, OptionError) and str(error) == "`lid=True`: goes with `spoon`"
+    assert brewed("--cup", "flask", "--lid", "--spoon").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [
+        ([], {"--beans"}),
+        (["--task", "tea"], {"--beans"}),
+        (["--task", "coffee"], {"--leaves"}),
+        (["--cup=mug"], {"--beans", "--lid"}),
+        (["--cup", "flask", "--task=coffee"], {"--leaves", "--handle"}),
+    ],
+)
+def test_help_has_the_options_that_exist_for_the_given_ones(
+    arguments: list[str], hidden: set[str]
+) -> None:
+    for place in (0, len(arguments)):
+        shown = brewed(*arguments[:place], "--help", *arguments[place:]).stdout
+        flags = {f"--{name}" for name in ("beans", "leaves", "handle", "lid", "cup", "task")}
+        assert {flag for flag in flags if f"{flag} " not in shown} == hidden
 
 
 def test_messages_become_those_of_the_command_line() -> None:

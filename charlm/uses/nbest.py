@@ -38,10 +38,10 @@ GRID = (0.0, *(0.01 * 1.5**k for k in range(18)))  # weights that are tried
 class Hypothesis:
     """One line of a list.
 
-    list:   name of its list
+    list:   name of the list
     text:   the words
-    score:  of the list, without the language model
-    source: the parts of its line that are written again
+    score:  the list's own, without the language model
+    source: the fields of its line that are written again
     """
 
     list: str
@@ -57,7 +57,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Weights:
-    """How the parts of a total count."""
+    """The weights of the terms of a total."""
 
     language_model: float = 1.0
     word_penalty: float = 0.0
@@ -243,14 +243,14 @@ def hypotheses(
             yield hypothesis if hypothesis.list else replace(hypothesis, list=file)
 
 
-class Scored(NamedTuple):
+class ScoredHypothesis(NamedTuple):
     """A hypothesis, and its log P in the base of its list."""
 
     hypothesis: Hypothesis
     logprob: float
 
     def total(self, weights: Weights) -> float:
-        """What the list is ordered by."""
+        """The figure that orders the list, the highest first."""
         penalty = weights.word_penalty * self.hypothesis.words
         return self.hypothesis.score + weights.language_model * self.logprob + penalty
 
@@ -259,25 +259,44 @@ def scored_lists(
     hypotheses: Iterable[Hypothesis],
     score: Callable[[Iterable[str]], Iterator[SentenceScore]],
     base: float,
-) -> Iterator[list[Scored]]:
+) -> Iterator[list[ScoredHypothesis]]:
     """The lists, in their order, with the log P of the hypotheses.
 
     score:  the scores of sentences, in their order
     base:   of the logarithms of the lists
     """
-    read: deque[Hypothesis] = deque()
+    waiting: deque[Hypothesis] = deque()
 
     def texts() -> Iterator[str]:
         for hypothesis in hypotheses:
-            read.append(hypothesis)
+            waiting.append(hypothesis)
             yield hypothesis.text
 
-    def pairs() -> Iterator[Scored]:
-        for found in score(texts()):
-            yield Scored(read.popleft(), found.logprob / math.log(base))
+    def scored() -> Iterator[ScoredHypothesis]:
+        for of_text in score(texts()):
+            yield ScoredHypothesis(waiting.popleft(), of_text.logprob / math.log(base))
 
-    for _, group in groupby(pairs(), lambda scored: scored.hypothesis.list):
+    for _, group in groupby(scored(), lambda scored: scored.hypothesis.list):
         yield list(group)
+
+
+def best_texts(lists: Iterable[list[ScoredHypothesis]], weights: Weights) -> Iterator[str]:
+    """The text of the best hypothesis of each list."""
+    for scored in lists:
+        yield max(scored, key=lambda s: s.total(weights)).hypothesis.text
+
+
+def rescored(
+    format: Format, lists: Iterable[list[ScoredHypothesis]], weights: Weights
+) -> Iterator[str]:
+    """The lines of the lists of a file, with the new scores, in the order of the format."""
+    for number, scored in enumerate(lists):
+        if not number and (heading := format.heading()):
+            yield heading
+        if format.is_sorted:
+            scored = sorted(scored, key=lambda s: -s.total(weights))
+        for s in scored:
+            yield format.written(s.hypothesis, s.logprob, s.total(weights))
 
 
 @dataclass(frozen=True)
@@ -297,7 +316,7 @@ class Tuned:
     words: int
 
 
-def tuned(lists: Sequence[Sequence[Scored]], references: Sequence[str]) -> Tuned:
+def tuned(lists: Sequence[Sequence[ScoredHypothesis]], references: Sequence[str]) -> Tuned:
     """The weights with the fewest errors, by a search over a grid that is refined.
 
     Of equal ones the smallest weights are taken. Raises InputError unless there is a reference for
@@ -328,8 +347,8 @@ def tuned(lists: Sequence[Sequence[Scored]], references: Sequence[str]) -> Tuned
     return Tuned(best, errors(best), errors(Weights(0.0, 0.0)), fewest, words)
 
 
-def _row(scored: Scored, reference: Sequence[str]) -> tuple[float, float, int, int]:
-    """What the total is made of, and the number of errors."""
+def _row(scored: ScoredHypothesis, reference: Sequence[str]) -> tuple[float, float, int, int]:
+    """The three terms of the total, and the number of wrong words."""
     hypothesis = scored.hypothesis
     wrong = edits(hypothesis.text.split(), reference)
     return hypothesis.score, scored.logprob, hypothesis.words, wrong
