@@ -93,7 +93,8 @@ class Option:
     goes_with:  another option that must be given, too, "cache"; or its value, "unknown=share"
     excludes:   options, or their values, that must not be given at the same time, each with the
                 message about it, "" for the usual one
-    only:       the values of another option for which this one exists: {"task": ("lm", "fill")}
+    only:       the values of another option for which this one exists: {"task": ("lm", "fill")};
+                the help of a command for other values does not have it
     """
 
     help: str

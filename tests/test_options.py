@@ -25,7 +25,15 @@ from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions
 from charlm.engines.scoring import ScoreOptions
 from charlm.errors import OptionError
-from charlm.options import Choices, Range, check_options, given_options, option, options_of
+from charlm.options import (
+    Choices,
+    Option,
+    Range,
+    check_options,
+    given_options,
+    option,
+    options_of,
+)
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).parent.parent
@@ -143,6 +151,16 @@ class Cup:
 
     spoon: bool = option(False, "Add a spoon.", goes_with="sugar")
     foam: bool = option(False, "Add foam.", excludes=("lemon",), only={"kind": ("black",)})
+
+
+def test_conditions_name_options_that_exist() -> None:
+    options: dict[str, Option] = {}
+    for name in COMMANDS:
+        command = getattr(importlib.import_module(f"charlm.cli.{name}"), name)
+        options.update(command.options)
+    for name, about in options.items():
+        conditions = [*about.excludes, *about.only, *filter(None, [about.goes_with])]
+        assert {condition.partition("=")[0] for condition in conditions} <= set(options), name
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -77,7 +77,7 @@ def _filled(
         sys.stdout.flush()
 
 
-def _warn(text: str, fillers: Fillers, blank: str, model: Any) -> None:
+def _warn(text: str, fillers: Fillers, blank: str, model: LanguageModel | FillModel) -> None:
     """Warn about unknown pieces of the filled text, and about blanks without a filler."""
     for number, best in enumerate(fillers, start=1):
         text = text.replace(blank, best[0].text if best else " ", 1)

@@ -100,7 +100,7 @@ class FilterOptions:
         if not low <= high:
             raise OptionError(f"`min={low:g}` and `max={high:g}`: nothing is between them")
         if self.quantiles is not None:
-            _ = self.shares
+            _ = self.shares  # raises OptionError
         if self.into == "":
             raise OptionError("`into`: give the beginning of the names of three files")
         if self.into and not Path(self.into).parent.is_dir():
@@ -145,11 +145,9 @@ def filter(
         if not options.reads_twice:
             return _write(groups, Bounds(*options.bounds, options.drop), options, encoding)
         bits = array("f", chain.from_iterable(bits for _, bits in groups))
-    outputs: Outputs
-    if options.into:
-        outputs = Thirds.of(bits)
-    else:
-        outputs = quantile_bounds(bits, *options.shares, options.drop)
+    outputs: Outputs = (
+        Thirds.of(bits) if options.into else quantile_bounds(bits, options.shares, options.drop)
+    )
     _write(lines.with_bits(bits), outputs, options, encoding)
 
 

@@ -105,6 +105,7 @@ class _Group:
         if not is_dataclass(kind):
             return None
         options = [pair for pair in options_of(kind) if not details or pair[0].name in details]
+        assert len(options) >= len(details), f"{details}: {kind} does not have all of them"
         return cls(kind, options, as_dict)  # type: ignore[arg-type]
 
     def parameters(self) -> list[Parameter]:

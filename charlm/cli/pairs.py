@@ -23,7 +23,7 @@ from charlm.progress import show_progress
 
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore
-    from charlm.uses.pairs import Accuracy
+    from charlm.uses.pairs import Accuracy, Item
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,11 @@ def pairs(
 
     A pair that the model reads as the same tokens, such as <UNK>, is a tie. A tie is not right.
     """
-    from charlm.corpus.records import BrokenLines
     from charlm.tasks.lm import LanguageModel
-    from charlm.uses.pairs import accuracies, read_items
+    from charlm.uses.pairs import accuracies
 
     loaded = load_model(LanguageModel, models, machine)
-    encoding = text_encoding([loaded], input.encoding)
-    items = [
-        item
-        for file in files
-        for item in read_items(file, encoding, BrokenLines(file, input.strict, note))
-    ]
+    items = list(_read(files, text_encoding([loaded], input.encoding), input.strict))
     total = sum(len(item.sentences) for item in items)
 
     def score(sentences: Iterable[str]) -> Iterator[SentenceScore]:
@@ -76,6 +70,14 @@ def pairs(
     _write(output.chosen_format, results)
     if ties := sum(r.ties for r in results if r.phenomenon != "total"):
         note(f"note: {ties:,} ties: pairs that the model reads as the same tokens")
+
+
+def _read(files: Iterable[str], encoding: str, strict: bool) -> Iterator[Item]:
+    from charlm.corpus.records import BrokenLines
+    from charlm.uses.pairs import read_items
+
+    for file in files:
+        yield from read_items(file, encoding, BrokenLines(file, strict, note))
 
 
 def _write(format: str, results: Sequence[Accuracy]) -> None:

@@ -70,9 +70,11 @@ class Bounds(NamedTuple):
         return 0 if (self.low <= bits <= self.high) != self.drop else None
 
 
-def quantile_bounds(bits: Sequence[float], low: float, high: float, drop: bool = False) -> Bounds:
-    """The bounds at these quantiles of the bits of all lines."""
-    return Bounds(*_quantiles(bits, (low, high)), drop)
+def quantile_bounds(
+    bits: Sequence[float], shares: tuple[float, float], drop: bool = False
+) -> Bounds:
+    """The bounds at two quantiles of the bits of all lines. drop: see `Bounds`"""
+    return Bounds(*_quantiles(bits, shares), drop)
 
 
 class Thirds(NamedTuple):
