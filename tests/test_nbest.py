@@ -10,16 +10,8 @@ import pytest
 from charlm import LanguageModel
 from charlm.corpus.records import BrokenLines
 from charlm.errors import InputError
-from charlm.uses.nbest import (
-    Hypothesis,
-    ScoredHypothesis,
-    Weights,
-    edits,
-    hypotheses,
-    opened,
-    scored_lists,
-    tuned,
-)
+from charlm.uses.nbest import ScoredHypothesis, Weights, edits, scored_lists, tuned
+from charlm.uses.nbest_formats import Hypothesis, hypotheses, opened
 
 GOOD, BAD = "the cat sat at home", "the cat sad at home"
 MOSES = f"0 ||| {BAD} ||| d= -1 ||| -2.5\n0 ||| {GOOD} ||| d= -2 ||| -3\n1 ||| a bird ||| ||| -1\n"

@@ -18,9 +18,9 @@ from charlm.cli.common import (
     note,
     text_encoding,
 )
+from charlm.cli.log10 import write_srilm_totals
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, format_option, write_json, write_table, write_tsv
-from charlm.cli.scored import write_srilm_totals
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.errors import InputError
 from charlm.progress import show_progress

@@ -28,7 +28,8 @@ from charlm.progress import show_progress
 
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore
-    from charlm.uses.nbest import Format, ScoredHypothesis, Weights
+    from charlm.uses.nbest import ScoredHypothesis, Weights
+    from charlm.uses.nbest_formats import Format
 
     Lists = Iterable[list[ScoredHypothesis]]
 
@@ -108,7 +109,8 @@ def _scored_lists(
 ) -> Iterator[tuple[Format, Lists]]:
     """The format of each file, and its lists. `done` is called with the bytes of each line."""
     from charlm.corpus.records import BrokenLines
-    from charlm.uses.nbest import hypotheses, opened, scored_lists
+    from charlm.uses.nbest import scored_lists
+    from charlm.uses.nbest_formats import hypotheses, opened
 
     def lines(file: str) -> Iterator[str]:
         for line in read_lines(file, input.encoding):

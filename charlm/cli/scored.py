@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from charlm.cli.records import write, write_coloured, write_json, write_table, write_tsv
+from charlm.cli.log10 import write_kenlm, write_srilm
+from charlm.cli.records import write_coloured, write_json, write_table, write_tsv
 from charlm.errors import InputError, OptionError
 from charlm.model.lexicon import Lexicon
 from charlm.options import Choices, Range, option
@@ -18,7 +18,7 @@ from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
     from charlm.cli.inputs import Sentence
-    from charlm.engines.scores import SentenceScore, TextScore, TokenScore, WordScore
+    from charlm.engines.scores import SentenceScore, WordScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
@@ -27,7 +27,6 @@ MEASURES = (
 SELECTION = "Selection"
 LOG10 = ("kenlm", "srilm")  # formats of other programs
 IN_LOG10 = [f"format={name}" for name in LOG10]  # options; these formats show tokens anyway
-LARGEST_EXPONENT = 308  # of a float
 STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
 LONGEST_BAR = 24  # characters
 # Of a token or word, in a table.
@@ -194,8 +193,14 @@ class View:
 
 def write_rows(format: str, groups: Groups, view: View) -> None:
     """Write the rows in one of the formats table, tsv, json, kenlm and srilm."""
-    writers = {"table": _table, "tsv": _tsv, "json": _json, "kenlm": _kenlm, "srilm": _srilm}
-    writers[format](groups, view)
+    if format in LOG10:
+        scores = (row.score for row in chain.from_iterable(groups))
+        if format == "kenlm":
+            write_kenlm(scores)
+        else:
+            write_srilm(scores, view.file)
+    else:
+        {"table": _table, "tsv": _tsv, "json": _json}[format](groups, view)
 
 
 def _json(groups: Groups, view: View) -> None:
@@ -303,68 +308,3 @@ def write_sentence(
         done = end
     about = f"{score.prefix}probability {score.probability}, {score.bits:.1f} bits"
     write_coloured(pieces, f"   {about}")
-
-
-def _kenlm(groups: Groups, view: View) -> None:
-    """The format of KenLM's `query`. The n-gram length is the number of tokens so far."""
-    from charlm.engines.scores import NOTHING
-
-    total = NOTHING
-    for row in chain.from_iterable(groups):
-        score, fields = row.score, []
-        for length, t in enumerate(score.token_scores, start=2):
-            name = "</s>" if t.is_line_end else t.token
-            fields.append(f"{name}={0 if t.is_unknown else t.id} {length} {_log10(t):.6g}")
-        write("\t".join([*fields, f"Total: {score.log10prob:.6g} OOV: {score.unknown}"]))
-        total += score
-    write_kenlm_totals(total)
-
-
-def write_kenlm_totals(total: TextScore) -> None:
-    """Write the last lines of KenLM's `query`."""
-    known = total.tokens - total.unknown
-    including = _perplexity(total.log10prob, total.tokens)
-    write(f"Perplexity including OOVs:\t{including:.6g}")
-    write(f"Perplexity excluding OOVs:\t{_perplexity(total.known_log10prob, known):.6g}")
-    write(f"OOVs:\t{total.unknown}")
-    write(f"Tokens:\t{total.tokens}")
-
-
-def _srilm(groups: Groups, view: View) -> None:
-    """The format of SRILM's `ngram -ppl -debug 2`. The n-gram length is the number of tokens."""
-    from charlm.engines.scores import NOTHING
-
-    total = NOTHING
-    for row in chain.from_iterable(groups):
-        write(row.score.text)
-        before = "<s> "
-        for length, t in enumerate(row.score.token_scores, start=2):
-            name = "</s>" if t.is_line_end else t.token
-            known = f"[{length}gram] {math.exp(t.logprob):.6g} [ {_log10(t):.6g} ]"
-            write(f"\tp( {name} | {before}) \t= {'[OOV] 0 [ -inf ]' if t.is_unknown else known}")
-            before = f"{name} ..."
-        write_srilm_totals(row.score)
-        write("")
-        total += row.score
-    write_srilm_totals(total, f"file {view.file}: ")
-
-
-def write_srilm_totals(total: TextScore, name: str = "") -> None:
-    """Write what SRILM says of a text. Unknown words do not count in the perplexities.
-
-    name:  of the text, before its figures
-    """
-    words = total.tokens - total.lines
-    known, log10prob = words - total.unknown, total.known_log10prob
-    ppl, ppl1 = (_perplexity(log10prob, n) for n in (known + total.lines, known))
-    write(f"{name}{total.lines} sentences, {words} words, {total.unknown} OOVs")
-    write(f"0 zeroprobs, logprob= {log10prob:.6g} ppl= {ppl:.6g} ppl1= {ppl1:.6g}")
-
-
-def _perplexity(log10prob: float, tokens: int) -> float:
-    exponent = -log10prob / max(tokens, 1)
-    return 10**exponent if exponent < LARGEST_EXPONENT else math.inf
-
-
-def _log10(token: TokenScore) -> float:
-    return token.logprob / math.log(10)
