@@ -150,13 +150,13 @@ def check_options(*options: DataclassInstance) -> None:
     """
     declared: dict[str, Option] = {}
     values: dict[str, Any] = {}
-    for part in options:
-        for field, about in options_of(part):
+    for group in options:
+        for field, about in options_of(group):
             name = field.name
-            declared[name], values[name] = about, getattr(part, name)
+            declared[name], values[name] = about, getattr(group, name)
             if about.limits and values[name] is not None:
                 about.limits.check(name, values[name])
-    given = {name: value for part in options for name, value in given_options(part).items()}
+    given = {name: value for group in options for name, value in given_options(group).items()}
     for name, value in given.items():
         _check_conditions(argument(name, value), name, declared[name], values, given)
 

@@ -93,8 +93,8 @@ def refuse(names: Collection[str], why: str, *options: DataclassInstance) -> Non
     names:  of these options, or "format=kenlm" for one value
     why:    what is wrong with them
     """
-    for part in options:
-        for name, value in given_options(part).items():
+    for group in options:
+        for name, value in given_options(group).items():
             if name in names or f"{name}={value}" in names:
                 raise OptionError(f"{argument(name, value)}: {why}")
 

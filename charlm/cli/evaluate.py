@@ -33,7 +33,7 @@ TOTAL = "total"
 
 
 @dataclass(frozen=True)
-class OutputOptions(FormatOptions):
+class EvaluateOutput(FormatOptions):
     """The format of the figures. The field describes itself."""
 
     format: str | None = format_option("srilm")
@@ -46,7 +46,7 @@ def evaluate(
     ],
     options: EvaluateOptions,
     models: ModelOptions,
-    output: OutputOptions,
+    output: EvaluateOutput,
     input: Annotated[InputOptions, "encoding"],
     machine: MachineOptions,
 ) -> None:

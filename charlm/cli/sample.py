@@ -45,7 +45,7 @@ class PrimeOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
+class SampleOutput:
     """How samples are written. The fields describe themselves."""
 
     number: int = option(1, "How many samples.", Range(1), metavar="N", short="-n")
@@ -60,7 +60,7 @@ class OutputOptions:
 
 @with_options
 def sample(
-    prime: PrimeOptions, options: SampleOptions, output: OutputOptions, models: ModelOptions
+    prime: PrimeOptions, options: SampleOptions, output: SampleOutput, models: ModelOptions
 ) -> None:
     """Write text like the training text."""
     from charlm.tasks.lm import LanguageModel

@@ -113,7 +113,7 @@ class SeveralModels:
 
 
 @dataclass(frozen=True)
-class OutputOptions(FormatOptions):
+class ScoreOutput(FormatOptions):
     """What is written of each sentence. The fields describe themselves."""
 
     format: str | None = format_option(*LOG10)
@@ -159,7 +159,7 @@ def score(
     models: SeveralModels,
     shared: Annotated[ModelOptions, "network_only"],
     view: View,
-    output: OutputOptions,
+    output: ScoreOutput,
     input: InputOptions,
     selection: Selection,
     machine: MachineOptions,
@@ -225,7 +225,7 @@ def _sentences(
     return from_table(source.path, input.encoding, source.text_column, kept, input.strict)
 
 
-def _write(groups: Groups, output: OutputOptions, view: View, models: Sequence[Model]) -> None:
+def _write(groups: Groups, output: ScoreOutput, view: View, models: Sequence[Model]) -> None:
     try:
         if len(models) > 1:
             write_side_by_side(output.chosen_format, models, groups)
