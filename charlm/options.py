@@ -87,11 +87,14 @@ class Option:
     short:    a one-letter flag, such as "-t"
     auto:     what None stands for, in words; only for options whose default is None
 
-    Conditions on other options of the same dataclass:
+    Conditions on other options, in the same dataclass or in one that is checked together with it.
+    A condition on an option that is in neither is met:
 
     goes_with:  another option that must be given, too, "cache"; or its value, "unknown=share"
-    excludes:   options that must not be given at the same time
-    only:       the values of another option for which this one exists: {"task": ("lm", "fill")}
+    excludes:   options, or their values, that must not be given at the same time, each with the
+                message about it, "" for the usual one
+    only:       the values of another option for which this one exists: {"task": ("lm", "fill")};
+                the help of a command for other values does not have it
     """
 
     help: str
@@ -101,7 +104,7 @@ class Option:
     short: str | None = None
     auto: str | None = None
     goes_with: str | None = None
-    excludes: Sequence[str] = ()
+    excludes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     only: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
 
 
@@ -115,13 +118,12 @@ def option(
     short: str | None = None,
     auto: str | None = None,
     goes_with: str | None = None,
-    excludes: Sequence[str] = (),
+    excludes: Sequence[str] | Mapping[str, str] = (),
     only: Mapping[str, Collection[str]] | None = None,
 ) -> Any:
     """A dataclass field for an option, see `Option`."""
-    about = Option(
-        help, panel, limits, metavar, short, auto, goes_with, tuple(excludes), only or {}
-    )
+    messages = excludes if isinstance(excludes, Mapping) else dict.fromkeys(excludes, "")
+    about = Option(help, panel, limits, metavar, short, auto, goes_with, messages, only or {})
     return dataclasses.field(default=default, metadata={"option": about})
 
 
@@ -134,35 +136,57 @@ def options_of(
             yield field, about
 
 
-def check_options(options: DataclassInstance) -> None:
+def given_options(options: DataclassInstance) -> dict[str, Any]:
+    """The options that are given, by their names: those that differ from their defaults."""
+    values = {field.name: getattr(options, field.name) for field, _ in options_of(options)}
+    defaults = {field.name: field.default for field, _ in options_of(options)}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def check_options(*options: DataclassInstance) -> None:
     """Raise OptionError, naming option and value, for a value outside its limits.
 
-    Also for an option that is given, which means that it differs from its default, while another
-    option does not allow it: see `Option`.
+    Also for an option that is given while another option does not allow it: see `Option`.
     """
-    defaults = {field.name: field.default for field, _ in options_of(options)}
+    declared: dict[str, Option] = {}
+    values: dict[str, Any] = {}
+    for group in options:
+        for field, about in options_of(group):
+            name = field.name
+            declared[name], values[name] = about, getattr(group, name)
+            if about.limits and values[name] is not None:
+                about.limits.check(name, values[name])
+    given = {name: value for group in options for name, value in given_options(group).items()}
+    for name, value in given.items():
+        _check_conditions(argument(name, value), name, declared[name], values, given)
 
-    def is_given(name: str) -> bool:
-        return bool(getattr(options, name) != defaults[name])
 
-    for name, about in ((field.name, about) for field, about in options_of(options)):
-        value = getattr(options, name)
-        if about.limits and value is not None:
-            about.limits.check(name, value)
-        if not is_given(name):
-            continue
-        if about.goes_with:
-            other, _, needed = about.goes_with.partition("=")
-            if not is_given(other) or (needed and getattr(options, other) != needed):
-                raise OptionError(f"{argument(name, value)}: goes with `{about.goes_with}`")
-        for other in about.excludes:
-            if is_given(other):
-                raise OptionError(f"`{name}` and `{other}`: give only one of them")
-        for other, allowed in about.only.items():
-            if getattr(options, other) not in allowed:
-                there = argument(other, getattr(options, other))
-                right = " or ".join(argument(other, name) for name in allowed)
-                raise OptionError(f"{argument(name, value)}: is not for {there}, but for {right}")
+def _check_conditions(
+    this: str, name: str, about: Option, values: Mapping[str, Any], given: Collection[str]
+) -> None:
+    """Raise OptionError if the conditions of an option that is given do not hold.
+
+    this:    the option and its value, for messages
+    values:  of all options
+    given:   the names of those that are given
+    """
+
+    def holds(condition: str) -> bool:
+        other, _, value = condition.partition("=")
+        return bool(values.get(other) == value) if value else other in given
+
+    if about.goes_with and about.goes_with.partition("=")[0] in values:
+        if not holds(about.goes_with):
+            raise OptionError(f"{this}: goes with `{about.goes_with}`")
+    for other, message in about.excludes.items():
+        if holds(other):
+            alone = f"`{name}` and `{other}`: give only one of them"
+            raise OptionError(f"{this}: {message}" if message else alone)
+    for other, allowed in about.only.items():
+        if other in values and values[other] not in allowed:
+            there = argument(other, values[other])
+            right = " or ".join(argument(other, value) for value in allowed)
+            raise OptionError(f"{this}: is not for {there}, but for {right}")
 
 
 def argument(name: str, value: object) -> str:

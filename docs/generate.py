@@ -15,7 +15,7 @@ import typer
 import typer.main
 
 from charlm.cli import app
-from charlm.cli.options import help_panels
+from charlm.cli.commands import help_panels
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions

@@ -10,16 +10,8 @@ import pytest
 from charlm import LanguageModel
 from charlm.corpus.records import BrokenLines
 from charlm.errors import InputError
-from charlm.uses.nbest import (
-    Hypothesis,
-    Scored,
-    Weights,
-    edits,
-    hypotheses,
-    opened,
-    scored_lists,
-    tuned,
-)
+from charlm.uses.nbest import ScoredHypothesis, Weights, edits, scored_lists, tuned
+from charlm.uses.nbest_formats import Hypothesis, hypotheses, opened
 
 GOOD, BAD = "the cat sat at home", "the cat sad at home"
 MOSES = f"0 ||| {BAD} ||| d= -1 ||| -2.5\n0 ||| {GOOD} ||| d= -2 ||| -3\n1 ||| a bird ||| ||| -1\n"
@@ -40,7 +32,7 @@ EXPECTED = {
 LISTS = {"moses": MOSES, "srilm": SRILM, "kaldi": KALDI, "tsv": TSV, "json": JSON}
 
 
-def read(text: str, model: LanguageModel) -> tuple[object, list[list[Scored]]]:
+def read(text: str, model: LanguageModel) -> tuple[object, list[list[ScoredHypothesis]]]:
     kind, lines = opened(iter(text.splitlines()), None)
     broken = BrokenLines("file", True, print)
     found = hypotheses(kind, lines, "file", broken)
@@ -110,8 +102,11 @@ def test_edits_are_the_least_number(words: str, reference: str, expected: int) -
     assert edits(words.split(), reference.split()) == expected
 
 
-def listed(*rows: tuple[str, float, float]) -> list[Scored]:
-    return [Scored(Hypothesis("x", text, score, None), logprob) for text, score, logprob in rows]
+def listed(*rows: tuple[str, float, float]) -> list[ScoredHypothesis]:
+    return [
+        ScoredHypothesis(Hypothesis("x", text, score, None), logprob)
+        for text, score, logprob in rows
+    ]
 
 
 def test_tuned_weights_leave_the_fewest_wrong_words() -> None:

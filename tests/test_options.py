@@ -11,18 +11,29 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 from charlm.cli import Commands
-from charlm.cli.options import as_flags
+from charlm.cli.commands import GroupedCommand
+from charlm.cli.options import as_flags, with_options
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions
 from charlm.engines.scoring import ScoreOptions
 from charlm.errors import OptionError
-from charlm.options import Choices, Range, options_of
+from charlm.options import (
+    Choices,
+    Option,
+    Range,
+    check_options,
+    given_options,
+    option,
+    options_of,
+)
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +75,8 @@ def test_what_is_generated_from_the_options_is_up_to_date() -> None:
 def test_a_command_has_every_option_of_its_dataclass_with_its_help(command: str) -> None:
     shown = " ".join(help_of(command, columns=400).split())
     for field, about in options_of(KINDS[command]):
+        if TrainOptions.task not in about.only.get("task", (TrainOptions.task,)):
+            continue  # the help is of the default task
         flag = as_flags(f"`{field.name}`")
         assert flag in shown or f"--no-{flag[2:]}" in shown
         assert as_flags(about.help) in shown.replace("hard- wrapped", "hard-wrapped"), field.name
@@ -118,6 +131,126 @@ def test_a_range_holds_its_edges_and_says_so(
     for value in out_of_range(limits):
         with pytest.raises(OptionError, match=re.escape(f": must be {words}")):
             limits.check("x", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tea:
+    """Options that depend on each other."""
+
+    kind: str = option("black", "Kind of tea.")
+    milk: bool = option(False, "Add milk.", only={"kind": ("black", "red")})
+    sugar: int | None = option(None, "Lumps of sugar.", Range(1), goes_with="milk")
+    steep: float | None = option(None, "Minutes.", goes_with="kind=green")
+    lemon: bool = option(False, "Add lemon.", excludes=("milk", "kind=green"))
+    ice: bool = option(False, "Add ice.", excludes={"steep": "melts"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Cup:
+    """Options that depend on those of another dataclass."""
+
+    spoon: bool = option(False, "Add a spoon.", goes_with="sugar")
+    foam: bool = option(False, "Add foam.", excludes=("lemon",), only={"kind": ("black",)})
+
+
+def test_conditions_name_options_that_exist() -> None:
+    options: dict[str, Option] = {}
+    for name in COMMANDS:
+        command = getattr(importlib.import_module(f"charlm.cli.{name}"), name)
+        options.update(command.options)
+    for name, about in options.items():
+        conditions = [*about.excludes, *about.only, *filter(None, [about.goes_with])]
+        assert {condition.partition("=")[0] for condition in conditions} <= set(options), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([Tea(kind="green", milk=True)],
+         "`milk=True`: is not for `kind=green`, but for `kind=black` or `kind=red`"),
+        ([Tea(sugar=2)], "`sugar=2`: goes with `milk`"),
+        ([Tea(steep=2.0)], "`steep=2`: goes with `kind=green`"),
+        ([Tea(milk=True, lemon=True)], "`lemon` and `milk`: give only one of them"),
+        ([Tea(kind="green", lemon=True)], "`lemon` and `kind=green`: give only one of them"),
+        ([Tea(kind="green", steep=2.0, ice=True)], "`ice=True`: melts"),
+        ([Tea(milk=True, sugar=0)], "`sugar=0`: must be 1 or more"),
+        ([Tea(), Cup(spoon=True)], "`spoon=True`: goes with `sugar`"),
+        ([Tea(lemon=True), Cup(foam=True)], "`foam` and `lemon`: give only one of them"),
+        ([Cup(foam=True), Tea(kind="green")], "`foam=True`: is not for `kind=green`"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(options: list[Any], message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        check_options(*options)
+
+
+def test_options_that_go_together_are_accepted() -> None:
+    check_options(Tea(milk=True, sugar=2), Cup(spoon=True, foam=True))
+    check_options(Tea(kind="green", steep=2.0))
+    check_options(Cup(spoon=True, foam=True))  # a condition on an option that does not exist
+    assert given_options(Tea(milk=True, kind="black")) == {"milk": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Brew:
+    """Options that exist for some values of others."""
+
+    task: str = option("tea", "What to make.", Choices(("tea", "coffee")))
+    cup: str = option("mug", "What to pour it into.")
+    leaves: int = option(2, "Spoons of leaves.", only={"task": ("tea",)})
+    beans: int = option(9, "Beans.", only={"task": ("coffee",)})
+    handle: bool = option(True, "Hold the handle.", only={"cup": ("mug", "jug")})
+    lid: bool = option(False, "Close it.", only={"cup": ("flask",)}, goes_with="spoon")
+
+
+@with_options
+def brew(
+    what: Annotated[str, typer.Argument()] = "",
+    *,
+    options: Brew,
+    extras: Annotated[Cup, "spoon"],
+    tea: Annotated[dict[str, Any], Tea],
+) -> None:
+    """Brew."""
+    typer.echo(repr((what, options, extras, tea)))
+
+
+def brewed(*arguments: str) -> Result:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command(cls=GroupedCommand)(brew)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_command_gets_instances_of_its_dataclasses_and_the_options_that_are_given() -> None:
+    expected = "a", Brew(cup="jug", handle=False), Cup(spoon=True), {"kind": "black", "sugar": 2}
+    arguments = ["a", "--cup", "jug", "--no-handle", "--spoon", "--kind", "black", "--sugar", "2"]
+    assert brewed(*arguments).stdout == f"{expected}\n"
+    assert brewed("--foam").exit_code == 2  # not one of the options that are named
+
+
+def test_options_of_several_dataclasses_must_go_together() -> None:
+    error = brewed("--cup", "flask", "--lid").exception
+    assert isinstance(error, OptionError) and str(error) == "`lid=True`: goes with `spoon`"
+    assert brewed("--cup", "flask", "--lid", "--spoon").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hidden"),
+    [
+        ([], {"--beans"}),
+        (["--task", "tea"], {"--beans"}),
+        (["--task", "coffee"], {"--leaves"}),
+        (["--cup=mug"], {"--beans", "--lid"}),
+        (["--cup", "flask", "--task=coffee"], {"--leaves", "--handle"}),
+    ],
+)
+def test_help_has_the_options_that_exist_for_the_given_ones(
+    arguments: list[str], hidden: set[str]
+) -> None:
+    for place in (0, len(arguments)):
+        shown = brewed(*arguments[:place], "--help", *arguments[place:]).stdout
+        flags = {f"--{name}" for name in ("beans", "leaves", "handle", "lid", "cup", "task")}
+        assert {flag for flag in flags if f"{flag} " not in shown} == hidden
 
 
 def test_messages_become_those_of_the_command_line() -> None:

@@ -30,6 +30,7 @@ from charlm.cli.score import score
 from charlm.cli.scored import View
 from charlm.errors import InputError, OptionError
 from charlm.training.metrics import METRICS, Curve, read
+from conftest import Command
 
 pytest.importorskip("matplotlib")
 
@@ -231,12 +232,11 @@ def test_a_flat_curve_of_one_evaluation() -> None:
 
 
 def test_info_draws_the_curve_on_a_terminal(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, charlm_command: Command
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
-    info(str(model.path))
-    rows = capsys.readouterr().out.splitlines()
+    rows = charlm_command("info", model.path).text.splitlines()
     start = next(number for number, row in enumerate(rows) if row.startswith("charlm ")) + 1
     curve = Curve.of(read(model.path.parent / METRICS))
     assert rows[start:] == curve_rows(curve) and max(map(len, rows[start:])) == 80

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar
 import typer
 
 from charlm import __version__
-from charlm.cli.options import LazyGroup, as_flags
+from charlm.cli.commands import LazyGroup
+from charlm.cli.options import as_flags
 from charlm.errors import CharlmError
 from charlm.files import file_error
 
@@ -29,13 +30,14 @@ class Commands(LazyGroup):
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
         },
         "Put scores to use": {
-            "compare": "Say which sentence is more probable, where they part, and what decides it.",
+            "compare": "Compare sentences: which is more probable, where they first differ, which "
+            "words decide.",
             "pairs": "Measure how often the better sentence of a pair is the more probable one.",
             "filter": "Keep the lines whose surprisal, in bits per character, is within bounds.",
             "rescore": "Order the hypotheses of n-best lists by score, log P and number of words.",
         },
         "Look inside": {
-            "copied": "Show the longest pieces of a text that stand in a corpus as they are.",
+            "copied": "Show the longest passages that a text copies from a corpus.",
             "embed": "Write the vectors of tokens, lines or words to a file.",
             "gradients": "Show how far back gradients reach.",
         },

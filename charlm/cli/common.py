@@ -1,77 +1,76 @@
-"""What commands share: options that several have, loading a model, and notes on stderr."""
+"""What commands share: the options that several have, loading a model, and notes on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from charlm.cli.options import as_flags
 from charlm.errors import OptionError
+from charlm.model.devices import DEVICES
+from charlm.options import argument, given_options, option
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from charlm.tasks.base import TrainedModel
 
     M = TypeVar("M", bound=TrainedModel)
 
 STARTED = time.monotonic()  # about the start of the program: the command line is loaded first
 
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="FILE|FOLDER",
-        help="The model. [default: $CHARLM_MODEL, else the run trained last from here]",
-    ),
-]
-ModelsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="FILE|FOLDER",
-        help="The model; several are put side by side. [default: $CHARLM_MODEL, else the run "
-        "trained last from here]",
-    ),
-]
-EncodingOption = Annotated[
-    str,
-    typer.Option(
-        "--encoding", metavar="NAME", help="Encoding of the file, such as latin-1 or cp1252."
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="auto|cpu|cuda|mps", help="Where to compute large amounts of text."
-    ),
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", metavar="N", help="Threads of the CPU. [default: all cores]"),
-]
-NetworkOnlyOption = Annotated[
-    bool, typer.Option("--network-only", help="Leave the model's n-gram part out.")
-]
+THE_MODEL = "$CHARLM_MODEL, else the run trained last from here"  # where none is named
 MOST_UNKNOWN_NAMED = 10
 
 
-def load_model(
-    name: str | None,
-    kind: type[M],
-    device: str = "auto",
-    threads: int | None = None,
-    network_only: bool = False,
-) -> M:
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model of a command. The fields describe themselves."""
+
+    model: str | None = option(
+        None, "The model.", metavar="FILE|FOLDER", short="-m", auto=THE_MODEL
+    )
+    network_only: bool = option(False, "Leave the model's n-gram part out.")
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How a command reads its files. The fields describe themselves."""
+
+    strict: bool = option(False, "A line that cannot be read is an error, and is not skipped.")
+    encoding: str = option(
+        "utf-8", "Encoding of the file, such as latin-1 or cp1252.", metavar="NAME"
+    )
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Where a command computes. The fields describe themselves."""
+
+    device: str = option("auto", "Where to compute large amounts of text.", DEVICES)
+    threads: int | None = option(None, "Threads of the CPU.", metavar="N", auto="all cores")
+
+
+ANY_MACHINE = MachineOptions()
+
+
+def load_model(kind: type[M], options: ModelOptions, machine: MachineOptions = ANY_MACHINE) -> M:
     """Load a model that must be of this kind, and name it on stderr."""
     from charlm.api import load
 
-    loaded = load(name, kind=kind, device=device, threads=threads, network_only=network_only)
+    loaded = load(
+        options.model,
+        kind=kind,
+        device=machine.device,
+        threads=machine.threads,
+        network_only=options.network_only,
+    )
     note(f"model: {loaded.path}")
     return loaded
 
@@ -87,15 +86,16 @@ def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:
     return RAW
 
 
-def refuse(when: bool, why: str, **options: object) -> None:
-    """Raise OptionError for the first of the options that is given, in some cases.
+def refuse(names: Collection[str], why: str, *options: DataclassInstance) -> None:
+    """Raise OptionError if an option is given that must not be given here.
 
-    when:  the case is there
-    why:   what is wrong with the option
+    names:  of these options, or "format=kenlm" for one value
+    why:    what is wrong with them
     """
-    for name, value in options.items():
-        if when and value is not None and value is not False:
-            raise OptionError(f"`{name}={value}`: {why}")
+    for group in options:
+        for name, value in given_options(group).items():
+            if name in names or f"{name}={value}" in names:
+                raise OptionError(f"{argument(name, value)}: {why}")
 
 
 def read_groups(path: str, encoding: str) -> Iterator[list[str]]:

@@ -2,102 +2,102 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlm.cli.common import (
-    ModelOption,
-    NetworkOnlyOption,
-    load_model,
-    warn_unknown,
-)
+from charlm.cli.common import ModelOptions, load_model, warn_unknown
 from charlm.cli.options import with_options
-from charlm.cli.records import (
-    choose_format,
-    format_option,
-    write,
-    write_json,
-    write_table,
-    write_tsv,
-)
+from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
 from charlm.cli.scored import STRONGEST, write_sentence
 from charlm.engines.scoring import SentenceOptions
 from charlm.errors import InputError
 
 if TYPE_CHECKING:
+    from charlm.engines.scores import SentenceScore, TokenScore
     from charlm.uses.comparison import Comparison
 
 BAR, FOR, AGAINST = 24, "▇", "░"  # the longest bar; bars for the first sentence and the other
 NOTHING = 0.005  # bits that are shown as no difference
 
 
-@with_options(SentenceOptions)
+@with_options
 def compare(
     texts: Annotated[
         list[str], typer.Argument(metavar="TEXT TEXT...", help="Two sentences, or more.")
     ],
-    model: ModelOption = None,
-    network_only: NetworkOnlyOption = False,
-    format: Annotated[str | None, format_option()] = None,
-    **options: Any,
+    options: SentenceOptions,
+    models: ModelOptions,
+    output: FormatOptions,
 ) -> None:
-    """Say which sentence is more probable, where they part, and what decides it."""
-    chosen = choose_format(format)
+    """Compare sentences: which is more probable, where they first differ, which words decide."""
     if len(texts) < 2:
         raise InputError("one sentence; give two or more, each in quotes")
     from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.lm import LanguageModel
     from charlm.uses.comparison import Comparison
 
-    loaded = load_model(model, LanguageModel, network_only=network_only)
+    loaded = load_model(LanguageModel, models)
     unknown = [piece for text in texts for piece in loaded.unknown_in(text)]
-    warn_unknown(unknown, UnknownWords.of(SentenceOptions(**options), loaded.lexicon).read_as)
-    scores = loaded.score(texts, details=True, **options)
+    warn_unknown(unknown, UnknownWords.of(options, loaded.lexicon).read_as)
+    scores = loaded.score(texts, details=True, **vars(options))
     best, *others = sorted(scores, key=lambda score: -score.logprob)
     comparisons = [Comparison(best, other) for other in others]
-    if chosen == "json":
+    if output.chosen_format == "json":
         for comparison in comparisons:
             write_json(comparison.to_json())
-    elif chosen == "tsv":
+    elif output.chosen_format == "tsv":
         write_tsv(
             {"comparison": number, **step.to_json()}
             for number, comparison in enumerate(comparisons, 1)
             for step in comparison.steps
         )
     else:
-        for score in (best, *others):
-            parts = [word.to_json() for word in score.words()]
-            write_sentence(score, parts, STRONGEST["word"])
-        for comparison in comparisons:
-            write("")
-            _table(comparison)
+        _write_text([best, *others], comparisons)
+
+
+def _write_text(scores: Sequence[SentenceScore], comparisons: Sequence[Comparison]) -> None:
+    for score in scores:
+        write_sentence(score, [word.to_json() for word in score.words()], STRONGEST["word"])
+    for comparison in comparisons:
+        write("")
+        _table(comparison)
 
 
 def _table(comparison: Comparison) -> None:
-    first, second = comparison.first.text, comparison.second.text
-    if first == second:
+    if comparison.first.text == comparison.second.text:
         write("The sentences are the same.")
         return
-    write(f"{first!r} is {comparison.ratio} times as probable as {second!r}.")
+    write(
+        f"{comparison.first.text!r} is {comparison.ratio} times as probable as "
+        f"{comparison.second.text!r}."
+    )
     if comparison.parting:
-        after, *tokens = comparison.parting
-        pieces = (
-            text[token.start : token.end] if token.is_unknown else token.token
-            for text, token in zip((first, second), tokens, strict=True)
-        )
-        a, b = (
-            f"{piece!r} has probability {2**-token.bits:.2g}"
-            for piece, token in zip(pieces, tokens, strict=True)
-        )
-        write(f"{f'After {after!r}' if after else 'At the start'}, {a}, and {b}.")
+        write(_describe_parting(comparison, *comparison.parting))
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0
     columns = [("first", "left"), ("bits", "right"), ("second", "left"), ("bits", "right")]
     rows = []
     for step in comparison.steps:
         (a, b), (bits_a, bits_b), difference = step.texts, step.bits, step.difference
-        shown = f"{difference:+.2f}" if abs(difference) >= NOTHING else ""
+        figure = f"{difference:+.2f}" if abs(difference) >= NOTHING else ""
         bar = (FOR if difference > 0 else AGAINST) * round(BAR * abs(difference) / longest)
-        rows.append((a, f"{bits_a:.2f}", b, f"{bits_b:.2f}", shown, bar if shown else ""))
+        rows.append((a, f"{bits_a:.2f}", b, f"{bits_b:.2f}", figure, bar if figure else ""))
     write_table([*columns, ("difference", "right"), ("", "left")], rows)
+
+
+def _describe_parting(
+    comparison: Comparison, before: str, first: TokenScore, second: TokenScore
+) -> str:
+    """The first tokens that differ, with their probabilities, in a sentence."""
+    texts = comparison.first.text, comparison.second.text
+    a, b = (
+        f"{_name(text, t)!r} has probability {2**-t.bits:.2g}"
+        for text, t in zip(texts, (first, second), strict=True)
+    )
+    return f"{f'After {before!r}' if before else 'At the start'}, {a}, and {b}."
+
+
+def _name(text: str, token: TokenScore) -> str:
+    return text[token.start : token.end] if token.is_unknown else token.token

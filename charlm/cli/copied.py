@@ -1,63 +1,81 @@
-"""`charlm copied`: pieces of a text that stand in a corpus as they are."""
+"""`charlm copied`: the passages of a text that are in a corpus, word for word."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charlm.cli.common import EncodingOption, note
-from charlm.cli.records import choose_format, format_option, write_json, write_table, write_tsv
-from charlm.errors import InputError, OptionError
+from charlm.cli.common import InputOptions, note
+from charlm.cli.options import with_options
+from charlm.cli.records import FormatOptions, write_json, write_table, write_tsv
+from charlm.errors import InputError
+from charlm.options import Range, option
 
-SHOWN = 100  # characters of a piece in a table
+if TYPE_CHECKING:
+    from charlm.corpus.copying import Copied
+
+MOST_SHOWN = 100  # characters of a passage in a table
 
 
+@dataclass(frozen=True)
+class CopyOptions:
+    """Which passages are shown. The fields describe themselves."""
+
+    corpus: Sequence[str] | None = option(
+        None, "A text that it may be copied from; may be repeated.", metavar="FILE"
+    )
+    min_length: int = option(20, "Characters of a passage that is shown.", Range(1), metavar="N")
+    top: int = option(20, "Only the N longest passages.", Range(1), metavar="N")
+
+
+@with_options
 def copied(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A text, such as samples; - is standard input.")
     ],
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="A text that it may be copied from; may be repeated."),
-    ] = None,
-    min_length: Annotated[
-        int, typer.Option(metavar="N", help="Characters of a piece that is shown.")
-    ] = 20,
-    top: Annotated[int, typer.Option(metavar="N", help="Only the N longest pieces.")] = 20,
-    format: Annotated[str | None, format_option()] = None,
-    encoding: EncodingOption = "utf-8",
+    options: CopyOptions,
+    output: FormatOptions,
+    input: Annotated[InputOptions, "encoding"],
 ) -> None:
-    """Show the longest pieces of a text that stand in a corpus as they are."""
+    """Show the longest passages that a text copies from a corpus."""
     from charlm.corpus import copying
     from charlm.corpus.reading import Corpus
 
-    chosen = choose_format(format)
+    corpus = options.corpus or []
     if not corpus:
         raise InputError("`corpus`: name the text that it may be copied from")
-    for name, value in (("min_length", min_length), ("top", top)):
-        if value < 1:
-            raise OptionError(f"`{name}={value}`: must be 1 or more")
     if file == "-" and "-" in corpus:
         raise InputError("`corpus=-`: standard input is the text; name a file")
+    encoding = input.encoding
     text = "".join(Corpus([file], encoding=encoding, once=True).blocks()).removesuffix("\n")
     blocks = {name: Corpus([name], encoding=encoding, once=True).blocks() for name in corpus}
-    pieces, share = copying.copied(text, blocks, min_length)
-    records = [piece.to_json() for piece in pieces[:top]]
-    if chosen == "json":
-        for record in records:
-            write_json(record)
-    elif chosen == "tsv":
-        write_tsv(records, ("length", "line", "corpus", "corpus_line", "text"))
-    else:
-        columns = [("length", "right"), ("line", "right"), ("corpus", "left"), ("line", "right")]
-        rows = ([*map(str, list(r.values())[:-1]), _shown(r["text"])] for r in records)
-        write_table([*columns, ("text", "left")], rows)
+    passages, share = copying.copied(text, blocks, options.min_length)
+    _write(output.chosen_format, passages[: options.top])
     note(
-        f"{len(pieces):,} pieces of {min_length} characters or more are in the corpus; all such "
-        f"pieces together hold {share:.1%} of the text"
+        f"{len(passages):,} passages of {options.min_length} characters or more are in the corpus; "
+        f"all such passages together hold {share:.1%} of the text"
     )
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+def _write(format: str, passages: Sequence[Copied]) -> None:
+    records = [passage.to_json() for passage in passages]
+    if format == "json":
+        for record in records:
+            write_json(record)
+    elif format == "tsv":
+        write_tsv(records, ("length", "line", "corpus", "corpus_line", "text"))
+    else:
+        columns = [("length", "right"), ("line", "right"), ("corpus", "left"), ("line", "right")]
+        write_table([*columns, ("text", "left")], map(_cells, records))
+
+
+def _cells(record: dict[str, Any]) -> list[str]:
+    *figures, text = record.values()
+    return [*map(str, figures), repr(_cut(text))]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,18 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli.common import (
-    DeviceOption,
-    EncodingOption,
-    ModelOption,
-    ThreadsOption,
+    InputOptions,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     read_lines,
     text_encoding,
     warn_unknown,
 )
+from charlm.cli.options import with_options
 from charlm.cli.records import write
 from charlm.errors import InputError
+from charlm.options import option
 
 if TYPE_CHECKING:
     from charlm.engines.embedding import LineVectors
@@ -31,6 +33,35 @@ BINARY_SUFFIXES = (".safetensors", ".npz")
 TEXT_SUFFIXES = (".txt", ".vec")
 
 
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Which vectors are written, and where. The fields describe themselves."""
+
+    out: str | None = option(
+        None,
+        "The output file: .safetensors or .npz; with `words`, .txt or .vec too.",
+        metavar="FILE",
+        auto="the name of FILE with .safetensors",
+    )
+    mean: bool = option(
+        False, "One vector per line: the mean over its tokens.", excludes=("words",)
+    )
+    words: bool = option(False, "Vectors of single words; without FILE, of the whole vocabulary.")
+
+    def target(self, file: str | None) -> Path:
+        """The output file. Raises InputError or OptionError for one that cannot be written."""
+        from charlm.corpus.reading import Corpus
+        from charlm.engines.vector_files import check_name
+
+        name = "words" if file is None else Corpus([file]).name
+        target = Path(f"{name}.safetensors" if self.out is None else self.out)
+        check_name(target, *BINARY_SUFFIXES, *(TEXT_SUFFIXES if self.words else ()))
+        if target.exists():
+            raise InputError(f"{target} exists; remove it, or use another `out`")
+        return target
+
+
+@with_options
 def embed(
     file: Annotated[
         str | None,
@@ -40,62 +71,41 @@ def embed(
             show_default=False,
         ),
     ] = None,
-    model: ModelOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The output file: .safetensors or .npz; with --words, .txt or .vec too. "
-            "[default: the name of FILE with .safetensors]",
-        ),
-    ] = None,
-    mean: Annotated[
-        bool, typer.Option("--mean", help="One vector per line: the mean over its tokens.")
-    ] = False,
-    words: Annotated[
-        bool,
-        typer.Option(
-            "--words", help="Vectors of single words; without FILE, of the whole vocabulary."
-        ),
-    ] = False,
-    encoding: EncodingOption = "utf-8",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    *,
+    models: Annotated[ModelOptions, "model"],
+    options: EmbedOptions,
+    input: Annotated[InputOptions, "encoding"],
+    machine: MachineOptions,
 ) -> None:
     """Write the vectors of tokens, lines or words to a file."""
-    from charlm.corpus.reading import Corpus
     from charlm.engines.embedding import line_arrays, token_arrays
-    from charlm.engines.vector_files import check_name, save
+    from charlm.engines.vector_files import save
     from charlm.tasks.tokens import TokenModel
 
-    if file is None and not words:
+    if file is None and not options.words:
         raise InputError("give a text to embed, or add `words` for the vectors of the vocabulary")
-    if mean and words:
-        raise InputError("`mean` and `words`: give only one of them")
-    target = out or Path(f"{'words' if file is None else Corpus([file]).name}.safetensors")
-    check_name(target, *BINARY_SUFFIXES, *(TEXT_SUFFIXES if words else ()))
-    if target.exists():
-        raise InputError(f"{target} exists; remove it, or use another `out`")
-    loaded = load_model(model, TokenModel, device, threads)
-    lines = read_lines(file, text_encoding([loaded], encoding)) if file else None
-    if lines is not None:
-        lines = _not_empty(lines, str(file))
-    if words:
+    target = options.target(file)
+    loaded = load_model(TokenModel, models, machine)
+    lines: Iterator[str] | None = None
+    if file is not None:
+        encoding = text_encoding([loaded], input.encoding)
+        lines = _not_empty(read_lines(file, encoding), file)
+    if options.words:
         _write_words(loaded, None if lines is None else [word for word in lines if word], target)
     else:
         vectors = _embed_lines(loaded, lines or iter(()))
-        count = save(target, line_arrays(vectors) if mean else token_arrays(vectors))
+        count = save(target, line_arrays(vectors) if options.mean else token_arrays(vectors))
         _note_size(count, loaded.config.states)
     write(str(target))
 
 
 def _not_empty(lines: Iterator[str], name: str) -> Iterator[str]:
     """The lines. Raises InputError if there is no character in them."""
-    blank: list[str] = []
+    first: list[str] = []
     for line in lines:
-        blank.append(line)
+        first.append(line)
         if line:
-            return chain(blank, lines)
+            return chain(first, lines)
     raise InputError(f"{name}: the file is empty; there is nothing to embed")
 
 

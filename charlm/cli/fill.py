@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli.common import (
-    ModelOption,
-    NetworkOnlyOption,
-    ThreadsOption,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     read_lines,
@@ -19,22 +18,19 @@ from charlm.cli.common import (
     warn_unknown,
 )
 from charlm.cli.options import with_options
-from charlm.cli.records import (
-    choose_format,
-    format_option,
-    write,
-    write_json,
-    write_table,
-    write_tsv,
-)
+from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
 from charlm.engines.filling import Filler, FillOptions
 from charlm.errors import ModelError
+
+if TYPE_CHECKING:
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
 
 COLUMNS = ("sentence", "blank", "rank", "filler", "probability")
 Fillers = list[list[Filler]]
 
 
-@with_options(FillOptions)
+@with_options
 def fill(
     texts: Annotated[
         list[str] | None,
@@ -44,39 +40,44 @@ def fill(
             show_default=False,
         ),
     ] = None,
-    model: ModelOption = None,
-    network_only: NetworkOnlyOption = False,
-    threads: ThreadsOption = None,
-    format: Annotated[str | None, format_option()] = None,
-    **options: Any,
+    *,
+    options: FillOptions,
+    models: ModelOptions,
+    machine: Annotated[MachineOptions, "threads"],
+    output: FormatOptions,
 ) -> None:
     """Fill blanks: the most probable words, by what stands before and after."""
-    chosen = choose_format(format)
     from charlm.tasks.base import TrainedModel
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
 
-    settings = FillOptions(**options)
-    loaded = load_model(model, TrainedModel, threads=threads, network_only=network_only)
+    loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, LanguageModel | FillModel):
-        raise ModelError(f"{loaded.path}: a model of the task {loaded.task} fills no blanks")
-
-    def filled() -> Iterator[tuple[str, Fillers]]:
-        lines = texts or read_lines("-", text_encoding([loaded], "utf-8"))
-        for number, text in enumerate(lines, start=1):
-            fillers: Fillers = []
-            if texts or settings.blank in text:
-                fillers = loaded.fill(text, **options)
-                _warn(text, fillers, settings.blank, loaded)
-            else:
-                note(f"warning: line {number}: no blank in {text!r}; nothing to fill")
-            yield text, fillers
-            sys.stdout.flush()
-
-    {"table": _table, "tsv": _tsv, "json": _json}[chosen](filled())
+        raise ModelError(
+            f"{loaded.path}: this model cannot fill blanks; it was trained with "
+            f"`task={loaded.task}`"
+        )
+    writers = {"table": _table, "tsv": _tsv, "json": _json}
+    writers[output.chosen_format](_filled(loaded, texts, options))
 
 
-def _warn(text: str, fillers: Fillers, blank: str, model: Any) -> None:
+def _filled(
+    model: LanguageModel | FillModel, texts: Sequence[str] | None, options: FillOptions
+) -> Iterator[tuple[str, Fillers]]:
+    """The texts, else the lines of standard input, each with the fillers of its blanks."""
+    lines = texts or read_lines("-", text_encoding([model], "utf-8"))
+    for number, text in enumerate(lines, start=1):
+        fillers: Fillers = []
+        if texts or options.blank in text:
+            fillers = model.fill(text, **vars(options))
+            _warn(text, fillers, options.blank, model)
+        else:
+            note(f"warning: line {number}: no blank in {text!r}; nothing to fill")
+        yield text, fillers
+        sys.stdout.flush()
+
+
+def _warn(text: str, fillers: Fillers, blank: str, model: LanguageModel | FillModel) -> None:
     """Warn about unknown pieces of the filled text, and about blanks without a filler."""
     for number, best in enumerate(fillers, start=1):
         text = text.replace(blank, best[0].text if best else " ", 1)

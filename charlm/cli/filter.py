@@ -1,4 +1,4 @@
-"""`charlm filter`: keep the lines of a text that are as probable as they should be."""
+"""`charlm filter`: keep the lines of a text whose surprisal is within bounds."""
 
 from __future__ import annotations
 
@@ -6,38 +6,110 @@ import codecs
 import math
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from charlm.cli.common import (
-    EncodingOption,
-    ModelOption,
-    NetworkOnlyOption,
-    ThreadsOption,
+    InputOptions,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     text_encoding,
 )
-from charlm.cli.inputs import StrictOption, show_read
+from charlm.cli.inputs import show_read
+from charlm.cli.options import with_options
 from charlm.corpus.reading import RAW, is_stream
 from charlm.engines.scores import byte_length
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
 from charlm.model.devices import cores
+from charlm.options import Range, option
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.uses.filtering import Line
+    from charlm.uses.filtering import Bounds, ScoredLines, Thirds
 
-PARTS, EDGES = ("head", "middle", "tail"), (0.3, 0.6)  # as in CCNet (Wenzek et al. 2020)
+    Outputs = Bounds | Thirds
 
 
+@dataclass(frozen=True)
+class FilterOptions:
+    """Which lines are kept, and how they are scored and written. The fields describe themselves."""
+
+    min: float | None = option(None, "Keep lines with this many bits or more.", metavar="BITS")
+    max: float | None = option(None, "Keep lines with this many bits or fewer.", metavar="BITS")
+    quantiles: str | None = option(
+        None,
+        "Keep lines between these quantiles of the bits of all lines, such as 0:0.9. The files are "
+        "read twice.",
+        metavar="LOW:HIGH",
+    )
+    into: str | None = option(
+        None,
+        "Write all lines to three files: PREFIX.head has the 30 % with the fewest bits, "
+        "PREFIX.middle the next 30 %, PREFIX.tail the rest.",
+        metavar="PREFIX",
+    )
+    drop: bool = option(
+        False,
+        "Drop these lines, and keep the others.",
+        excludes={"into": "goes with bounds, and `into` writes all lines"},
+    )
+    score: bool = option(False, "Write the bits per character before each line.")
+    field: str | None = option(
+        None, "The lines are JSON objects, and this field is scored.", metavar="NAME"
+    )
+    jobs: int = option(1, "Processes that score.", Range(1), metavar="N")
+
+    @property
+    def reads_twice(self) -> bool:
+        """Whether the bounds depend on the scores of all lines."""
+        return self.quantiles is not None or self.into is not None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The bits per character from `min` to `max`."""
+        low = -math.inf if self.min is None else self.min
+        return low, math.inf if self.max is None else self.max
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The numbers of `quantiles`. Raises OptionError for anything but "LOW:HIGH"."""
+        try:
+            low, high = map(float, (self.quantiles or "").split(":"))
+            if 0 <= low < high <= 1:
+                return low, high
+        except ValueError:
+            pass
+        raise OptionError(
+            f"`quantiles={self.quantiles}`: give two numbers from 0 to 1, such as 0:0.9"
+        )
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Raise InputError or OptionError for what cannot be done with these files."""
+        (low, high), has_bounds = self.bounds, self.min is not None or self.max is not None
+        if has_bounds + (self.quantiles is not None) + (self.into is not None) != 1:
+            raise OptionError("give `min` and `max`, or `quantiles`, or `into`")
+        if not low <= high:
+            raise OptionError(f"`min={low:g}` and `max={high:g}`: nothing is between them")
+        if self.quantiles is not None:
+            _ = self.shares  # raises OptionError
+        if self.into == "":
+            raise OptionError("`into`: give the beginning of the names of three files")
+        if self.into and not Path(self.into).parent.is_dir():
+            raise InputError(f"{Path(self.into).parent}: no such folder; make it first")
+        if self.reads_twice and any(path == "-" or is_stream(Path(path)) for path in paths):
+            raise InputError("`quantiles` and `into` read twice: name a file, not a pipe")
+
+
+@with_options
 def filter(
     files: Annotated[
         list[str] | None,
@@ -45,123 +117,63 @@ def filter(
             metavar="FILE...", help="Texts; without any, standard input.", show_default=False
         ),
     ] = None,
-    low: Annotated[
-        float | None,
-        typer.Option("--min", metavar="BITS", help="Keep lines with this many bits or more."),
-    ] = None,
-    high: Annotated[
-        float | None,
-        typer.Option("--max", metavar="BITS", help="Keep lines with this many bits or fewer."),
-    ] = None,
-    quantiles: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOW:HIGH",
-            help="Keep lines between these quantiles of the bits of all lines, such as 0:0.9. The "
-            "files are read twice.",
-        ),
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PREFIX",
-            help="Write all lines to three files: PREFIX.head has the 30 % with the fewest bits, "
-            "PREFIX.middle the next 30 %, PREFIX.tail the rest.",
-        ),
-    ] = None,
-    drop: Annotated[
-        bool, typer.Option("--drop", help="Drop these lines, and keep the others.")
-    ] = False,
-    score: Annotated[
-        bool, typer.Option("--score", help="Write the bits per character before each line.")
-    ] = False,
-    field: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The lines are JSON objects, and this field is scored."),
-    ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Processes that score.")] = 1,
-    model: ModelOption = None,
-    network_only: NetworkOnlyOption = False,
-    strict: StrictOption = False,
-    encoding: EncodingOption = "utf-8",
-    threads: ThreadsOption = None,
+    *,
+    options: FilterOptions,
+    models: ModelOptions,
+    input: InputOptions,
+    machine: Annotated[MachineOptions, "threads"],
 ) -> None:
     """Keep the lines whose surprisal, in bits per character, is within bounds.
 
-    The order stays, and the lines stay as they are.
+    Lines are kept in order and unchanged.
     """
-    if jobs < 1:
-        raise OptionError(f"`jobs={jobs}`: must be 1 or more")
-    shares = _parse(quantiles) if quantiles is not None else None
-    if sum([low is not None or high is not None, shares is not None, into is not None]) != 1:
-        raise OptionError("give `min` and `max`, or `quantiles`, or `into`")
-    if into == "":
-        raise OptionError("`into`: give the beginning of the names of three files")
-    if into and drop:
-        raise OptionError("`drop`: goes with bounds, and `into` writes all lines")
-    if into and not Path(into).parent.is_dir():
-        raise InputError(f"{Path(into).parent}: no such folder; make it first")
-    edges = [-math.inf if low is None else low, math.inf if high is None else high]
-    if not edges[0] <= edges[1]:
-        raise OptionError(f"`min={edges[0]:g}` and `max={edges[1]:g}`: nothing is between them")
     paths = files or ["-"]
-    if (shares or into) and any(path == "-" or is_stream(Path(path)) for path in paths):
-        raise InputError("`quantiles` and `into` read twice: name a file, not a pipe")
-    from charlm.corpus.records import BrokenLines
+    options.check(paths)
     from charlm.tasks.lm import LanguageModel
-    from charlm.uses.filtering import read_lines, scored, with_score
+    from charlm.uses.filtering import Bounds, Lines, Thirds, quantile_bounds, scored
 
-    if threads is None and jobs > 1:
-        threads = max(cores() // jobs, 1)
-    loaded = load_model(model, LanguageModel, "cpu", threads, network_only)
-    name = RAW if encoding == "utf-8" else text_encoding([loaded], encoding)
+    threads = machine.threads
+    if threads is None and options.jobs > 1:
+        threads = max(cores() // options.jobs, 1)
+    loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads))
+    encoding = input.encoding
+    encoding = RAW if encoding == "utf-8" else text_encoding([loaded], encoding)
+    lines = Lines(paths, encoding, options.field, input.strict)
+    with show_progress() as progress:
+        done = show_read(progress, paths)
+        groups = _counted(scored(loaded, lines.groups(note), options.jobs), done)
+        if not options.reads_twice:
+            return _write(groups, Bounds(*options.bounds, options.drop), options, encoding)
+        bits = array("f", chain.from_iterable(bits for _, bits in groups))
+    outputs: Outputs = (
+        Thirds.of(bits) if options.into else quantile_bounds(bits, options.shares, options.drop)
+    )
+    _write(lines.with_bits(bits), outputs, options, encoding)
 
-    def groups(warn: Callable[[str], None] = note) -> Iterator[list[Line]]:
-        for path in paths:
-            yield from read_lines(path, name, field, BrokenLines(path, strict, warn))
 
-    def results() -> Iterator[tuple[list[Line], Sequence[float]]]:
-        """The lines and their bits per character, in groups."""
-        with show_progress() as progress:
-            show = show_read(progress, paths)
-            for group, bits in scored(loaded, groups(), jobs):
-                yield group, bits
-                show(sum(byte_length(line.line) + 1 for line in group))
+def _counted(groups: Iterable[ScoredLines], done: Callable[[int], None]) -> Iterator[ScoredLines]:
+    """The groups. `done` is called with the bytes of each that is written."""
+    for lines, bits in groups:
+        yield lines, bits
+        done(sum(byte_length(line.line) + 1 for line in lines))
 
-    def results_again(bits: Sequence[float]) -> Iterator[tuple[list[Line], Sequence[float]]]:
-        """`results` without scoring, for the bits of all lines."""
-        start = 0
-        for group in groups(lambda _: None):
-            yield group, bits[start : start + len(group)]
-            start += len(group)
 
-    found = results()
-    if shares or into:
-        all_bits = array("f", chain.from_iterable(bits for _, bits in found))
-        edges = np.quantile(all_bits, shares or EDGES).tolist() if all_bits else edges
-        found = results_again(all_bits)
-    encoder = codecs.getincrementalencoder("utf-8" if name == RAW else name)
+def _write(
+    groups: Iterable[ScoredLines], outputs: Outputs, options: FilterOptions, encoding: str
+) -> None:
+    """Write each line to the output for its surprisal, in the encoding of the input."""
+    from charlm.uses.filtering import THIRDS
+
+    codec = codecs.getincrementalencoder("utf-8" if encoding == RAW else encoding)
     with ExitStack() as stack:
-        outputs = [sys.stdout.buffer]
-        if into:
-            outputs = [stack.enter_context(writing(Path(f"{into}.{part}"))) for part in PARTS]
-        encoders = [encoder("surrogateescape") for _ in outputs]  # a byte order mark comes once
-        for group, bits in found:
-            for line, value in zip(group, bits, strict=True):
-                place = 0 if into is None else int(np.searchsorted(edges, value))
-                if into is None and (edges[0] <= value <= edges[1]) == drop:
-                    continue
-                text = with_score(line.line, value, field is not None) if score else line.line
-                outputs[place].write(encoders[place].encode(f"{text}\n"))
-            outputs[0].flush()
-
-
-def _parse(quantiles: str) -> tuple[float, float]:
-    """The numbers of "LOW:HIGH". Raises OptionError for anything else."""
-    try:
-        low, high = map(float, quantiles.split(":"))
-        if 0 <= low < high <= 1:
-            return low, high
-    except ValueError:
-        pass
-    raise OptionError(f"`quantiles={quantiles}`: give two numbers from 0 to 1, such as 0:0.9")
+        files = [sys.stdout.buffer]
+        if options.into:
+            paths = (Path(f"{options.into}.{name}") for name in THIRDS)
+            files = [stack.enter_context(writing(path)) for path in paths]
+        encoders = [codec("surrogateescape") for _ in files]  # a byte order mark comes once
+        for lines, bits in groups:
+            for line, value in zip(lines, bits, strict=True):
+                if (k := outputs.number(value)) is not None:
+                    text = line.with_score(value) if options.score else line.line
+                    files[k].write(encoders[k].encode(f"{text}\n"))
+            files[0].flush()

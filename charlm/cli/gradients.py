@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from charlm.cli.common import (
-    EncodingOption,
-    ThreadsOption,
+    InputOptions,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     text_encoding,
     warn_unknown,
 )
+from charlm.cli.options import with_options
 from charlm.cli.plots import check_plot, plot_option, write_plot
-from charlm.cli.records import (
-    choose_format,
-    format_option,
-    write,
-    write_json,
-    write_table,
-    write_tsv,
-)
-from charlm.errors import InputError, OptionError
+from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
+from charlm.errors import InputError
+from charlm.options import Range, option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +49,15 @@ class ModelNorms(NamedTuple):
     norms: GradientNorms
 
 
+@dataclass(frozen=True)
+class GradientOptions:
+    """What is measured and drawn. The fields describe themselves."""
+
+    steps: int = option(60, "How many steps back.", Range(1), metavar="K")
+    plot: str | None = plot_option("the curves")
+
+
+@with_options
 def gradients(
     arguments: Annotated[
         list[str],
@@ -61,45 +67,43 @@ def gradients(
             show_default=False,
         ),
     ],
-    steps: Annotated[int, typer.Option(metavar="K", help="How many steps back.")] = 60,
-    format: Annotated[str | None, format_option()] = None,
-    plot: Annotated[str | None, plot_option("the curves")] = None,
-    encoding: EncodingOption = "utf-8",
-    threads: ThreadsOption = None,
+    options: GradientOptions,
+    output: FormatOptions,
+    input: Annotated[InputOptions, "encoding"],
+    machine: Annotated[MachineOptions, "threads"],
 ) -> None:
     """Show how far back gradients reach.
 
     The figure is the norm of the gradient of a token's loss with respect to the state K steps
     before the token.
     """
-    output_format = choose_format(format)
-    if steps < 1:
-        raise OptionError(f"`steps={steps}`: must be 1 or more")
-    if plot is not None:
-        check_plot(Path(plot))
-    *models, text = arguments
-    names: list[str | None] = [*models] or [None]
-    results = [_measure(model, text, steps, encoding, threads) for model in names]
-    {"table": _print_table, "tsv": _print_tsv, "json": _print_json}[output_format](results)
-    if plot is not None:
-        write_plot(Path(plot), _figure(results))
-
-
-def _measure(
-    model: str | None, text: str, steps: int, encoding: str, threads: int | None
-) -> ModelNorms:
     from charlm.tasks.lm import LanguageModel
 
-    loaded = load_model(model, LanguageModel, threads=threads)
-    text = _read_text(loaded, text, encoding)
+    if options.plot is not None:
+        check_plot(Path(options.plot))
+    *models, text = arguments
+    names: list[str | None] = [*models] or [None]
+    results = []
+    for name in names:
+        loaded = load_model(LanguageModel, ModelOptions(name), machine)
+        norms = _measure(loaded, _read_text(loaded, text, input.encoding), options.steps)
+        results.append(ModelNorms(name or str(loaded.path.parent), loaded.config, norms))
+    writers = {"table": _print_table, "tsv": _print_tsv, "json": _print_json}
+    writers[output.chosen_format](results)
+    if options.plot is not None:
+        write_plot(Path(options.plot), _figure(results))
+
+
+def _measure(model: LanguageModel, text: str, steps: int) -> GradientNorms:
+    """The gradient norms, with a note about a text that is too short or has unknown pieces."""
     from charlm.model.gradients import gradient_norms
 
-    ids = loaded.tokenizer.encode_ids(text)
-    norms = gradient_norms(loaded.backends.torch, ids, steps)
-    warn_unknown(loaded.unknown_in(text))
+    ids = model.tokenizer.encode_ids(text)
+    norms = gradient_norms(model.backends.torch, ids, steps)
+    warn_unknown(model.unknown_in(text))
     if norms.steps < steps:
         note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")
-    return ModelNorms(model or str(loaded.path.parent), loaded.config, norms)
+    return norms
 
 
 def _read_text(model: LanguageModel, text: str, encoding: str) -> str:

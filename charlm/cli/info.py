@@ -6,21 +6,37 @@ import dataclasses
 import math
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charlm.cli.options import with_options
 from charlm.cli.plots import check_plot, curve_rows, plot_option, training_figure, write_plot
 from charlm.cli.records import write, write_json
 from charlm.errors import InputError
+from charlm.options import option
 from charlm.progress import sparkline
 from charlm.training import metrics
 
+if TYPE_CHECKING:
+    from charlm.tasks.base import TrainedModel
+
 NO_CURVE = f"no training curve ({metrics.METRICS}) beside it"
+NAME_WIDTH = 16  # characters of the names of the rows
 MOST_COLUMNS = 80  # of the drawn curve
 
 
+@dataclass(frozen=True)
+class InfoOptions:
+    """How the card is shown. The fields describe themselves."""
+
+    json: bool = option(False, "Print one JSON object.")
+    plot: str | None = plot_option("the training curve")
+
+
+@with_options
 def info(
     model: Annotated[
         str | None,
@@ -30,62 +46,70 @@ def info(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    plot: Annotated[str | None, plot_option("the training curve")] = None,
+    *,
+    options: InfoOptions,
 ) -> None:
     """Show a model's card, its configuration and its training curve."""
-    if plot is not None:
-        check_plot(Path(plot))
+    if options.plot is not None:
+        check_plot(Path(options.plot))
     from charlm.api import load
 
     loaded = load(model)
-    card, config = loaded.card, loaded.config
-    shapes = config.shapes()
-    shapes.pop("char_features", None)  # computed from the other weights
-    weights = sum(map(math.prod, shapes.values()))
     curve = metrics.Curve.of(metrics.read(loaded.path.parent / metrics.METRICS))
-    if plot is not None:
-        if not curve.steps:
-            raise InputError(f"`plot`: {loaded.path} has {NO_CURVE}")
-        figure = training_figure(
-            curve, f"{loaded.path.absolute().parent.name}: {config.described()}"
-        )
-        write_plot(Path(plot), figure)
-    if as_json:
-        record = {
-            "path": str(loaded.path),
-            "task": loaded.task,
-            "weights": weights,
-            "model": dataclasses.asdict(config),
-            "card": card.to_json(),
-            "curve": curve.validation,
-            **loaded.record(),
-        }
-        write_json(record)
+    if options.plot is not None:
+        _plot(Path(options.plot), curve, loaded)
+    if options.json:
+        write_json(_record(loaded, curve))
         return
-    kind = "independent lines" if loaded.independent_lines else "one document"
-    where = (
-        ""
-        if card.valid_is_held_out
-        else " (on the training text: the corpus was too small to hold a part out)"
-    )
-    rows = {
-        "model": str(loaded.path),
-        "task": f"{loaded.task}: {loaded.purpose}",
-        "network": f"{config.described()}, {weights:,} weights",
-        "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {kind})",
-        "validation": loaded.validation() + where,
-        **loaded.about(),
-        "trained": f"{card.trained}; {card.seconds:.0f} s",
-        "curve": _curve(curve, loaded.predicted),
-        "charlm": card.charlm_version,
-    }
-    for name, value in rows.items():
-        if value:
-            write(f"{name:<16}{value}")
+    for name, value in _rows(loaded, curve).items():
+        write(f"{name:<{NAME_WIDTH}}{value}")
     if curve.steps and sys.stdout.isatty():
         for row in curve_rows(curve, min(shutil.get_terminal_size().columns, MOST_COLUMNS)):
             write(row)
+
+
+def _plot(path: Path, curve: metrics.Curve, model: TrainedModel) -> None:
+    if not curve.steps:
+        raise InputError(f"`plot`: {model.path} has {NO_CURVE}")
+    title = f"{model.path.absolute().parent.name}: {model.config.described()}"
+    write_plot(path, training_figure(curve, title))
+
+
+def _weights(model: TrainedModel) -> int:
+    """The number of trained weights."""
+    shapes = model.config.shapes()
+    shapes.pop("char_features", None)  # computed from the other weights
+    return sum(map(math.prod, shapes.values()))
+
+
+def _record(model: TrainedModel, curve: metrics.Curve) -> dict[str, Any]:
+    return {
+        "path": str(model.path),
+        "task": model.task,
+        "weights": _weights(model),
+        "model": dataclasses.asdict(model.config),
+        "card": model.card.to_json(),
+        "curve": curve.validation,
+        **model.record(),
+    }
+
+
+def _rows(model: TrainedModel, curve: metrics.Curve) -> dict[str, str]:
+    """The rows of the text, by their names."""
+    card = model.card
+    lines = "independent lines" if model.independent_lines else "one document"
+    on_training = " (on the training text: the corpus was too small to hold a part out)"
+    return {
+        "model": str(model.path),
+        "task": f"{model.task}: {model.purpose}",
+        "network": f"{model.config.described()}, {_weights(model):,} weights",
+        "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {lines})",
+        "validation": model.validation() + ("" if card.valid_is_held_out else on_training),
+        **model.about(),
+        "trained": f"{card.trained}; {card.seconds:.0f} s",
+        "curve": _curve(curve, model.predicted),
+        "charlm": card.charlm_version,
+    }
 
 
 def _curve(curve: metrics.Curve, predicted: str) -> str:

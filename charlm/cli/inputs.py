@@ -6,27 +6,20 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-import typer
+from typing import Any, NamedTuple
 
 from charlm.cli.common import note, read_groups
 from charlm.corpus.reading import OPENERS
 from charlm.corpus.records import BrokenLines, json_object, read_records
 from charlm.engines.scores import byte_length
 
-StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help="A line that cannot be read is an error, and is not skipped."),
-]
 
-
-class Item(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence of the input.
 
     text:     the sentence
-    columns:  what stands beside it in a table
-    size:     the bytes of both, about
+    columns:  the other columns of its row, for a table
+    size:     bytes of the line or row, approximately
     """
 
     text: str
@@ -34,23 +27,23 @@ class Item(NamedTuple):
     size: int
 
 
-def of_texts(texts: Sequence[str]) -> list[Item]:
+def from_texts(texts: Sequence[str]) -> list[Sentence]:
     """Sentences of the command line."""
-    return [Item(text, {}, 0) for text in texts]
+    return [Sentence(text, {}, 0) for text in texts]
 
 
-def of_lines(path: str, encoding: str) -> Iterator[list[Item]]:
+def from_lines(path: str, encoding: str) -> Iterator[list[Sentence]]:
     """The lines of a file, or of standard input as they arrive."""
     for number, lines in enumerate(read_groups(path, encoding)):
         if not number:
             _hint_at_records(path, lines[0])
-        yield [Item(line, {}, byte_length(line) + 1) for line in lines]
+        yield [Sentence(line, {}, byte_length(line) + 1) for line in lines]
 
 
 def _hint_at_records(path: str, first: str) -> None:
+    """Say how to read records, if the first line of a file is one."""
     from charlm.uses.pairs import GOOD
 
-    """Say how to read records, if the first line of a file is one."""
     try:
         fields = json_object(first)
     except ValueError:
@@ -61,9 +54,9 @@ def _hint_at_records(path: str, first: str) -> None:
     note(f"note: the lines look like JSON, and are scored as they are; {hint}")
 
 
-def of_table(
+def from_table(
     path: str, encoding: str, text: str, kept: Sequence[str] | None, strict: bool
-) -> Iterator[list[Item]]:
+) -> Iterator[list[Sentence]]:
     """The records of a table.
 
     text:    the column of the sentences
@@ -72,22 +65,22 @@ def of_table(
     """
     broken = BrokenLines(path, strict, note)
     for group in read_records(path, encoding, text, kept or (), broken):
-        yield [_item(record.fields, text, kept) for record in group]
+        yield [_from_fields(record.fields, text, kept) for record in group]
 
 
-def _item(fields: dict[str, Any], text: str, kept: Sequence[str] | None) -> Item:
+def _from_fields(fields: dict[str, Any], text: str, kept: Sequence[str] | None) -> Sentence:
     names = [name for name in fields if name != text] if kept is None else kept
     size = sum(len(str(value)) + 1 for value in fields.values())
-    return Item(fields[text], {name: fields[name] for name in names}, size)
+    return Sentence(fields[text], {name: fields[name] for name in names}, size)
 
 
 def show_read(
     progress: Callable[[float], None], paths: Iterable[str], of: int = 1
 ) -> Callable[[int], None]:
-    """A function that takes numbers of bytes that are done, and shows the progress through files.
+    """A function that takes the bytes of each line that is done, and shows the progress.
 
-    progress:  takes the fraction that is done
-    of:        number of parts; one of them is read
+    progress:  takes the fraction of all files that is done
+    of:        number of shards of the files; one is read
 
     Nothing is shown for pipes and compressed files, and while results go to a terminal.
     """

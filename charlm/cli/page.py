@@ -62,8 +62,8 @@ function show(event) {
   table.append(row(names[id], (+bits).toFixed(2) + " bits"),
     row("probability", (2 ** -bits).toPrecision(3)), row("rank", rank),
     row("entropy", entropy + " bits"), row("likeliest", ""));
-  for (const one of likeliest) {
-    const [id, p] = one.split(":");
+  for (const entry of likeliest) {
+    const [id, p] = entry.split(":");
     table.append(row(names[id], p));
   }
   about.replaceChildren(table);
@@ -85,8 +85,8 @@ document.addEventListener("keydown", event => { if (event.key === "Escape") hide
 def write_page(path: Path, title: str, scores: Iterable[SentenceScore]) -> None:
     """Write a page of sentences, which were scored with `details`."""
     with writing(path) as file:
-        for part in _page(title, scores):
-            file.write(part.encode("utf-8", "replace"))
+        for piece in _page(title, scores):
+            file.write(piece.encode("utf-8", "replace"))
 
 
 def _page(title: str, scores: Iterable[SentenceScore]) -> Iterator[str]:

@@ -9,11 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from charlm.cli.common import note
 from charlm.errors import InputError, OptionError
 from charlm.files import replacing
+from charlm.options import option
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +33,11 @@ DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a bra
 
 
 def plot_option(what: str) -> Any:
-    """The declaration of --plot.
+    """The option `plot` of a dataclass.
 
     what:  is drawn
     """
-    return typer.Option(
-        "--plot", metavar="FILE.png|FILE.svg", help=f"Also draw {what}, with matplotlib."
-    )
+    return option(None, f"Also draw {what}, with matplotlib.", metavar="FILE.png|FILE.svg")
 
 
 def check_plot(path: Path) -> None:
@@ -124,13 +121,13 @@ def surprisal_figure(scores: Sequence[SentenceScore], view: View) -> Figure:
 
 def _draw_sentence(axes: Axes, score: SentenceScore, view: View) -> None:
     """Bars with the words or tokens as labels; a line where the labels have no space."""
-    name, parts = "word" if view.words else "token", view.parts(score)
-    bits, numbers = [part["bits"] for part in parts], range(1, len(parts) + 1)
-    labels = [_label(part[name], score.text[part["start"] : part["end"]]) for part in parts]
+    kind, records = "word" if view.words else "token", view.records(score)
+    bits, numbers = [r["bits"] for r in records], range(1, len(records) + 1)
+    labels = [_label(r[kind], score.text[r["start"] : r["end"]]) for r in records]
     rotation = _rotation(labels)
     if rotation is None:
         axes.plot(numbers, bits, color=BLUE, linewidth=0.8)
-        axes.set_xlabel(name)
+        axes.set_xlabel(kind)
     else:
         axes.bar(numbers, bits, width=min(0.6, 0.05 * len(bits)), color=BLUE)
         axes.set_xticks(numbers, labels, rotation=rotation, fontsize=9, parse_math=False)
@@ -154,7 +151,7 @@ def _rotation(labels: Sequence[str]) -> float | None:
 
 
 def _label(name: str, text: str) -> str:
-    """The label of a word or token: "¶" for a line end, the text of an unknown token."""
+    """The label of a word or token: "¶" for a line end, the text for an unknown token."""
     from charlm.tokenizer import EOS, SPECIALS, UNK
 
     if name == SPECIALS[EOS] and not text:

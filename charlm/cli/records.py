@@ -5,33 +5,32 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 
-from charlm.options import Choices
+from charlm.options import Choices, option
 
 FORMATS = ("table", "tsv", "json")
 FAINTEST = 0.1  # share of the strongest colour that is shown
 
 
 def format_option(*more: str) -> Any:
-    """The declaration of --format, with the formats that a command has besides the usual ones."""
-    names = (*FORMATS, *more)
-    return typer.Option(
-        "--format",
-        metavar="|".join(names),
-        help="[default: table on a terminal, TSV in a pipe]",
-        autocompletion=lambda: names,
-    )
+    """The option `format` of a dataclass. more: formats besides the usual ones"""
+    return option(None, "", Choices((*FORMATS, *more)), auto="table on a terminal, TSV in a pipe")
 
 
-def choose_format(name: str | None, *more: str) -> str:
-    """The format of this name; None for the default. Raises OptionError for an unknown one."""
-    if name is None:
-        return "table" if sys.stdout.isatty() else "tsv"
-    Choices((*FORMATS, *more)).check("format", name)
-    return name
+@dataclass(frozen=True)
+class FormatOptions:
+    """The format of the records that a command writes. The field describes itself."""
+
+    format: str | None = format_option()
+
+    @property
+    def chosen_format(self) -> str:
+        """The format, or the default one."""
+        return self.format or ("table" if sys.stdout.isatty() else "tsv")
 
 
 def write(text: str) -> None:

@@ -1,144 +1,147 @@
-"""`charlm rescore`: order n-best lists anew."""
+"""`charlm rescore`: order n-best lists by the scores of a language model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli.common import (
-    DeviceOption,
-    EncodingOption,
-    ModelOption,
-    NetworkOnlyOption,
-    ThreadsOption,
+    InputOptions,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     read_lines,
-    refuse,
     text_encoding,
 )
-from charlm.cli.inputs import StrictOption, show_read
+from charlm.cli.inputs import show_read
+from charlm.cli.options import with_options
 from charlm.cli.records import write
 from charlm.engines.scores import byte_length
 from charlm.errors import OptionError
-from charlm.options import Choices
+from charlm.options import Choices, Range, option
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.uses.nbest import Format, Scored, Weights
+    from charlm.engines.scores import SentenceScore
+    from charlm.uses.nbest import ScoredHypothesis, Weights
+    from charlm.uses.nbest_formats import Format
+
+    Lists = Iterable[list[ScoredHypothesis]]
 
 FORMATS = ("moses", "srilm", "kaldi", "tsv", "json")
+FINITE = Range(-1e9, 1e9)
+CHOSEN = {"references": "does not go with `references`, which chooses it"}
 
 
+@dataclass(frozen=True)
+class RescoreOptions:
+    """How hypotheses are ordered and written. The fields describe themselves."""
+
+    weight: float | None = option(
+        None, "Weight of log P(hypothesis).", FINITE, metavar="W", auto="1", excludes=CHOSEN
+    )
+    word_penalty: float | None = option(
+        None,
+        "Added for each word; below 0 for fewer.",
+        FINITE,
+        metavar="P",
+        auto="0",
+        excludes=CHOSEN,
+    )
+    references: str | None = option(
+        None,
+        "The right sentence of each list, one a line, in their order: choose the weights that "
+        "leave the fewest wrong words, and name them.",
+        metavar="FILE",
+    )
+    best: bool = option(False, "Only the text of the best hypothesis of each list.")
+    format: str | None = option(None, "Of the lists.", Choices(FORMATS), auto="by their first line")
+    eos: bool = option(True, "Score the end of the line as a token.")
+
+
+@with_options
 def rescore(
     files: Annotated[
         list[str],
         typer.Argument(metavar="NBEST...", help="n-best lists; - is standard input."),
     ],
-    weight: Annotated[
-        float | None,
-        typer.Option(metavar="W", help="Weight of log P(hypothesis). [default: 1]"),
-    ] = None,
-    word_penalty: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Added for each word; below 0 for fewer. [default: 0]"),
-    ] = None,
-    references: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="The right sentence of each list, one a line, in their order: choose the weights "
-            "that leave the fewest wrong words, and name them.",
-        ),
-    ] = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="Only the text of the best hypothesis of each list.")
-    ] = False,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(FORMATS),
-            help="Of the lists. [default: by their first line]",
-            autocompletion=lambda: FORMATS,
-        ),
-    ] = None,
-    eos: Annotated[
-        bool, typer.Option("--eos/--no-eos", help="Score the end of the line as a token.")
-    ] = True,
-    model: ModelOption = None,
-    network_only: NetworkOnlyOption = False,
-    strict: StrictOption = False,
-    encoding: EncodingOption = "utf-8",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    options: RescoreOptions,
+    models: ModelOptions,
+    input: InputOptions,
+    machine: MachineOptions,
 ) -> None:
     """Order the hypotheses of n-best lists by score, log P and number of words.
 
     The lists are written in the format that they are read in, the best hypothesis first.
     """
-    if format is not None:
-        Choices(FORMATS).check("format", format)
-    given = {"weight": weight, "word_penalty": word_penalty}
-    for option, value in given.items():
-        if value is not None and not math.isfinite(value):
-            raise OptionError(f"`{option}={value}`: must be a number")
-    refuse(references is not None, "does not go with `references`, which chooses it", **given)
-    refuse("-" in files, "standard input is the list; name a file", references=references == "-")
-    from charlm.corpus.records import BrokenLines
+    if options.references == "-" and "-" in files:
+        raise OptionError("`references=-`: standard input is the list; name a file")
     from charlm.tasks.lm import LanguageModel
-    from charlm.uses.nbest import Weights, hypotheses, opened, scored_lists, tuned
+    from charlm.uses.nbest import Weights
 
-    loaded = load_model(model, LanguageModel, device, threads, network_only)
-    name, weights = (
-        text_encoding([loaded], encoding),
-        Weights(1.0 if weight is None else weight, word_penalty or 0.0),
+    loaded = load_model(LanguageModel, models, machine)
+    score = partial(loaded.iter_scores, eos=options.eos)
+    read = replace(input, encoding=text_encoding([loaded], input.encoding))
+    weights = Weights(
+        1.0 if options.weight is None else options.weight, options.word_penalty or 0.0
     )
-    score = partial(loaded.iter_scores, eos=eos)
+    with show_progress() as progress:
+        lists = _scored_lists(files, options.format, read, score, show_read(progress, files))
+        if options.references is None:
+            return _write(lists, weights, options.best)
+        in_memory = [(format, list(of_file)) for format, of_file in lists]
+    references = list(read_lines(options.references, input.encoding))
+    weights = _tuned([scored for _, of_file in in_memory for scored in of_file], references)
+    _write(in_memory, weights, options.best)
 
-    def shown(lines: Iterable[str]) -> Iterator[str]:
-        for line in lines:
-            show(byte_length(line) + 1)
+
+def _scored_lists(
+    files: Iterable[str],
+    format: str | None,
+    input: InputOptions,
+    score: Callable[[Iterable[str]], Iterator[SentenceScore]],
+    done: Callable[[int], None],
+) -> Iterator[tuple[Format, Lists]]:
+    """The format of each file, and its lists. `done` is called with the bytes of each line."""
+    from charlm.corpus.records import BrokenLines
+    from charlm.uses.nbest import scored_lists
+    from charlm.uses.nbest_formats import hypotheses, opened
+
+    def lines(file: str) -> Iterator[str]:
+        for line in read_lines(file, input.encoding):
+            done(byte_length(line) + 1)
             yield line
 
-    def lists() -> Iterator[tuple[Format, Iterator[list[Scored]]]]:
-        for file in files:
-            kind, lines = opened(shown(read_lines(file, name)), format)
-            broken = BrokenLines(file, strict, note)
-            yield kind, scored_lists(hypotheses(kind, lines, file, broken), score, kind.base)
-
-    found: Iterable[tuple[Format, Iterable[list[Scored]]]] = lists()
-    if references is not None:
-        with show_progress() as progress:
-            show = show_read(progress, files)
-            found = [(kind, list(scored)) for kind, scored in found]
-        right = list(read_lines(references, encoding))
-        result = tuned([one for _, scored in found for one in scored], right)
-        weights = result.weights
-        note(
-            f"`weight={weights.language_model:.4g}` `word_penalty={weights.word_penalty:.4g}`: "
-            f"{result.errors:,} of {result.words:,} words are wrong; by the scores of the lists "
-            f"{result.before:,}, and {result.fewest:,} in the best hypotheses"
-        )
-    with show_progress() as progress:
-        show = show_read(progress, files)
-        for kind, scored in found:
-            _write(kind, scored, weights, best)
+    for file in files:
+        kind, read = opened(lines(file), format)
+        broken = BrokenLines(file, input.strict, note)
+        yield kind, scored_lists(hypotheses(kind, read, file, broken), score, kind.base)
 
 
-def _write(kind: Format, lists: Iterable[list[Scored]], weights: Weights, best: bool) -> None:
-    """Write the lists of a file, or the text of the best hypothesis of each."""
-    headed = best
-    for one in lists:
-        ordered = sorted(one, key=lambda s: -s.total(weights))
-        if best:
-            write(ordered[0].hypothesis.text)
-            continue
-        if not headed and (heading := kind.heading()):
-            write(heading)
-        headed = True
-        for s in ordered if kind.is_sorted else one:
-            write(kind.written(s.hypothesis, s.logprob, s.total(weights)))
+def _tuned(lists: Sequence[Sequence[ScoredHypothesis]], references: Sequence[str]) -> Weights:
+    """The weights that leave the fewest wrong words, which are named on stderr."""
+    from charlm.uses.nbest import tuned
+
+    result = tuned(lists, references)
+    weights = result.weights
+    note(
+        f"`weight={weights.language_model:.4g}` `word_penalty={weights.word_penalty:.4g}`: "
+        f"{result.errors:,} of {result.words:,} words are wrong; by the scores of the lists "
+        f"{result.before:,}, and {result.fewest:,} in the best hypotheses"
+    )
+    return weights
+
+
+def _write(lists: Iterable[tuple[Format, Lists]], weights: Weights, best: bool) -> None:
+    """Write the lists of the files, or the text of the best hypothesis of each."""
+    from charlm.uses.nbest import best_texts, rescored
+
+    for format, of_file in lists:
+        lines = best_texts(of_file, weights) if best else rescored(format, of_file, weights)
+        for line in lines:
+            write(line)

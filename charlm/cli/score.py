@@ -6,196 +6,249 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from charlm.cli.common import (
-    DeviceOption,
-    EncodingOption,
-    ModelsOption,
-    NetworkOnlyOption,
-    ThreadsOption,
+    THE_MODEL,
+    InputOptions,
+    MachineOptions,
+    ModelOptions,
     load_model,
     note,
     refuse,
     text_encoding,
     warn_unknown,
 )
-from charlm.cli.inputs import Item, StrictOption, of_lines, of_table, of_texts, show_read
+from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts, show_read
 from charlm.cli.options import with_options
 from charlm.cli.page import write_page
 from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
-from charlm.cli.records import choose_format, format_option
-from charlm.cli.scored import LOG10, MEASURES, Score, Scored, Selection, View, write_rows
+from charlm.cli.records import FormatOptions, format_option
+from charlm.cli.scored import (
+    IN_LOG10,
+    LOG10,
+    Groups,
+    RowScorer,
+    ScoreSentences,
+    Selection,
+    View,
+    write_rows,
+)
 from charlm.cli.side_by_side import write_side_by_side
 from charlm.engines.scoring import ScoreOptions
 from charlm.errors import InputError
-from charlm.parts import WHOLE, parse_shard
+from charlm.options import option, options_of
+from charlm.parts import WHOLE, Part, parse_shard
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore
-
-TABLE, ORDER = "Tables", "Selection"
-
-
-@with_options(ScoreOptions)
-def score(
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TEXT...",
-            help="Sentences; without any, lines from standard input.",
-            show_default=False,
-        ),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Score the lines of a file; - is standard input."),
-    ] = None,
-    model: ModelsOption = None,
-    network_only: NetworkOnlyOption = False,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's surprisal.")] = False,
-    words: Annotated[bool, typer.Option("--words", help="Show every word's surprisal.")] = False,
-    punctuation: Annotated[
-        bool,
-        typer.Option("--punctuation", help="With --words: a mark is a word by itself."),
-    ] = False,
-    format: Annotated[str | None, format_option(*LOG10)] = None,
-    html: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write a page with every token's figures, coloured."),
-    ] = None,
-    plot: Annotated[
-        str | None, plot_option("the surprisal of every token, or with --words of every word")
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The file is a table (TSV, CSV or JSON lines) with the sentences in this column. "
-            "The other columns come out beside the scores.",
-            rich_help_panel=TABLE,
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...", help="Only these of the other columns.", rich_help_panel=TABLE
-        ),
-    ] = None,
-    strict: StrictOption = False,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[-]MEASURE",
-            help="Sort by a measure such as bits_per_char, the highest first; with - the lowest.",
-            rich_help_panel=ORDER,
-            autocompletion=lambda: MEASURES,
-        ),
-    ] = None,
-    top: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Only the first N sorted ones.", rich_help_panel=ORDER),
-    ] = None,
-    best_by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Only the most probable one of those with the same value in this column.",
-            rich_help_panel=ORDER,
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Only part I of N of the file: lines I, I+N, …"),
-    ] = None,
-    pseudo: Annotated[
-        bool,
-        typer.Option("--pseudo", help="Pseudo-log-likelihood, by a model of --task fill."),
-    ] = False,
-    encoding: EncodingOption = "utf-8",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
-    **options: Any,
-) -> None:
-    """Give the probability of sentences, or the surprisal of every token or word."""
-    chosen, several = choose_format(format, *LOG10), model is not None and len(model) > 1
-    selection, chosen_options = Selection(sort, top, best_by), ScoreOptions(**options)
-    in_log10 = chosen if chosen in LOG10 else None
-    refuse(not text_column, "goes with `text_column`", columns=columns, best_by=best_by)
-    refuse(not words, "goes with `words`", punctuation=punctuation)
-    refuse(words, "does not go with `words`", tokens=tokens, format=in_log10)
-    refuse(tokens, "does not go with `tokens`", format=in_log10)
-    refuse(chosen_options.document, "does not go with `document`", shard=shard)
-    parts = {"words": words, "html": html, "format": in_log10}
-    given = {name: str(value) for name, value in options.items()}
-    refuse(pseudo, "does not go with `pseudo`", **parts, **given)
-    parts |= {"tokens": tokens, "plot": plot, "sort": sort, "best_by": best_by, "pseudo": pseudo}
-    refuse(several, "goes with one model, not with several", **parts)
-    if texts and file:
-        raise InputError("give sentences or `file`, not both")
-    elsewhere = "goes with `file`, or with standard input"
-    refuse(bool(texts), elsewhere, shard=shard, text_column=text_column)
-    if html and not Path(html).parent.is_dir():
-        raise InputError(f"{Path(html).parent}: no such folder; make it first")
-    if plot is not None:
-        check_plot(Path(plot))
-    from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.fill import FillModel
     from charlm.tasks.lm import LanguageModel
 
-    names: Sequence[str | None] = model or [None]
-    loaded: list[FillModel] | list[LanguageModel]
-    score: list[Score]
-    if pseudo:
-        loaded = [load_model(name, FillModel, device, threads) for name in names]
-        score = [m.iter_pseudo_scores for m in loaded]
-    else:
-        loaded = [load_model(n, LanguageModel, device, threads, network_only) for n in names]
-        details = tokens or words or html is not None
-        score = [partial(m.iter_scores, details=details, **options) for m in loaded]
-    part, path = parse_shard(shard) if shard else WHOLE, file or "-"
-    encoding = text_encoding(loaded, encoding)
-    items: Iterable[Sequence[Item]]
+    Model = FillModel | LanguageModel
+
+TABLES = "Tables"
+# Options that go with one model only, and options of files.
+OF_ONE_MODEL = ("tokens", "words", "html", "plot", "pseudo", "sort", "best_by", *IN_LOG10)
+OF_FILES = ("shard", "text_column")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where the sentences come from. The fields describe themselves."""
+
+    file: str | None = option(
+        None, "Score the lines of a file; - is standard input.", metavar="FILE"
+    )
+    text_column: str | None = option(
+        None,
+        "The file is a table (TSV, CSV or JSON lines) with the sentences in this column. The other "
+        "columns come out beside the scores.",
+        panel=TABLES,
+        metavar="NAME",
+    )
+    columns: str | None = option(
+        None,
+        "Only these of the other columns.",
+        panel=TABLES,
+        metavar="NAME,...",
+        goes_with="text_column",
+    )
+    shard: str | None = option(
+        None,
+        "Only part I of N of the file: lines I, I+N, …",
+        metavar="I/N",
+        excludes=("document",),
+    )
+
+    @property
+    def path(self) -> str:
+        """The file; "-" is standard input."""
+        return self.file or "-"
+
+    @property
+    def part(self) -> Part:
+        """The part of the sentences that is scored."""
+        return parse_shard(self.shard) if self.shard else WHOLE
+
+
+@dataclass(frozen=True)
+class SeveralModels:
+    """The models that score. The field describes itself."""
+
+    model: Sequence[str] | None = option(
+        None,
+        "The model; several are put side by side.",
+        metavar="FILE|FOLDER",
+        short="-m",
+        auto=THE_MODEL,
+    )
+
+
+@dataclass(frozen=True)
+class ScoreOutput(FormatOptions):
+    """What is written of each sentence. The fields describe themselves."""
+
+    format: str | None = format_option(*LOG10)
+    html: str | None = option(
+        None, "Write a page with every token's figures, coloured.", metavar="FILE"
+    )
+    plot: str | None = plot_option("the surprisal of every token, or with `words` of every word")
+    pseudo: bool = option(
+        False,
+        "Pseudo-log-likelihood, by a model of `task=fill`.",
+        excludes=(
+            "words",
+            "html",
+            *IN_LOG10,
+            *(field.name for field, _ in options_of(ScoreOptions)),
+        ),
+    )
+
+    def check_files(self) -> None:
+        """Raise InputError or OptionError for a file that cannot be written."""
+        if self.html and not Path(self.html).parent.is_dir():
+            raise InputError(f"{Path(self.html).parent}: no such folder; make it first")
+        if self.plot is not None:
+            check_plot(Path(self.plot))
+
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TEXT...",
+        help="Sentences; without any, lines from standard input.",
+        show_default=False,
+    ),
+]
+
+
+@with_options
+def score(
+    texts: Texts = None,
+    *,
+    options: ScoreOptions,
+    source: SourceOptions,
+    models: SeveralModels,
+    shared: Annotated[ModelOptions, "network_only"],
+    view: View,
+    output: ScoreOutput,
+    input: InputOptions,
+    selection: Selection,
+    machine: MachineOptions,
+) -> None:
+    """Give the probability of sentences, or the surprisal of every token or word."""
+    names: Sequence[str | None] = models.model or [None]
+    if len(names) > 1:
+        refuse(OF_ONE_MODEL, "goes with one model, not with several", view, output, selection)
     if texts:
-        items = [of_texts(texts)]
-    elif text_column:
-        kept = None if columns is None else [*filter(None, [best_by]), *columns.split(",")]
-        items = of_table(path, encoding, text_column, kept, strict)
-    else:
-        items = of_lines(path, encoding)
-    if chosen_options.document:
-        items = [list(chain.from_iterable(items))]
-    view = View(tokens, words, punctuation, loaded[0].lexicon, path)
-    plotted: list[SentenceScore] = []
+        refuse(OF_FILES, "goes with `file`, or with standard input", source)
+    if texts and source.file:
+        raise InputError("give sentences or `file`, not both")
+    output.check_files()
+    loaded = [_load(replace(shared, model=name), machine, output.pseudo) for name in names]
+    input = replace(input, encoding=text_encoding(loaded, input.encoding))
+    sentences = _sentences(texts, source, input, selection.best_by)
+    if options.document:
+        sentences = [list(chain.from_iterable(sentences))]
+    view = replace(view, lexicon=loaded[0].lexicon, file=source.path)
+    details, shard = view.details or output.html is not None, source.part
+    drawn: list[SentenceScore] = []
     with show_progress() as progress:
-        scored = Scored(score, part, show_read(progress, [path], part.of))
-        rows = selection.of(scored.groups(items))
-        if plot is not None:
-            rows = remember(plotted, rows)
-        try:
-            if several:
-                write_side_by_side(chosen, loaded, rows)
-            elif html:
-                page_of = (row.score for row in chain.from_iterable(rows))
-                write_page(Path(html), file or "charlm", page_of)
-            else:
-                write_rows(chosen, rows, view)
-        finally:
-            sys.stdout.flush()
-    if html:
-        note(f"page: {html}")
-    if plot is not None:
-        plot_surprisal(Path(plot), plotted, view)
-    in_context = loaded[0].unknown_in(options.get("context", ""))
-    ways = [UnknownWords.of(chosen_options, m.lexicon).read_as for m in loaded]
-    warn_unknown([*in_context, *scored.unknown], " or ".join(dict.fromkeys(ways)))
-    for text in texts or ():
+        done = show_read(progress, [source.path], shard.of)
+        scorer = RowScorer([_scorer(m, details, options) for m in loaded], shard, done)
+        rows = selection.of(scorer.groups(sentences))
+        _write(rows if output.plot is None else remember(drawn, rows), output, view, loaded)
+    if output.html:
+        note(f"page: {output.html}")
+    if output.plot is not None:
+        plot_surprisal(Path(output.plot), drawn, view)
+    _warn(texts or (), options, loaded, scorer.unknown)
+
+
+def _load(options: ModelOptions, machine: MachineOptions, pseudo: bool) -> Model:
+    from charlm.tasks.fill import FillModel
+    from charlm.tasks.lm import LanguageModel
+
+    if pseudo:
+        return load_model(FillModel, options, machine)
+    return load_model(LanguageModel, options, machine)
+
+
+def _scorer(model: Model, details: bool, options: ScoreOptions) -> ScoreSentences:
+    """The function of a model that scores sentences."""
+    from charlm.tasks.fill import FillModel
+
+    if isinstance(model, FillModel):
+        return model.iter_pseudo_scores
+    return partial(model.iter_scores, details=details, **vars(options))
+
+
+def _sentences(
+    texts: Sequence[str] | None, source: SourceOptions, input: InputOptions, best_by: str | None
+) -> Iterable[Sequence[Sentence]]:
+    """The sentences in groups, each with the columns that come out beside its score."""
+    if texts:
+        return [from_texts(texts)]
+    if not source.text_column:
+        return from_lines(source.path, input.encoding)
+    kept = None
+    if source.columns is not None:
+        kept = [*filter(None, [best_by]), *source.columns.split(",")]
+    return from_table(source.path, input.encoding, source.text_column, kept, input.strict)
+
+
+def _write(groups: Groups, output: ScoreOutput, view: View, models: Sequence[Model]) -> None:
+    try:
+        if len(models) > 1:
+            write_side_by_side(output.chosen_format, models, groups)
+        elif output.html:
+            scores = (row.score for row in chain.from_iterable(groups))
+            title = "charlm" if view.file == "-" else view.file
+            write_page(Path(output.html), title, scores)
+        else:
+            write_rows(output.chosen_format, groups, view)
+    finally:
+        sys.stdout.flush()
+
+
+def _warn(
+    texts: Iterable[str], options: ScoreOptions, models: Sequence[Model], unknown: Iterable[str]
+) -> None:
+    """Warn about unknown pieces, and about sentences that are names of files."""
+    from charlm.engines.unknown_words import UnknownWords
+
+    ways = [UnknownWords.of(options, model.lexicon).read_as for model in models]
+    in_context = models[0].unknown_in(options.context)
+    warn_unknown([*in_context, *unknown], " or ".join(dict.fromkeys(ways)))
+    for text in texts:
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)
             note(f"warning: {text!r} was scored as a sentence; for the lines: --file {name}")

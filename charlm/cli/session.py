@@ -66,12 +66,12 @@ class Session:
     @property
     def settings(self) -> str:
         """The options that are set, as commands."""
-        shown = [
-            f"`{name}={one}`"
+        arguments = [
+            f"`{name}={single}`"
             for name, value in self.options.items()
-            for one in (value if isinstance(value, list) else [value])
+            for single in (value if isinstance(value, list) else [value])
         ]
-        return as_commands(" ".join(shown).replace("\n", "\\n"))
+        return as_commands(" ".join(arguments).replace("\n", "\\n"))
 
     def new_unknown(self) -> list[str]:
         """The pieces of the text that the model does not know, each once in a session."""

@@ -19,7 +19,7 @@ from charlm.training.options import TEXT, TrainOptions
 RUN = "Run folder"
 
 
-@with_options(TrainOptions)
+@with_options
 def train(
     corpus: Annotated[
         list[str],
@@ -27,6 +27,7 @@ def train(
             metavar="CORPUS...", help="Text files, .gz .xz .bz2 too; - is standard input."
         ),
     ],
+    options: Annotated[dict[str, Any], TrainOptions],
     bidirectional: Annotated[
         bool, typer.Option("--bidirectional", help="The same as --task fill.", rich_help_panel=TEXT)
     ] = False,
@@ -54,7 +55,6 @@ def train(
         bool,
         typer.Option("--quiet", "-q", help="No progress, only warnings.", rich_help_panel=RUN),
     ] = False,
-    **options: Any,
 ) -> None:
     """Train a model of a text.
 

@@ -32,8 +32,8 @@ class WordVectors:
     vectors: NDArray[np.float32]
 
 
-class _Reader:
-    """Reads a file of word vectors line by line.
+class _VectorFile:
+    """A file of word vectors, which is read line by line.
 
     path:        the file
     words:       the number of words that the header states; None without a header
@@ -100,7 +100,7 @@ def opened(path: str | Path) -> Corpus:
 
 def width(file: str | Path | Corpus) -> int:
     """The number of features of a file's vectors. Raises InputError for a file without vectors."""
-    return _Reader(file).features
+    return _VectorFile(file).features
 
 
 def read(file: str | Path | Corpus, tokenizer: Tokenizer) -> WordVectors:
@@ -111,7 +111,7 @@ def read(file: str | Path | Corpus, tokenizer: Tokenizer) -> WordVectors:
     file, and for a file without any token of the vocabulary.
     """
     tokens = [tokenizer.token(id) for id in range(tokenizer.size)]
-    reader = _Reader(file)
+    reader = _VectorFile(file)
     vectors = reader.vectors({*tokens, *(token.lower() for token in tokens)})
     if not vectors:
         raise InputError(

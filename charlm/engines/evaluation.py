@@ -37,19 +37,16 @@ class EvaluateOptions(UnknownOptions, RunningTextOptions):
         None,
         "Only part I of N: lines I, I+N, … if lines are independent, else a range of lines.",
         metavar="I/N",
+        excludes={
+            name: f"does not go with `{name}`, which needs all of the text before"
+            for name in ("cache", "adapt")
+        },
     )
 
     def __post_init__(self) -> None:
-        self.check_unknown()
-        self.check_running_text()
+        super().__post_init__()
         if self.shard is not None:
             parse_shard(self.shard)
-            for name in ("cache", "adapt"):
-                if getattr(self, name):
-                    raise OptionError(
-                        f"`shard={self.shard}`: does not go with `{name}`, which needs all of the "
-                        "text before"
-                    )
 
 
 def evaluate_text(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from charlm.errors import OptionError
 from charlm.model.cache import Cache
 from charlm.model.mixture import Predictors
 from charlm.model.prediction import Predictor
@@ -18,7 +17,12 @@ EXTRA = "Extra models (they change what the figures mean)"
 
 @dataclass(frozen=True)
 class RunningTextOptions:
-    """Extra models for running text. The fields describe themselves."""
+    """Extra models for running text. The fields describe themselves.
+
+    Sentences are a running text only as a document; hence `goes_with="document"`.
+
+    Raises OptionError, naming the option and the value.
+    """
 
     cache: int | None = option(
         None,
@@ -26,6 +30,7 @@ class RunningTextOptions:
         Range(1),
         panel=EXTRA,
         metavar="N",
+        goes_with="document",
     )
     cache_flatness: float | None = option(
         None,
@@ -34,6 +39,7 @@ class RunningTextOptions:
         panel=EXTRA,
         metavar="θ",
         auto=f"{CACHE_FLATNESS:g}",
+        goes_with="cache",
     )
     cache_weight: float | None = option(
         None,
@@ -42,11 +48,13 @@ class RunningTextOptions:
         panel=EXTRA,
         metavar="λ",
         auto=f"{CACHE_WEIGHT:g}",
+        goes_with="cache",
     )
     adapt: bool = option(
         False,
         "Dynamic evaluation: keep learning from the text.",
         panel=EXTRA,
+        goes_with="document",
     )
     adapt_rate: float | None = option(
         None,
@@ -55,19 +63,11 @@ class RunningTextOptions:
         panel=EXTRA,
         metavar="η",
         auto=f"{ADAPT_RATE:g}",
+        goes_with="adapt",
     )
 
-    def check_running_text(self) -> None:
-        """Raise OptionError, naming the option and the value."""
+    def __post_init__(self) -> None:
         check_options(self)
-        for name, owner in (
-            ("cache_flatness", "cache"),
-            ("cache_weight", "cache"),
-            ("adapt_rate", "adapt"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not getattr(self, owner):
-                raise OptionError(f"`{name}={value:g}`: goes with `{owner}`")
 
     @property
     def extra(self) -> str | None:

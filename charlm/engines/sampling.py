@@ -25,6 +25,7 @@ SAMPLES_AT_ONCE = 32  # side by side
 # Characters of a sample of a lines model that never ends its line: times the longest line it has
 # seen, and where that is unknown.
 LONGEST_LINES, LONGEST_LINE = 2, 10_000
+LIMITS = ("top_k", "top_p", "min_p", "typical_p")  # options that restrict what may be drawn
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class SampleOptions:
         "Draw nothing: the most probable text that a search with K candidates finds.",
         Range(1),
         metavar="K",
+        excludes=dict.fromkeys(
+            LIMITS,
+            "draws nothing, so it does not go with `top_k`, `top_p`, `min_p` or `typical_p`",
+        ),
     )
     seed: int | None = option(
         None, "The same seed gives the same text.", SEED, metavar="N", auto="drawn and printed"
@@ -109,16 +114,11 @@ class SampleOptions:
             raise OptionError(
                 f"`min_length={self.min_length}`: must be at most `length`, {self.length}"
             )
-        if self.beam and any(limit is not None for limit in self.limits):
-            raise OptionError(
-                f"`beam={self.beam}`: draws nothing, so it does not go with `top_k`, `top_p`, "
-                "`min_p` or `typical_p`"
-            )
 
     @property
     def limits(self) -> tuple[float | None, ...]:
         """What restricts the tokens that may be drawn."""
-        return self.top_k, self.top_p, self.min_p, self.typical_p
+        return tuple(getattr(self, name) for name in LIMITS)
 
     @property
     def stops(self) -> Sequence[str]:

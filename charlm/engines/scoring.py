@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from charlm.engines.running_text import EXTRA, RunningTextOptions, running_text_predictor
 from charlm.engines.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
 from charlm.engines.unknown_words import UnknownOptions, UnknownWords
-from charlm.errors import OptionError
 from charlm.model.backend import ChooseBackend, Floats
 from charlm.model.distributions import at_once, measure
 from charlm.model.lexicon import Lexicon
@@ -34,11 +33,13 @@ SENTENCES_AT_ONCE = 4096
 class SentenceOptions(UnknownOptions):
     """How a sentence is scored. The fields describe themselves."""
 
-    context: str = option("", "Text before each sentence, not scored itself.", metavar="TEXT")
+    context: str = option(
+        "",
+        "Text before each sentence, not scored itself.",
+        metavar="TEXT",
+        excludes={"document": "does not go with `document`; make it the first line"},
+    )
     eos: bool = option(True, "Score the end of the line as a token.")
-
-    def __post_init__(self) -> None:
-        self.check_unknown()
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,6 @@ class ScoreOptions(SentenceOptions, RunningTextOptions):
         "The sentences are the lines of one text: each is scored after all before it.",
         panel=EXTRA,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_running_text()
-        if self.document and self.context:
-            raise OptionError("`context`: does not go with `document`; make it the first line")
-        if self.extra and not self.document:
-            raise OptionError(f"`{self.extra}`: goes with `document`")
 
 
 def score_sentences(

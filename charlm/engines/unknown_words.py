@@ -25,7 +25,10 @@ Score = TypeVar("Score", bound=SentenceScore)
 
 @dataclass(frozen=True)
 class UnknownOptions:
-    """What the probability of an unknown word is. The fields describe themselves."""
+    """What the probability of an unknown word is. The fields describe themselves.
+
+    Raises OptionError, naming the option and the value.
+    """
 
     unknown: str | None = option(
         None,
@@ -42,13 +45,11 @@ class UnknownOptions:
         panel=PANEL,
         metavar="N",
         auto=f"{UNSEEN:,}",
+        goes_with=f"unknown={SHARE}",
     )
 
-    def check_unknown(self) -> None:
-        """Raise OptionError, naming the option and the value."""
+    def __post_init__(self) -> None:
         check_options(self)
-        if self.unseen is not None and self.unknown != SHARE:
-            raise OptionError(f"`unseen={self.unseen}`: goes with `unknown={SHARE}`")
 
 
 @dataclass(frozen=True)

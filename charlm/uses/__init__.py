@@ -1,1 +1,1 @@
-"""What scores are wanted for: each file is one use, and knows only scores."""
+"""Uses of scores: one file for each, or for a format that it reads. None knows the command line."""

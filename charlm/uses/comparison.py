@@ -15,7 +15,7 @@ LARGEST_BITS = 24  # of a ratio that is written out
 
 
 class Step(NamedTuple):
-    """Words of both sentences that stand for each other. One side may have none."""
+    """Aligned words of both sentences. One side may have none."""
 
     first: Sequence[WordScore]
     second: Sequence[WordScore]
@@ -78,7 +78,10 @@ class Comparison:
 
     @cached_property
     def parting(self) -> tuple[str, TokenScore, TokenScore] | None:
-        """The common beginning, and the tokens that follow it; None if one text is all common."""
+        """The common beginning, and the first token of each that differs.
+
+        None if one sentence is the beginning of the other.
+        """
         for a, b in zip(self.first.token_scores, self.second.token_scores, strict=False):
             texts = self.first.text[a.start : a.end], self.second.text[b.start : b.end]
             if a.id != b.id or (a.is_unknown and texts[0] != texts[1]):

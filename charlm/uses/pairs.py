@@ -11,7 +11,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -102,10 +102,10 @@ def accuracies(
         for phenomenon, verdict in item.judge([first, *rest]):
             verdicts[phenomenon].append(verdict)
     if len(verdicts) > 1:
-        verdicts["total"] = [verdict for found in verdicts.values() for verdict in found]
+        verdicts["total"] = list(chain.from_iterable(verdicts.values()))
     return [
-        Accuracy(name, len(found), found.count(RIGHT), found.count(TIE))
-        for name, found in verdicts.items()
+        Accuracy(name, len(of_items), of_items.count(RIGHT), of_items.count(TIE))
+        for name, of_items in verdicts.items()
     ]
 
 

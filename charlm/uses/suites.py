@@ -83,9 +83,9 @@ class Prediction:
                 return OPERATORS[type(op)](self._value(a, names), self._value(b, names))
             case ast.Compare(left=a, ops=[op], comparators=[b]) if type(op) in OPERATORS:
                 return OPERATORS[type(op)](self._value(a, names), self._value(b, names))
-            case ast.BoolOp(op=op, values=parts):
+            case ast.BoolOp(op=op, values=terms):
                 join = all if isinstance(op, ast.And) else any
-                return join([self._value(part, names) for part in parts])
+                return join([self._value(term, names) for term in terms])
         raise ValueError(f"{self.formula!r} is no prediction")
 
 
@@ -103,11 +103,11 @@ class Suite:
     def __post_init__(self) -> None:
         for prediction in self.predictions:
             prediction.holds(lambda region, condition: 0.0)  # raises for what is no formula
-        wanted = [reference for p in self.predictions for reference in p.references]
+        references = [reference for p in self.predictions for reference in p.references]
         for number, item in enumerate(self.items, 1):
-            for region, condition in wanted:
-                there = {str(r.number) for r in item.get(condition, ())}
-                if region not in there | {"*"} or not there:
+            for region, condition in references:
+                numbers = {str(r.number) for r in item.get(condition, ())}
+                if region not in numbers | {"*"} or not numbers:
                     raise ValueError(f"item {number} has no region {region} in {condition!r}")
 
     @property
