@@ -95,6 +95,17 @@ def split(corpus: Corpus, stats: CorpusStats, options: TrainOptions, task: Task[
     return Split(training, validation, held_out=True)
 
 
+def training_text(
+    corpus: Corpus, info: CorpusInfo, options: TrainOptions, task: Task[Any, Any]
+) -> Blocks:
+    """The first field of the training part of an encoded corpus, read again."""
+    corpus = with_options(corpus, options)
+    passes: Passes = partial(parsed, corpus, task)
+    if info.held_out and options.valid is None:
+        passes = split(corpus, info, options, task).training
+    return blocks_of(passes, task.fields)[task.fields[0]]
+
+
 def parsed(corpus: Corpus, task: Task[Any, Any]) -> Iterator[tuple[str, ...]]:
     """The blocks of each field of a corpus. Raises InputError, naming the line of the file."""
     try:

@@ -132,9 +132,8 @@ def _described(run: Prepared, ranks: Ranks) -> str:
 def _companions(run: Prepared, corpus: Corpus, data: Dataset) -> Companions:
     """What the model has beside the network, counted in the training part."""
     options = run.plan.options
-    task, corpus = load_task(options.task), dataset.with_options(corpus, options)
-    parts = dataset.split(corpus, data.info, options, task)
-    text = dataset.blocks_of(parts.training, task.fields)[task.fields[0]]
+    task = load_task(options.task)
+    text = dataset.training_text(corpus, data.info, options, task)
     return task.companions(data.training, data.info, options, text)
 
 
