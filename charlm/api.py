@@ -144,7 +144,7 @@ def train(
     'corpus'
     """
     started = time.monotonic() if started is None else started
-    from charlm.training.prepare import Target
+    from charlm.training.options import RunOptions
     from charlm.training.reporter import Reporter
     from charlm.training.train import train as train_run
 
@@ -154,7 +154,7 @@ def train(
     path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
         given,
-        Target(None if out is None else Path(out), resume, force),
+        RunOptions(None if out is None else str(out), resume, force),
         started,
         reporter or Reporter(quiet),
     )

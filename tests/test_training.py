@@ -783,7 +783,7 @@ def test_a_folder_that_another_training_has_just_made_is_left_alone(
 
 
 def test_force_goes_with_a_folder_only(corpus: Path) -> None:
-    with pytest.raises(OptionError, match="`force`: goes with `out`"):
+    with pytest.raises(OptionError, match="`force=True`: goes with `out`"):
         charlm.train(corpus, force=True, steps=2)
 
 

@@ -14,9 +14,7 @@ from charlm.cli.common import STARTED, note
 from charlm.cli.options import as_flags, with_options
 from charlm.cli.records import printable, write
 from charlm.errors import OptionError
-from charlm.training.options import TEXT, TrainOptions
-
-RUN = "Run folder"
+from charlm.training.options import RUN, TEXT, RunOptions, TrainOptions
 
 
 @with_options
@@ -28,28 +26,9 @@ def train(
         ),
     ],
     options: Annotated[dict[str, Any], TrainOptions],
+    run: RunOptions,
     bidirectional: Annotated[
         bool, typer.Option("--bidirectional", help="The same as --task fill.", rich_help_panel=TEXT)
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="The run folder. [default: runs/CORPUS]", rich_help_panel=RUN
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Continue an unfinished run; a finished one with a larger budget.",
-            rich_help_panel=RUN,
-        ),
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Replace --out, when training is complete.", rich_help_panel=RUN
-        ),
     ] = False,
     quiet: Annotated[
         bool,
@@ -70,9 +49,7 @@ def train(
     if bidirectional and options.setdefault("task", "fill") != "fill":
         raise OptionError(f"`bidirectional` and `task={options['task']}`: give only one of them")
     reporter = Reporter(quiet, as_flags)
-    model = train_model(
-        corpus, out=out, resume=resume, force=force, started=STARTED, reporter=reporter, **options
-    )
+    model = train_model(corpus, started=STARTED, reporter=reporter, **vars(run), **options)
     write(str(model.path))
     if quiet:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from charlm.errors import OptionError
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
@@ -16,7 +17,7 @@ from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
 BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
-LEARNING, DROPOUT, MACHINE = "Learning", "Dropout", "Machine"
+LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 
 # What options belong to.
 TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
@@ -28,6 +29,36 @@ WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_word
 def _levels_with(option: str) -> dict[str, list[str]]:
     """The levels whose vocabulary has this option."""
     return {"level": [level for level, t in TOKENIZERS.items() if option in t.options]}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run is written. The fields describe themselves.
+
+    Raises OptionError, naming the option.
+    """
+
+    out: str | None = option(
+        None, "The run folder.", panel=RUN, metavar="FOLDER", auto="runs/CORPUS"
+    )
+    resume: bool = option(
+        False, "Continue an unfinished run; a finished one with a larger budget.", panel=RUN
+    )
+    force: bool = option(
+        False,
+        "Replace `out`, when training is complete.",
+        panel=RUN,
+        goes_with="out",
+        excludes=("resume",),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None for runs/NAME, or the next free runs/NAME-2 …"""
+        return None if self.out is None else Path(self.out)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -29,7 +29,7 @@ from charlm.training.distributed import Ranks
 from charlm.training.folder import Folder, attempts, check_target, runs_of
 from charlm.training.loop import LoopState
 from charlm.training.machine import check_processes, choose_precision
-from charlm.training.options import BUDGETS, TrainOptions
+from charlm.training.options import BUDGETS, RunOptions, TrainOptions
 from charlm.training.plan import PLAN, Plan
 from charlm.training.recipe import (
     PROBE_HIDDEN,
@@ -44,19 +44,6 @@ from charlm.training.reporter import Reporter
 
 # Options that may differ when a run is resumed: the budget, and what does not change the result.
 MAY_CHANGE = (*BUDGETS, "threads")
-
-
-class Target(NamedTuple):
-    """Where a run is written.
-
-    out:     its folder; None for runs/NAME, or the next free runs/NAME-2 …
-    resume:  the run in `out` goes on; without `out` the last one of the corpus
-    force:   the run in `out` is replaced in the end
-    """
-
-    out: Path | None
-    resume: bool
-    force: bool
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ class Prepared:
 
 
 def prepare(
-    corpus: Corpus, given: Mapping[str, Any], target: Target, ranks: Ranks, reporter: Reporter
+    corpus: Corpus, given: Mapping[str, Any], place: RunOptions, ranks: Ranks, reporter: Reporter
 ) -> Prepared:
     """A new run, or an earlier one that goes on. Rank 0 alone calls this.
 
@@ -96,12 +83,12 @@ def prepare(
 
     Raises InputError, OptionError or ModelError, and leaves nothing behind then.
     """
-    folder = _earlier_run(corpus, given, target, ranks)
+    folder = _earlier_run(corpus, given, place, ranks)
     if not folder:
-        return _started(corpus, TrainOptions(**given), target, ranks, reporter)
+        return _started(corpus, TrainOptions(**given), place, ranks, reporter)
     try:
         assert folder.plan
-        if folder.plan.finished and not target.resume:  # while another process has failed
+        if folder.plan.finished and not place.resume:  # while another process has failed
             return Prepared(folder, {})
         _check_corpus(corpus, folder, folder.plan)
         _check_unchanged(given, folder.plan.options)
@@ -111,7 +98,7 @@ def prepare(
             f"note: {folder.path} was stopped before its first checkpoint, and starts again"
         )
         options = _restarted_options(folder.plan.options, given)
-        return _started(corpus, options, target, ranks, reporter, folder)
+        return _started(corpus, options, place, ranks, reporter, folder)
     except BaseException:
         folder.release()
         raise
@@ -121,13 +108,13 @@ def prepare(
 
 
 def _earlier_run(
-    corpus: Corpus, given: Mapping[str, Any], target: Target, ranks: Ranks
+    corpus: Corpus, given: Mapping[str, Any], place: RunOptions, ranks: Ranks
 ) -> Folder | None:
     """The folder of the run that goes on, locked; None for a new run."""
     options = TrainOptions(**given)
-    if target.resume:
-        return Folder.locked(target.out or _run_to_resume(corpus))
-    path = _run_of_this_launch(corpus, options, target.out, ranks)
+    if place.resume:
+        return Folder.locked(place.folder or _run_to_resume(corpus))
+    path = _run_of_this_launch(corpus, options, place.folder, ranks)
     return Folder.locked(path) if path else None
 
 
@@ -239,7 +226,7 @@ def command_to_resume(corpus: Corpus, folder: Folder) -> str:
 def _started(
     corpus: Corpus,
     options: TrainOptions,
-    target: Target,
+    place: RunOptions,
     ranks: Ranks,
     reporter: Reporter,
     folder: Folder | None = None,
@@ -248,7 +235,7 @@ def _started(
     if folder:
         folder.check_left_behind()
     else:
-        check_target(target.out, target.force)
+        check_target(place.folder, place.force)
     task, device = load_task(options.task), choose_device(options.device)
     vectors = word_vectors.opened(options.embeddings) if options.embeddings else None
     width = _width(options, vectors)
@@ -262,7 +249,7 @@ def _started(
         reporter.warn(
             "the corpus is too small to hold a part out: validation is on the training text"
         )
-    _mention_unfinished(corpus, stats, target.out, reporter)
+    _mention_unfinished(corpus, stats, place.folder, reporter)
     machine = _measured(task, options, device, ranks, reporter)
     texts = dataset.blocks_of(parts.training, task.fields)
     vocabularies = {name: task.vocabulary(name, text, options) for name, text in texts.items()}
@@ -272,7 +259,7 @@ def _started(
         folder.clear()
         folder.write_plan(dataclasses.replace(plan, replaces=folder.plan.replaces))
     else:
-        folder = Folder.make(corpus.name, target.out, target.force, plan)
+        folder = Folder.make(corpus.name, place.folder, place.force, plan)
     try:
         data = dataset.encode(corpus.name, stats, parts, task.fields, vocabularies, folder.path)
         start = _start_vectors(vectors, data.training, reporter)

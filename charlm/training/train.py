@@ -11,7 +11,7 @@ import torch
 from charlm import __version__
 from charlm.corpus.batches import BatchShape
 from charlm.corpus.reading import Corpus
-from charlm.errors import OptionError, Stopped
+from charlm.errors import Stopped
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.model.network import Trainable, load_rows
 from charlm.tasks import load_task
@@ -22,8 +22,8 @@ from charlm.training.dataset import Dataset
 from charlm.training.distributed import Ranks
 from charlm.training.loop import EVALUATION_SHARE, Loop
 from charlm.training.machine import cpu_for_training, use_threads
-from charlm.training.options import TrainOptions
-from charlm.training.prepare import Prepared, Target, command_to_resume, prepare
+from charlm.training.options import RunOptions, TrainOptions
+from charlm.training.prepare import Prepared, command_to_resume, prepare
 from charlm.training.recipe import Recipe
 from charlm.training.reporter import Reporter, Silent
 from charlm.training.saver import Saver
@@ -36,7 +36,7 @@ FEW_STEPS = 200  # no network learns much with fewer
 def train(
     paths: Sequence[str | Path],
     given: Mapping[str, Any],
-    target: Target,
+    place: RunOptions,
     started: float,
     reporter: Reporter,
 ) -> tuple[Path, ModelFile]:
@@ -50,10 +50,10 @@ def train(
     ranks = Ranks()
     reporter = reporter if ranks.is_first else Silent()
     with StopSignals() as signals, ranks.joined():
-        ranks.check_same(lambda: _facts(paths, given, target))
+        ranks.check_same(lambda: _facts(paths, given))
         corpus = Corpus(paths)
         with cpu_for_training(given.get("threads") or ranks.threads):
-            run = ranks.first(lambda: prepare(corpus, given, target, ranks, reporter))
+            run = ranks.first(lambda: prepare(corpus, given, place, ranks, reporter))
             try:
                 if not run.plan.finished:
                     if not given.get("threads"):
@@ -108,11 +108,9 @@ def _train(
         reporter.close()
 
 
-def _facts(paths: Sequence[str | Path], given: Mapping[str, Any], target: Target) -> dict[str, Any]:
+def _facts(paths: Sequence[str | Path], given: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same in all processes. Raises OptionError and InputError."""
     TrainOptions(**given)
-    if target.force and (target.resume or target.out is None):
-        raise OptionError("`force`: goes with `out`, and without `resume`")
     Corpus(paths)
     versions = {"charlm": __version__, "torch": str(torch.__version__)}
     return {"version": versions, "options": dict(given)}
