@@ -16,7 +16,8 @@ from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
     from charlm.cli.inputs import Item
-    from charlm.engines.scores import SentenceScore, TextScore, TokenScore, WordScore
+    from charlm.engines.scores import SentenceScore, TextScore, TokenScore
+    from charlm.engines.words import WordScore
     from charlm.model.lexicon import Lexicon
 
 MEASURES = (

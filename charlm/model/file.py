@@ -20,7 +20,8 @@ from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.model.lexicon import Lexicon, strip_prefix
 from charlm.model.mixture import Mixture
-from charlm.model.ngram import Ngram, NgramTables
+from charlm.model.ngram import Ngram
+from charlm.model.ngram_tables import NgramTables
 from charlm.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:

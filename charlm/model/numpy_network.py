@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.config import ModelConfig
-from charlm.model.equations import NORM_EPSILON, Parameters, State, relu, sigmoid, split
+from charlm.model.equations import NORM_EPSILON, Parameters, relu, sigmoid, split
+from charlm.model.equations import LayerState as State
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]

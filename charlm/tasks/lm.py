@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -13,21 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.engines.evaluation import EvaluateOptions, evaluate_text
-from charlm.engines.filler_search import Reader
 from charlm.engines.filling import Filler, FillOptions, ForwardFilling
-from charlm.engines.sampling import (
-    SAMPLES_AT_ONCE,
-    SampleOptions,
-    Stream,
-    generate,
-    random_stream,
-    resolved,
-    search,
-)
+from charlm.engines.generation import SAMPLES_AT_ONCE, generate, search
+from charlm.engines.sampling import SampleOptions, random_stream
 from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
+from charlm.engines.stream import Limits, Piece, Stream
+from charlm.engines.text_model import TextModel
 from charlm.errors import OptionError
 from charlm.model.backend import Backend, Floats
+from charlm.model.combination import Examples, MixturePrediction
 from charlm.model.likelihood import (
     read_sequences,
     read_text,
@@ -35,8 +31,8 @@ from charlm.model.likelihood import (
     text_logprob,
     text_streams,
 )
-from charlm.model.mixture import Mixture, MixturePrediction, MixturePredictor, Predictors
-from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
+from charlm.model.mixture import Mixture, MixturePredictor, Predictors
+from charlm.model.prediction import NetworkPredictor, Prediction, Predictor, Reader
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Task, TrainedModel, Validation, one_line, one_line_end, several
@@ -68,6 +64,10 @@ class LanguageModel(TrainedModel):
     def predictors(self) -> Predictors:
         """What predicts the next token: the network, combined with the n-gram model."""
         return Predictors(self.backends, self.mixture)
+
+    @property
+    def _text_model(self) -> TextModel:
+        return TextModel(self.predictors, self.tokenizer, self.lexicon, self.independent_lines)
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
@@ -115,27 +115,15 @@ class LanguageModel(TrainedModel):
         """
         options["context"] = one_line_end(options.get("context", ""))
         chosen = ScoreOptions(**options)
-        tokenizer, lexicon = self.tokenizer, self.lexicon
         sentences = map(one_line_end, several(texts))
         if not chosen.document:
-            return score_sentences(
-                self.predictors,
-                tokenizer,
-                sentences,
-                chosen,
-                lexicon=lexicon,
-                details=details,
-                independent_lines=self.independent_lines,
-            )
+            return score_sentences(self._text_model, sentences, chosen, details=details)
         if self.independent_lines:
             raise OptionError(
                 "`document`: the model was trained with `lines`, so it reads every line by itself; "
                 "leave the option out"
             )
-        lines = list(sentences)
-        return score_document(
-            self.predictors, tokenizer, lines, chosen, lexicon=lexicon, details=details
-        )
+        return score_document(self._text_model, list(sentences), chosen, details=details)
 
     def evaluate(
         self,
@@ -161,11 +149,9 @@ class LanguageModel(TrainedModel):
         blocks = [text] if isinstance(text, str) else text
         reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
         return evaluate_text(
-            self.predictors,
-            self.tokenizer,
+            self._text_model,
             map(one_line_end, blocks),
             chosen,
-            lexicon=self.lexicon,
             reset_lines=reset,
             progress=progress,
         )
@@ -211,8 +197,8 @@ class LanguageModel(TrainedModel):
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        chosen = self._resolved(options)
-        streams = self._streams(prime, chosen, [sample])
+        chosen = SampleOptions(**options)
+        streams = next(self._streams(prime, chosen, [[sample]]))
         if not streams:
             raise OptionError(f"`beam={chosen.beam}`: the search finds no more texts")
         return streams[0]
@@ -228,26 +214,30 @@ class LanguageModel(TrainedModel):
         >>> "the " + "".join(second) == model.sample("the ", n=2, length=5, seed=1)[1]
         True
         """
-        chosen, samples = self._resolved(options), range(n)
-        groups = (samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE))
-        return chain.from_iterable(self._streams(prime, chosen, group) for group in groups)
+        chosen, samples = SampleOptions(**options), range(n)
+        groups = [samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE)]
+        return chain.from_iterable(self._streams(prime, chosen, groups))
 
-    def _resolved(self, options: SampleKeywords) -> SampleOptions:
-        longest = self.card.longest_line
-        lines = self.independent_lines
-        return resolved(SampleOptions(**options), lines=lines, longest_line=longest)
-
-    def _streams(self, prime: str, options: SampleOptions, samples: Sequence[int]) -> list[Stream]:
-        predictor, prime = self.predictors.numpy, one_line_end(prime)
-        lines, tokenizer = self.independent_lines, self.tokenizer
-        if options.beam:
-            found = search(predictor, tokenizer, prime, options, independent_lines=lines)
-            return [Stream(pieces, options) for pieces in found[samples[0] : samples[-1] + 1]]
-        generators = [random_stream(options.seed or 0, sample) for sample in samples]
-        streams = generate(
-            predictor, tokenizer, prime, options, generators, independent_lines=lines
+    def _streams(
+        self, prime: str, options: SampleOptions, groups: Sequence[Sequence[int]]
+    ) -> Iterator[list[Stream]]:
+        """The streams of each group of samples."""
+        model, prime = self._text_model, one_line_end(prime)
+        limits = Limits.of(
+            options,
+            independent_lines=self.independent_lines,
+            longest_line=self.card.longest_line,
         )
-        return [Stream(pieces, options) for pieces in streams]
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        for group in groups:
+            pieces: Sequence[Iterable[Piece]]
+            if options.beam:
+                texts = search(model, prime, options, limits, options.beam)
+                pieces = texts[group[0] : group[-1] + 1]
+            else:
+                generators = [random_stream(seed, sample) for sample in group]
+                pieces = generate(model, prime, options, limits, generators)
+            yield [Stream(of_sample, limits) for of_sample in pieces]
 
     def drawn_logprobs(self, prime: str, ids: Sequence[int]) -> list[tuple[int, float]]:
         """log p of the tokens of a `Stream`, with their ids, in nats, as `score` gives it.
@@ -259,7 +249,8 @@ class LanguageModel(TrainedModel):
         lines = [whole]
         if self.independent_lines:
             lines = np.split(whole, np.flatnonzero(whole[:-1] == EOS) + 1)
-        logprobs = np.concatenate(sequence_logprobs(self.predictors(len(whole)), lines))
+        predictor = self.predictors.for_tokens(len(whole))
+        logprobs = np.concatenate(sequence_logprobs(predictor, lines))
         return list(zip(ids, logprobs[len(primed) :].tolist(), strict=True))
 
     def example(self) -> str:
@@ -297,8 +288,8 @@ class LanguageModel(TrainedModel):
         text = one_line_end(context)
         if self.independent_lines:
             text = text.rpartition("\n")[2]
-        read = [START, *as_inputs(self.tokenizer.encode_ids(text)).tolist()]
-        (logprobs,) = Reader(self.predictors.numpy, read).logprobs()
+        inputs = as_inputs(np.append(START, self.tokenizer.encode_ids(text)))
+        (logprobs,) = Reader(self.predictors.numpy, inputs).logprobs()
         best = np.argsort(-logprobs, kind="stable")[: self.tokenizer.size - 1]  # but <START>
         p = np.exp(logprobs[best], dtype=np.float64).tolist()
         return list(zip(map(self.tokenizer.token, best.tolist()), p, strict=True))
@@ -396,10 +387,10 @@ class TextValidation(Validation):
     def fitted(self, backend: Backend, mixture: Mixture) -> Mixture:
         return mixture.fitted(self.first(mixture.most_examples).examples(backend, mixture))
 
-    def examples(self, backend: Backend, mixture: Mixture) -> Floats:
-        """What the weights of a mixture are fitted on, (n, …), see `Combination.example`."""
+    def examples(self, backend: Backend, mixture: Mixture) -> Examples:
+        """What the weights of a mixture are fitted on, (n,), see `Combination.example`."""
 
-        def example(prediction: Prediction, targets: IntArray) -> Floats:
+        def example(prediction: Prediction, targets: IntArray) -> Examples:
             assert isinstance(prediction, MixturePrediction)
             return mixture.combination.example(prediction, targets)
 
@@ -408,9 +399,9 @@ class TextValidation(Validation):
     def _rows(
         self,
         predictor: Predictor,
-        function: Callable[[Prediction, IntArray], Floats],
+        function: Callable[[Prediction, IntArray], NDArray[Any]],
         part: Part = WHOLE,
-    ) -> Iterator[Floats]:
+    ) -> Iterator[NDArray[Any]]:
         """A function of the predictions of all tokens: arrays (n, …), see `read_sequences`."""
         if self.lines and self._whole_lines:
             yield from read_sequences(predictor, self._whole_lines[part.every], function)

@@ -234,7 +234,11 @@ class Run:
         recipe, ids = self.recipe, self.data.training.ids
         assert recipe.ngram
         ngram = count(
-            sampled(ids), recipe.model.vocab, recipe.ngram, lines=recipe.lines, most=recipe.ngrams
+            sampled(ids),
+            recipe.model.vocab,
+            recipe.ngram,
+            independent_lines=recipe.lines,
+            most=recipe.ngrams,
         )
         return Mixture(ngram)
 
