@@ -105,6 +105,10 @@ def test_contexts_that_are_pruned_leave_the_others_as_they_were() -> None:
     np.testing.assert_allclose(np.exp(logprobs(pruned, text)), expected, rtol=2e-6)
 
 
+def test_a_text_without_long_contexts_is_not_pruned() -> None:
+    assert len(count(np.arange(1, 9), VOCAB, 6, most=3)) == 8 + 7 + 6 + 5
+
+
 def fewest_of(model: Ngram, ids: Ids) -> int:
     """The smallest frequency of a context of more than 3 tokens that the model uses."""
     inputs = np.append(START, as_inputs(ids[:-1]))[None]

@@ -87,25 +87,35 @@ class _Step(NamedTuple):
 
 def _best_steps(beam: Sequence[tuple[float, C]], logits: Floats, width: int) -> list[_Step]:
     """The `width` most probable steps from the candidates of a beam, the best first."""
-    logprobs = [
-        logprob + text.next_logprobs(row) for (logprob, text), row in zip(beam, logits, strict=True)
-    ]
-    columns = [_best_columns(row, width) for row in logprobs]
-    values = np.concatenate([row[best] for row, best in zip(logprobs, columns, strict=True)])
-    rows = np.repeat(np.arange(len(beam)), [len(best) for best in columns])
-    ids = np.concatenate(columns) + 1
-    order = np.lexsort((ids, rows, values))[::-1][:width]
+    logprobs = np.stack(
+        [
+            logprob + text.next_logprobs(row)
+            for (logprob, text), row in zip(beam, logits, strict=True)
+        ]
+    )
+    rows, columns = np.divmod(_best_entries(logprobs, width), logprobs.shape[1])
+    values = logprobs[rows, columns]
+    order = np.lexsort((columns, rows, values))[::-1][:width]
     order = order[values[order] > -np.inf]
-    steps = zip(values[order].tolist(), rows[order].tolist(), ids[order].tolist(), strict=True)
-    return [_Step(*step) for step in steps]
+    steps = zip(values[order].tolist(), rows[order].tolist(), columns[order].tolist(), strict=True)
+    return [_Step(logprob, row, column + 1) for logprob, row, column in steps]
 
 
-def _best_columns(values: Floats, most: int) -> NDArray[np.int64]:
-    """The columns of the largest values (V−1,), in descending order; of equal ones the first."""
-    columns = np.arange(len(values))
-    if len(values) > most:
-        columns = np.flatnonzero(values >= np.partition(values, -most)[-most])
-    return columns[np.argsort(-values[columns], kind="stable")[:most]]
+def _best_entries(values: Floats, most: int) -> NDArray[np.int64]:
+    """Which values (rows, V−1) may be among the `most` largest, as indices of the flat array.
+
+    Of equal values in a row, the first are taken.
+    """
+    flat = values.ravel()
+    if len(flat) <= most:
+        return np.arange(len(flat))
+    entries = np.flatnonzero(flat >= np.partition(flat, -most)[-most])
+    if len(entries) == most:
+        return entries
+    starts = np.arange(1, len(values)) * values.shape[1]
+    by_row = np.split(entries, np.searchsorted(entries, starts))
+    best = [np.argsort(-flat[of_row], kind="stable")[:most] for of_row in by_row]
+    return np.concatenate([of_row[k] for of_row, k in zip(by_row, best, strict=True)])
 
 
 def _ends(beam: Sequence[tuple[float, C]], logits: Floats) -> list[tuple[float, C]]:

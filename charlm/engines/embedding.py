@@ -44,7 +44,7 @@ def embed_lines(
 
 
 def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
-    """The arrays of a file of token vectors, a part for each line.
+    """The arrays of a file of token vectors, in pieces, one for each line.
 
     lines:  the lines of a text and their vectors
 
@@ -68,7 +68,7 @@ def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
 
 
 def line_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
-    """The arrays of a file of line vectors, a part for each line.
+    """The arrays of a file of line vectors, in pieces, one for each line.
 
     vectors:     (lines, S) float32, the mean over the tokens of each line; 0 for an empty line
     start, end:  (lines,) int64, the characters [start, end) of each line in the whole text

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from charlm.engines.beam import beam_search
 from charlm.model.backend import Floats
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import Reader
-from charlm.tokenizer import Decoder
+from charlm.model.prediction import Predictor, Reader
+from charlm.tokenizer import Decoder, IntArray
 
 Mask = NDArray[np.bool_]
 BEAM = 32  # partial fillers that are kept at each length
@@ -28,6 +28,8 @@ class PartialFiller(ABC):
 
     allowed:  (V,) the tokens that fillers are made of
     end:      (V,) the tokens that may follow the filler; no token for no condition
+
+    Its logits are log-probabilities, see `_Reader`.
     """
 
     allowed: Mask
@@ -58,7 +60,7 @@ class PartialFiller(ABC):
         """See `Candidate.next_logprobs`."""
         if not self.is_open:
             return np.full_like(logits, -np.inf)
-        return np.where(self.mask()[1:], log_softmax(logits), np.float32(-np.inf))
+        return np.where(self.mask()[1:], logits, np.float32(-np.inf))
 
     def end_logprob(self, logits: Floats) -> float | None:
         """See `Candidate.end_logprob`."""
@@ -66,7 +68,7 @@ class PartialFiller(ABC):
             return None
         if not self.end.any():
             return 0.0
-        return float(np.logaddexp.reduce(log_softmax(logits)[self.end[1:]]))
+        return float(np.logaddexp.reduce(logits[self.end[1:]]))
 
 
 @dataclass(frozen=True)
@@ -130,14 +132,27 @@ class FromRight(PartialFiller):
         return not self.spelled.startswith(b" ")
 
 
-def search(reader: Reader, first: PartialFiller) -> set[str]:
-    """The most probable fillers, see `beam_search`.
+class _Reader(Reader):
+    """A reader whose logits are log-probabilities."""
 
-    first:  the empty filler
+    def logits(self) -> Floats:
+        return log_softmax(super().logits())
+
+
+def search(predictor: Predictor, ids: IntArray, first: PartialFiller) -> set[str]:
+    """The most probable fillers.
+
+    predictor:  reads in the direction in which fillers are spelled
+    ids:        read first: the line from its start, or from its end
+    first:      the empty filler
     """
-    found = beam_search(reader, first, BEAM, longest=LONGEST)
-    fillers = dict.fromkeys(partial.filler for _, partial in found)
-    return {filler for filler in list(fillers)[:PROPOSED] if filler}
+    fillers: set[str] = set()
+    for _, partial in beam_search(_Reader(predictor, ids), first, BEAM, longest=LONGEST):
+        if len(fillers) == PROPOSED:
+            break
+        if filler := partial.filler:
+            fillers.add(filler)
+    return fillers
 
 
 def is_word(text: str) -> bool:

@@ -166,8 +166,8 @@ class Filling(ABC):
         # The piece of a single space may begin a line, too, and adds nothing there.
         start = self._tokens(self.texts if left else self.starts, has_no_space)
         allowed = self._tokens(self.texts, is_word)
-        reader = Reader(predictor, as_inputs(np.append(START, ids)))
-        return search(reader, FromLeft(allowed, end, decoder, start))
+        inputs = as_inputs(np.append(START, ids))
+        return search(predictor, inputs, FromLeft(allowed, end, decoder, start))
 
     def _beginning_of(self, right: str) -> Mask:
         """The tokens that begin with the first character of a text."""
@@ -252,8 +252,8 @@ class TwoSidedFilling(Filling):
                 self.texts, lambda text: text[:1] == " " and has_no_space(text[1:])
             )
         token_texts = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
-        reader = Reader(OneSidedPredictor(self.backends.numpy, True), inputs)
-        return search(reader, FromRight(allowed, end, token_texts, spaced))
+        predictor = OneSidedPredictor(self.backends.numpy, True)
+        return search(predictor, inputs, FromRight(allowed, end, token_texts, spaced))
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
         y = both_sides(self.backends.for_tokens(len(ids)), [ids])[0, position]

@@ -72,7 +72,7 @@ class TokenScore:
 class TextScore:
     """How probable a text is. A measure is of the whole text unless its name says per what.
 
-    text:     as it was given
+    text:     the text itself
     logprob:  log P, nats
     tokens:   predicted tokens, `<EOS>` counted
     chars, bytes:  size of the text, one more for each line end that is scored

@@ -65,6 +65,8 @@ class Ngram:
         self.left = np.maximum(left, SMALLEST)  # Σ D, to the shorter context
         self.discounted = np.empty(numbers, np.float32)  # c − D
         np.subtract(tables.counts, discounts, out=self.discounted, casting="same_kind")
+        # The number of an n-gram as a context: `NONE` if nothing follows it.
+        self.continued = np.where(self.sizes > 0, np.arange(numbers, dtype=self.keys.dtype), NONE)
 
     def _keys(self) -> Indices:
         """The parent and the last token of each n-gram as one number, (N + 2,), ascending.
@@ -127,9 +129,7 @@ class Ngram:
 
     def _longer(self, contexts: Indices, ids: Ids) -> Indices:
         """Contexts with one more token; `NONE` where the training text does not continue them."""
-        children = self.find(contexts, ids)
-        continued = np.where(self.sizes[children] > 0, children, NONE)
-        return continued.astype(self.keys.dtype, copy=False)
+        return self.continued[self.find(contexts, ids)]
 
     def find(self, contexts: Indices, ids: Ids) -> Indices:
         """The numbers of contexts with one more token; `NONE` where there is no such n-gram.
@@ -137,19 +137,18 @@ class Ngram:
         contexts, ids:  integers of the dtype of `keys`; no id is `<START>`
         """
         keys = contexts * self.vocab + ids
-        children = self.keys.searchsorted(keys, side="right") - 1
-        return np.where(self.keys[children] == keys, children, NONE)
+        children = self.keys.searchsorted(keys)
+        return np.where(self.keys.take(children, mode="clip") == keys, children, NONE)
 
     def probabilities(self, contexts: Indices) -> Floats:
         """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
         in_table = contexts < len(self.table)
-        longest: Indices = np.where(in_table, contexts, EMPTY).max(axis=1, initial=EMPTY)
-        p = self.table[longest]
+        shorter, longer = np.where(in_table, contexts, NONE), np.where(in_table, NONE, contexts)
+        p = self.table[np.maximum.reduce(shorter, axis=1, initial=EMPTY)]
         if self.order == 1:
             return p
-        longer = np.where(in_table, NONE, contexts)
-        # What each of them and those that are longer still leave: the product of their γ. `NONE`
-        # has γ = 1 and no children.
+        # What contexts of this length and of longer ones leave: the product of their γ. `NONE` has
+        # γ = 1 and no children.
         left = np.multiply.accumulate(self.backoffs[longer[:, ::-1]], axis=1)[:, ::-1]
         p *= left[:, :1]
         self._add_children(p, longer, left)

@@ -133,7 +133,7 @@ class Reader:
     ) -> None:
         self._predictor, self._independent_lines = predictor, independent_lines
         prediction, self._state = predictor.read(ids[None], predictor.initial_state(1))
-        self._prediction = prediction.last()
+        self._prediction, self._rows = prediction.last(), [0]
 
     def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """Read one more token after each of these rows, which become the new rows.
@@ -141,11 +141,13 @@ class Reader:
         rows:  a row may come several times, or not at all
         ids:   `<EOS>` is read as `<START>`
         """
-        state, inputs = take(self._state, rows), as_inputs(np.array(ids))
-        starts = inputs == START
-        if self._independent_lines and starts.any():
-            state = zero(state, starts)
+        inputs, state = as_inputs(np.array(ids)), self._state
+        if list(rows) != self._rows:
+            state = take(state, rows)
+        if self._independent_lines and (inputs == START).any():
+            state = zero(state, inputs == START)
         self._prediction, self._state = self._predictor.read(inputs[:, None], state)
+        self._rows = list(range(len(rows)))
 
     def logits(self) -> Floats:
         """The logits of the next token after each text, (rows, V−1), see `Prediction.logits`."""
