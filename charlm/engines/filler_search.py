@@ -29,7 +29,7 @@ class PartialFiller(ABC):
     allowed:  (V,) the tokens that fillers are made of
     end:      (V,) the tokens that may follow the filler; no token for no condition
 
-    Its logits are log-probabilities, see `_Reader`.
+    Its logits are log-probabilities, see `_LogprobReader`.
     """
 
     allowed: Mask
@@ -132,7 +132,7 @@ class FromRight(PartialFiller):
         return not self.spelled.startswith(b" ")
 
 
-class _Reader(Reader):
+class _LogprobReader(Reader):
     """A reader whose logits are log-probabilities."""
 
     def logits(self) -> Floats:
@@ -147,7 +147,7 @@ def search(predictor: Predictor, ids: IntArray, first: PartialFiller) -> set[str
     first:      the empty filler
     """
     fillers: set[str] = set()
-    for _, partial in beam_search(_Reader(predictor, ids), first, BEAM, longest=LONGEST):
+    for _, partial in beam_search(_LogprobReader(predictor, ids), first, BEAM, longest=LONGEST):
         if len(fillers) == PROPOSED:
             break
         if filler := partial.filler:

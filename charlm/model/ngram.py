@@ -51,7 +51,8 @@ class Ngram:
         numbers = len(tables.tokens)
         self.sizes = np.bincount(tables.parents, minlength=numbers).astype(np.int32)
         self.sizes[NONE] = 0
-        self.first = np.cumsum(self.sizes, dtype=np.int32) - self.sizes + np.int32(EMPTY + 1)
+        self.first = np.cumsum(self.sizes, dtype=np.int32)
+        self.first += EMPTY + 1 - self.sizes
         self.levels = self._levels()
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
         discounts = self._discounts()
