@@ -18,6 +18,10 @@ import pytest
 import charlm
 from charlm import LanguageModel
 from charlm.cli import run as run_command_line
+from charlm.engines.text_model import TextModel
+from charlm.model.mixture import Predictors
+from charlm.model.prediction import Predictor
+from charlm.tokenizer import Tokenizer
 from charlm.training.loop import Loop
 
 TEXT = "".join(
@@ -44,6 +48,27 @@ def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Loop, "_update", counting)
+
+
+class OnePredictor(Predictors):
+    """The same predictor for all work."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def for_tokens(self, tokens: int) -> Predictor:
+        return self.predictor
+
+    @property
+    def numpy(self) -> Predictor:
+        return self.predictor
+
+
+def text_model_of(
+    predictor: Predictor, tokenizer: Tokenizer, independent_lines: bool = False
+) -> TextModel:
+    predictors = OnePredictor(predictor)
+    return TextModel(predictors, tokenizer, independent_lines=independent_lines)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from charlm.model.cache import Cache
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import read_text, text_logprob
 from charlm.model.network import Network
-from charlm.model.prediction import NetworkPredictor, Prediction
+from charlm.model.prediction import NetworkPredictor, Prediction, State
 
 
 class Given(Prediction):
@@ -28,13 +28,14 @@ class Given(Prediction):
     def __init__(self, y: Floats, logprobs: Floats, at_once: int) -> None:
         self.outputs, self.given, self.at_once = y, logprobs, at_once
 
-    def initial_state(self, batch: int) -> int:
-        return 0
+    def initial_state(self, batch: int) -> State:
+        return [(np.zeros((batch, 1), np.int64),)]
 
-    def read(self, ids: Ids, state: int) -> tuple[Given, int]:
-        end = state + ids.shape[1]
-        part = slice(state, end)
-        return Given(self.outputs[part], self.given[part], self.at_once), end
+    def read(self, ids: Ids, state: State) -> tuple[Given, State]:
+        ((start,),) = state
+        end = start + ids.shape[1]
+        part = slice(start.item(), end.item())
+        return Given(self.outputs[part], self.given[part], self.at_once), [(end,)]
 
     @property
     def y(self) -> Floats:

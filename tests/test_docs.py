@@ -24,10 +24,10 @@ from benchmarks.speed.parts import NANOGPT, PARTS
 from benchmarks.uses import __main__ as uses
 from benchmarks.uses import page as uses_page
 from benchmarks.uses.formats import Output, of_values
+from charlm.model.combination import Linear, LogLinear
 from charlm.model.config import ModelConfig
 from charlm.model.equations import CELLS
 from charlm.model.layers import Layer
-from charlm.model.mixture import Linear, LogLinear
 
 PAGE = (ROOT / "docs/cells.md").read_text(encoding="utf-8")
 OPTIONS = (

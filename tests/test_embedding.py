@@ -37,12 +37,13 @@ def test_the_backend_is_chosen_by_the_tokens_of_each_batch(
 ) -> None:
     batch_tokens: list[int] = []
 
-    def choose_backend(tokens: int) -> Backend:
+    def for_tokens(tokens: int) -> Backend:
         batch_tokens.append(tokens)
         return model.backends.numpy
 
+    monkeypatch.setattr(model.backends, "for_tokens", for_tokens)
     monkeypatch.setattr("charlm.engines.embedding.LINES_AT_ONCE", 2)
-    assert len(list(embed_lines(choose_backend, model.tokenizer, LINES))) == len(LINES)
+    assert len(list(embed_lines(model.backends, model.tokenizer, LINES))) == len(LINES)
     assert batch_tokens == [len("the cat sat"), len("naïve 😀 dog") + len("a")]
 
 

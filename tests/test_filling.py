@@ -187,17 +187,18 @@ def test_a_pseudo_score_is_the_sum_over_the_tokens_and_is_named_so(fill_models: 
 
 
 def test_the_backend_of_pseudo_scores_is_chosen_by_the_tokens_of_both_directions(
-    fill_models: FillModels,
+    fill_models: FillModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = fill_models("char")
     batch_tokens: list[int] = []
 
-    def choose_backend(tokens: int) -> Backend:
+    def for_tokens(tokens: int) -> Backend:
         batch_tokens.append(tokens)
         return model.backends.numpy
 
+    monkeypatch.setattr(model.backends, "for_tokens", for_tokens)
     sentences = ["the cat", "", "a dog"]
-    assert len(list(pseudo_score_sentences(choose_backend, model.tokenizer, sentences))) == 3
+    assert len(list(pseudo_score_sentences(model.backends, model.tokenizer, sentences))) == 3
     assert batch_tokens == [2 * (len("the cat") + len("a dog"))]
 
 

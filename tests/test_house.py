@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ENGINES = ("scoring", "evaluation", "sampling", "filling", "embedding")
+ENGINES = ("scoring", "evaluation", "generation", "filling", "embedding")
 
 
 def modules() -> list[Path]:

@@ -15,17 +15,20 @@ from safetensors.numpy import save_file
 import charlm
 from charlm import LanguageModel
 from charlm.corpus.encoding import TokenFile
-from charlm.engines.sampling import SampleOptions, Stream, generate, random_stream, resolved
+from charlm.engines.generation import generate
+from charlm.engines.sampling import SampleOptions, random_stream
 from charlm.engines.scoring import ScoreOptions, score_sentences
+from charlm.engines.stream import Limits, Stream
 from charlm.errors import ModelError, OptionError, Stopped
+from charlm.model.combination import Linear, LogLinear
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
-from charlm.model.mixture import Linear, LogLinear, Mixture, MixturePredictor
+from charlm.model.mixture import Mixture, MixturePredictor
 from charlm.model.ngram_counts import count
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.model.prediction import NetworkPredictor
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs, train_tokenizer
-from conftest import stopped_after
+from conftest import stopped_after, text_model_of
 
 VOCAB = 9
 WEIGHTS = {
@@ -108,7 +111,7 @@ def test_every_token_of_a_batch_has_the_score_it_has_alone(predictor: MixturePre
         np.testing.assert_allclose(row, alone, atol=1e-4)
 
 
-def examples(predictor: MixturePredictor, size: int) -> NDArray[np.float32]:
+def examples(predictor: MixturePredictor, size: int) -> NDArray[np.void]:
     """Of a text whose tokens are drawn half from the network, half from the n-gram model."""
     rng, state, last, rows = np.random.default_rng(1), predictor.initial_state(1), START, []
     for t in range(size):
@@ -121,21 +124,19 @@ def examples(predictor: MixturePredictor, size: int) -> NDArray[np.float32]:
     return np.concatenate(rows)
 
 
-def loss(mixture: Mixture, predictor: MixturePredictor, rows: NDArray[np.float32]) -> float:
+def loss(mixture: Mixture, predictor: MixturePredictor, rows: NDArray[np.void]) -> float:
     """The regularised loss of examples, with numpy's own functions in float64."""
-    combination, rows = mixture.combination, rows.astype(np.float64)
-    weights, size = combination.weights, combination.default.shape[1]
+    combination, weights = mixture.combination, mixture.combination.weights
     penalty = combination.prior / 2 * ((weights - combination.default) ** 2).sum()
-    x = rows[:, :size]
+    x = rows["features"].astype(np.float64)
     if isinstance(combination, Linear):
         weight = 1 / (1 + np.exp(-x @ weights[0]))
-        p = (1 - weight) * np.exp(rows[:, size]) + weight * np.exp(rows[:, size + 1])
-        return float(penalty - np.log(p).sum())
-    p, q = np.split(rows[:, size:-1], 2, axis=1)
+        p, q = (np.exp(rows[name], dtype=np.float64) for name in ("network", "ngram"))
+        return float(penalty - np.log((1 - weight) * p + weight * q).sum())
+    p, q = rows["logprobs"].astype(np.float64).swapaxes(0, 1)
     a, b = (x @ weights.T).T
     z = a[:, None] * p + b[:, None] * q
-    targets = rows[:, -1].astype(int) - 1
-    of_targets = z[np.arange(len(z)), targets] - np.log(np.exp(z).sum(axis=1))
+    of_targets = z[np.arange(len(z)), rows["target"] - 1] - np.log(np.exp(z).sum(axis=1))
     return float(penalty - of_targets.sum())
 
 
@@ -170,16 +171,17 @@ def test_sampled_frequencies_agree_with_scored_probabilities(predictor: MixtureP
     assert tokenizer.size == VOCAB
     letters, draws = "abcdef", 3000
     sentences = ["", *letters, *(a + b for a in "ab" for b in letters)]
-    options = resolved(SampleOptions(temperature=1.0), lines=True)
+    options, text_model = SampleOptions(temperature=1.0), text_model_of(predictor, tokenizer)
+    limits = Limits.of(options, independent_lines=True)
     randoms = [random_stream(7, k) for k in range(draws)]
     texts = [
-        "".join(Stream(pieces, options))
-        for pieces in generate(predictor, tokenizer, "", options, randoms)
+        "".join(Stream(pieces, limits))
+        for pieces in generate(text_model, "", options, limits, randoms)
     ]
     scored, expected = np.transpose(
         [whole_logprobs(predictor, tokenizer, sentence) for sentence in sentences]
     )
-    scores = score_sentences(lambda tokens: predictor, tokenizer, sentences, ScoreOptions())
+    scores = score_sentences(text_model, sentences, ScoreOptions())
     np.testing.assert_allclose([score.logprob for score in scores], scored, atol=1e-4)
     expected = [*np.exp(expected)]
     expected.append(1 - sum(expected))

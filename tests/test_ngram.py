@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from charlm.errors import ModelError
-from charlm.model.ngram import SMALLEST, Ngram, NgramTables
+from charlm.model.ngram import SMALLEST, Ngram
 from charlm.model.ngram_counts import LEAST_DISCOUNT, count, sampled
+from charlm.model.ngram_tables import EMPTY, NgramTables
 from charlm.tokenizer import EOS, START, as_inputs
 
 VOCAB = 9
@@ -91,7 +92,7 @@ def test_probabilities_equal_formula(order: int, lines: bool) -> None:
     oracle = Oracle(ids.tolist(), order, lines)
     before = contexts(text, order, lines)
     expected = [oracle.p(int(word), c) for word, c in zip(text, before, strict=True)]
-    model = count(ids, VOCAB, order, lines=lines)
+    model = count(ids, VOCAB, order, independent_lines=lines)
     np.testing.assert_allclose(np.exp(logprobs(model, text)), expected, rtol=2e-6)
 
 
@@ -102,6 +103,10 @@ def test_contexts_that_are_pruned_leave_the_others_as_they_were() -> None:
     oracle = Oracle(ids.tolist(), 7, fewest=fewest_of(pruned, ids))
     expected = [oracle.p(int(word), c) for word, c in zip(text, contexts(text, 7), strict=True)]
     np.testing.assert_allclose(np.exp(logprobs(pruned, text)), expected, rtol=2e-6)
+
+
+def test_a_text_without_long_contexts_is_not_pruned() -> None:
+    assert len(count(np.arange(1, 9), VOCAB, 6, most=3)) == 8 + 7 + 6 + 5
 
 
 def fewest_of(model: Ngram, ids: Ids) -> int:
@@ -117,11 +122,11 @@ def fewest_of(model: Ngram, ids: Ids) -> int:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 300])
 @pytest.mark.parametrize("order", [1, 3, 9])
-@pytest.mark.parametrize("dense", [1, 200, 10**6])
+@pytest.mark.parametrize("table", [1, 200, 10**6])
 def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
-    size: int, order: int, dense: int, monkeypatch: pytest.MonkeyPatch
+    size: int, order: int, table: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlm.model.ngram.DENSE_ENTRIES", dense)
+    monkeypatch.setattr("charlm.model.ngram.TABLE_ENTRIES", table)
     model = count(random_ids(size), VOCAB, order)
     inputs = np.array([[START, 1, 2, START, 8, 8], [START, 3, 1, 3, 1, 3]])
     prediction, _ = model.read(inputs, model.initial_state(2))
@@ -134,13 +139,13 @@ def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
 
 
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("dense", [1, 200, 10**6])
+@pytest.mark.parametrize("table", [1, 200, 10**6])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_reading_step_by_step_is_the_same(
-    lines: bool, dense: int, batch: int, monkeypatch: pytest.MonkeyPatch
+    lines: bool, table: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("charlm.model.ngram.DENSE_ENTRIES", dense)
-    model = count(random_ids(1000), VOCAB, 5, lines=lines)
+    monkeypatch.setattr("charlm.model.ngram.TABLE_ENTRIES", table)
+    model = count(random_ids(1000), VOCAB, 5, independent_lines=lines)
     inputs = as_inputs(np.stack([random_ids(40, seed) for seed in range(batch)]))
     whole, after = model.read(inputs, model.initial_state(batch))
     state, steps = model.initial_state(batch), []
@@ -152,9 +157,9 @@ def test_reading_step_by_step_is_the_same(
 
 
 def test_a_token_never_seen_has_a_logarithm_whatever_the_counts() -> None:
-    counts, parents = np.full(6, 10**9), np.arange(6)
+    counts, parents = np.full(6, 10**9), np.arange(6) + EMPTY
     discounts = np.full((6, 4), 0.05, np.float32)
-    model = Ngram(NgramTables(np.full(6, 3, np.uint8), counts, parents, discounts), VOCAB)
+    model = Ngram(NgramTables.of(np.full(6, 3, np.uint8), counts, parents, discounts), VOCAB)
     text = np.append(np.full(9, 3), 5)
     assert logprobs(model, text)[-1] == np.log(SMALLEST)
     inputs = np.append(START, text[:-1])[None]
@@ -176,11 +181,11 @@ def test_large_counts_are_rounded_to_few_per_cent() -> None:
     rng = np.random.default_rng(0)
     ids = np.minimum((rng.pareto(0.3, 500_000) + 2).astype(np.int64), 1999)
     model = count(ids, 2000, 1)
-    exact = np.bincount(ids)[model.tables.tokens]
-    assert len(np.unique(exact)) > 300 and len(np.unique(model.tables.counts)) <= 256
-    np.testing.assert_allclose(model.tables.counts, exact, rtol=0.05)
+    exact, counts = np.bincount(ids)[model.tables.tokens[2:]], model.tables.counts[2:]
+    assert len(np.unique(exact)) > 300 and len(np.unique(counts)) <= 256
+    np.testing.assert_allclose(counts, exact, rtol=0.05)
     small = exact <= 8
-    np.testing.assert_array_equal(model.tables.counts[small], exact[small])
+    np.testing.assert_array_equal(counts[small], exact[small])
 
 
 def damaged(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

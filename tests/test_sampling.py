@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,40 @@ from numpy.typing import NDArray
 
 import charlm
 from charlm import LanguageModel
-from charlm.engines.sampling import (
-    Piece,
-    SampleOptions,
-    Stream,
-    distribution,
-    draw,
-    generate,
-    random_stream,
-    resolved,
-    search,
-)
+from charlm.engines.generation import generate, search
+from charlm.engines.sampling import SampleOptions, distribution, draw, random_stream
 from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import ScoreOptions, score_sentences
+from charlm.engines.stream import Limits, Piece, Stream
 from charlm.errors import OptionError
 from charlm.model.config import ModelConfig
-from charlm.model.equations import State
 from charlm.model.numpy_network import Floats, NumpyNetwork
-from charlm.model.prediction import NetworkPredictor
+from charlm.model.prediction import NetworkPredictor, State
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
+from conftest import text_model_of
 
 
 def text_of(pieces: Iterable[Piece]) -> str:
     return "".join(piece.text for piece in pieces)
 
 
-def limited(texts: Iterable[str], options: SampleOptions, **model: Any) -> Stream:
-    return Stream((Piece(text, 3) for text in texts), resolved(options, **model))
+def limited(
+    texts: Iterable[str], options: SampleOptions, lines: bool, longest_line: int | None = None
+) -> Stream:
+    limits = Limits.of(options, independent_lines=lines, longest_line=longest_line)
+    return Stream((Piece(text, 3) for text in texts), limits)
+
+
+def streams_of(
+    network: NumpyNetwork,
+    tokenizer: Tokenizer,
+    prime: str,
+    options: SampleOptions,
+    generators: Sequence[np.random.Generator],
+) -> list[Iterator[Piece]]:
+    model = text_model_of(NetworkPredictor(network), tokenizer)
+    limits = Limits.of(options, independent_lines=False)
+    return generate(model, prime, options, limits, generators)
 
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
@@ -191,7 +198,7 @@ def test_the_unknown_token_is_never_drawn() -> None:
     _, bias = network.head.parts[0]
     bias[UNK - 1] = 20.0  # without the mask nearly every draw is <UNK>
     options = SampleOptions(temperature=1.0)
-    (pieces,) = generate(NetworkPredictor(network), tokenizer, "", options, [random_stream(1, 0)])
+    (pieces,) = streams_of(network, tokenizer, "", options, [random_stream(1, 0)])
     assert set(text_of(islice(pieces, 300))) == {"a", "b", "\n"}
 
 
@@ -199,7 +206,7 @@ def test_an_incomplete_word_in_the_prime_is_completed() -> None:
     text = "the apple and the pear\nan apricot or a plum\n"
     network, tokenizer = random_network("word", text)
     options, randoms = SampleOptions(temperature=5.0), [random_stream(1, k) for k in range(40)]
-    texts = generate(NetworkPredictor(network), tokenizer, "the ap", options, randoms)
+    texts = streams_of(network, tokenizer, "the ap", options, randoms)
     completions = {next(piece.text for piece in pieces if piece.text) for pieces in texts}
     assert completions == {"ple", "ricot"}
 
@@ -210,12 +217,10 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
     limits = [30, 3, 12, 50, 1]
     alone = []
     for k, limit in enumerate(limits):
-        (pieces,) = generate(
-            NetworkPredictor(network), tokenizer, "ba", options, [random_stream(5, k)]
-        )
+        (pieces,) = streams_of(network, tokenizer, "ba", options, [random_stream(5, k)])
         alone.append(text_of(islice(pieces, limit)))
     randoms = [random_stream(5, k) for k in range(len(limits))]
-    together = generate(NetworkPredictor(network), tokenizer, "ba", options, randoms)
+    together = streams_of(network, tokenizer, "ba", options, randoms)
     order = [2, 0, 1, 4, 3]  # the order in which the streams are read
     texts = {k: text_of(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
@@ -226,15 +231,16 @@ def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) ->
     rows: list[int] = []
     read = network.read
 
-    def counting_read(ids: NDArray[np.integer], state: list[State]) -> tuple[Floats, list[State]]:
+    def counting_read(ids: NDArray[np.integer], state: State) -> tuple[Floats, State]:
         rows.append(len(ids))
         return read(ids, state)
 
     monkeypatch.setattr(network, "read", counting_read)
     randoms = [random_stream(1, k) for k in range(3)]
-    texts = generate(NetworkPredictor(network), tokenizer, "", SampleOptions(), randoms)
+    texts = streams_of(network, tokenizer, "", SampleOptions(), randoms)
     for length, expected in ((4, [1, 3, 3, 3]), (3, []), (6, [1, 1])):
-        pieces = Stream(texts.pop(0), resolved(SampleOptions(length=length), lines=False))
+        limits = Limits.of(SampleOptions(length=length), independent_lines=False)
+        pieces = Stream(texts.pop(0), limits)
         assert len("".join(pieces)) == length
         assert rows == expected
         del pieces  # closes the stream
@@ -256,17 +262,16 @@ def test_sampled_frequencies_agree_with_scored_probabilities() -> None:
     network, tokenizer = random_network("char", "ab\n", seed=4)
     sentences = ["", *"ab", "aa", "ab", "ba", "bb"]
     draws = 3000
-    options = resolved(SampleOptions(temperature=1.0), lines=True)
+    model = text_model_of(NetworkPredictor(network), tokenizer)
+    options = SampleOptions(temperature=1.0)
+    limits = Limits.of(options, independent_lines=True)
     randoms = [random_stream(7, k) for k in range(draws)]
     texts = [
-        "".join(Stream(pieces, options))
-        for pieces in generate(NetworkPredictor(network), tokenizer, "", options, randoms)
+        "".join(Stream(pieces, limits)) for pieces in generate(model, "", options, limits, randoms)
     ]
     expected = [
         np.exp(sum(renormalised(network, score)))
-        for score in score_sentences(
-            lambda tokens: NetworkPredictor(network), tokenizer, sentences, ScoreOptions()
-        )
+        for score in score_sentences(model, sentences, ScoreOptions())
     ]
     expected.append(1 - sum(expected))
     observed = [texts.count(sentence) for sentence in sentences]
@@ -299,9 +304,7 @@ def test_independent_lines_are_sampled_independently(
     read = NumpyNetwork.read
     starts: list[float] = []
 
-    def watched(
-        self: NumpyNetwork, ids: NDArray[np.integer], state: list[State]
-    ) -> tuple[Floats, list[State]]:
+    def watched(self: NumpyNetwork, ids: NDArray[np.integer], state: State) -> tuple[Floats, State]:
         is_start = ids[:, 0] == START
         starts.extend(np.abs(s[is_start]).max(initial=0) for layer in state for s in layer)
         assert all(np.abs(s[~is_start]).max(initial=1) > 0 for layer in state for s in layer)
@@ -333,14 +336,14 @@ def test_a_beam_finds_the_most_probable_lines() -> None:
     _, bias = network.head.parts[0]
     bias[EOS - 1] += 2.0
     lines = ["".join(line) for k in range(5) for line in product("abc", repeat=k)]
-    scores = score_sentences(
-        lambda tokens: NetworkPredictor(network), tokenizer, lines, ScoreOptions()
-    )
+    model = text_model_of(NetworkPredictor(network), tokenizer, independent_lines=True)
+    scores = score_sentences(model, lines, ScoreOptions())
     exact = {s.text: sum(renormalised(network, s)) for s in scores}
     best = sorted(exact, key=lambda line: -exact[line])
-    options = resolved(SampleOptions(beam=20), lines=True)
-    found = search(NetworkPredictor(network), tokenizer, "", options, independent_lines=True)
-    assert ["".join(Stream(pieces, options)) for pieces in found[:8]] == best[:8]
+    options = SampleOptions(beam=20)
+    limits = Limits.of(options, independent_lines=True)
+    found = search(model, "", options, limits, 20)
+    assert ["".join(Stream(pieces, limits)) for pieces in found[:8]] == best[:8]
 
 
 def test_a_beam_of_one_takes_the_most_probable_token(model: LanguageModel) -> None:
@@ -353,11 +356,11 @@ def test_a_beam_of_one_takes_the_most_probable_token(model: LanguageModel) -> No
 
 def test_a_penalty_makes_used_tokens_less_probable() -> None:
     network, tokenizer = random_network("char", "abcd\n")
-    predictor, tokens = NetworkPredictor(network), {}
+    tokens = {}
     for penalty in (1.0, 2.0):
-        options = resolved(SampleOptions(temperature=1.0, repetition_penalty=penalty), lines=False)
+        options = SampleOptions(temperature=1.0, repetition_penalty=penalty)
         randoms = [random_stream(3, k) for k in range(4000)]
-        streams = generate(predictor, tokenizer, "abb", options, randoms)
+        streams = streams_of(network, tokenizer, "abb", options, randoms)
         tokens[penalty] = np.bincount([next(s).id for s in streams], minlength=8) / 4000
     logprobs = np.log(tokens[1.0][3:7])
     expected = logprobs * [2, 2, 1, 1]  # a and b are in the prime

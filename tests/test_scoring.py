@@ -21,11 +21,13 @@ import charlm
 from charlm import FillModel, LanguageModel
 from charlm.engines.scores import byte_length, scientific
 from charlm.engines.scoring import ScoreOptions, score_sentences
+from charlm.engines.text_model import TextModel
 from charlm.errors import InputError, OptionError
-from charlm.model.backend import Backend, Floats, Ids
+from charlm.model.backend import Backend, Backends, Floats, Ids
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
-from charlm.model.prediction import NetworkPredictor, Predictor
+from charlm.model.mixture import Predictors
+from charlm.model.prediction import NetworkPredictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
 from charlm.tasks.tokens import TokenModel
@@ -112,8 +114,8 @@ def test_numpy_and_torch_give_the_same_scores(model: LanguageModel) -> None:
 
 
 def test_torch_runs_large_work_and_numpy_small_work(model: LanguageModel) -> None:
-    assert model.backends(10) is model.backends.numpy
-    assert model.backends(10**9) is model.backends.torch
+    assert model.backends.for_tokens(10) is model.backends.numpy
+    assert model.backends.for_tokens(10**9) is model.backends.torch
 
 
 def test_scoring_changes_to_torch_as_the_work_grows(
@@ -122,14 +124,16 @@ def test_scoring_changes_to_torch_as_the_work_grows(
     fresh, tokens = charlm.load(model.path, kind=LanguageModel), len("a cat") + 1
     calls: list[tuple[int, Backend]] = []
 
-    def choose(tokens: int) -> Predictor:
-        calls.append((tokens, fresh.backends(tokens)))
-        return NetworkPredictor(calls[-1][1])
+    def for_tokens(tokens: int) -> Backend:
+        calls.append((tokens, Backends.for_tokens(fresh.backends, tokens)))
+        return calls[-1][1]
 
+    monkeypatch.setattr(fresh.backends, "for_tokens", for_tokens)
     monkeypatch.setattr("charlm.engines.scoring.SENTENCES_AT_ONCE", 2)
     flop = 5 * tokens * 2 * fresh.config.multiplied_weights()
     monkeypatch.setattr("charlm.model.backend.TORCH_PAYS_FROM", flop)
-    scores = list(score_sentences(choose, fresh.tokenizer, ["a cat"] * 6, ScoreOptions()))
+    text_model = TextModel(Predictors(fresh.backends, None), fresh.tokenizer)
+    scores = list(score_sentences(text_model, ["a cat"] * 6, ScoreOptions()))
     by_numpy, by_torch = fresh.backends.numpy, fresh.backends.torch
     assert calls == [(2 * tokens, by_numpy)] * 2 + [(2 * tokens, by_torch)]
     assert scores[-1].logprob == pytest.approx(scores[0].logprob, abs=1e-4)
@@ -137,11 +141,11 @@ def test_scoring_changes_to_torch_as_the_work_grows(
 
 def test_a_backend_is_chosen_by_name_or_passed(model: LanguageModel) -> None:
     by_torch = charlm.load(model.path, kind=LanguageModel, backend="torch")
-    assert by_torch.backends(1) is by_torch.backends.torch
+    assert by_torch.backends.for_tokens(1) is by_torch.backends.torch
     by_numpy = charlm.load(model.path, kind=LanguageModel, backend="numpy")
-    assert by_numpy.backends(10**12) is by_numpy.backends.numpy
+    assert by_numpy.backends.for_tokens(10**12) is by_numpy.backends.numpy
     by_object = charlm.load(model.path, kind=LanguageModel, backend=model.backends.numpy)
-    assert by_object.backends(10**12) is model.backends.numpy
+    assert by_object.backends.for_tokens(10**12) is model.backends.numpy
     with pytest.raises(OptionError, match="`backend=fpga`: choose"):
         charlm.load(model.path, backend="fpga")
     with pytest.raises(OptionError, match="`device=fpga`: choose"):

@@ -140,6 +140,13 @@ def test_details_do_not_change_a_score(model: LanguageModel) -> None:
         model.score("a cat").words()
 
 
+def test_a_sentence_without_tokens_has_no_words(model: LanguageModel) -> None:
+    for context in ("", "the apple"):
+        score = model.score("", context=context, eos=False, details=True)
+        assert score.words() == ()
+        assert score.token_scores == ()
+
+
 def test_no_special_token_but_the_line_end_begins_a_word(model: LanguageModel) -> None:
     masks = word_starts(model.tokenizer).masks
     assert masks[:, EOS].all() and masks.shape[1] == model.tokenizer.size

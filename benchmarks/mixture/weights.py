@@ -11,8 +11,7 @@ from benchmarks.mixture.texts import text_of
 from benchmarks.project import TALES, trained
 from charlm import LanguageModel
 from charlm.corpus.encoding import TokenFile
-from charlm.model.backend import Floats
-from charlm.model.mixture import Combination, Linear, LogLinear
+from charlm.model.combination import Combination, Examples, Linear, LogLinear
 from charlm.tasks.lm import TextValidation
 
 EXAMPLES = 10_000  # of a text
@@ -79,13 +78,13 @@ def halves(folder: Path, text: Path) -> dict[str, dict[str, float]]:
     return results
 
 
-def examples(run: Path) -> Floats:
+def examples(run: Path) -> Examples:
     """As many examples of the validation text for each run."""
     rows = validation_examples(run)
     return rows[np.random.default_rng(1).integers(len(rows), size=EXAMPLES)]
 
 
-def validation_examples(run: Path) -> Floats:
+def validation_examples(run: Path) -> Examples:
     """What the weights of a run's mixture are fitted on."""
     model = charlm.load(run, kind=LanguageModel)
     file = TokenFile.open(run / "valid", model.tokenizer.size)
@@ -95,17 +94,18 @@ def validation_examples(run: Path) -> Floats:
     return first.examples(model.backends.torch, model.mixture)
 
 
-def together(texts: list[Floats]) -> Floats:
+def together(texts: list[Examples]) -> Examples:
     """The examples of texts with different vocabularies: tokens that are missing never occur."""
-    combination = LogLinear if texts[0].shape[1] > 10 else Linear
-    if combination is Linear:
+    if "logprobs" not in (texts[0].dtype.names or ()):
         return np.concatenate(texts)
-    features = LogLinear.default.shape[1]
-    tokens = max((text.shape[1] - features - 1) // 2 for text in texts)
+    tokens = max(text["logprobs"].shape[-1] for text in texts)
     result = []
     for text in texts:
-        parts = np.split(text[:, features:-1], 2, axis=1)
-        missing = ((0, 0), (0, tokens - parts[0].shape[1]))
-        padded = [np.pad(part, missing, constant_values=-1e4) for part in parts]
-        result.append(np.concatenate([text[:, :features], *padded, text[:, -1:]], axis=1))
+        features = text["features"].shape[1:]
+        fields = [("features", "f4", features), ("logprobs", "f4", (2, tokens)), ("target", "i4")]
+        padded = np.empty(len(text), fields)
+        padded["features"], padded["target"] = text["features"], text["target"]
+        padded["logprobs"] = -1e4
+        padded["logprobs"][..., : text["logprobs"].shape[-1]] = text["logprobs"]
+        result.append(padded)
     return np.concatenate(result)

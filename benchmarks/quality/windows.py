@@ -21,7 +21,7 @@ def loss_in_windows(model: LanguageModel, text: Path, window: int) -> float:
     ids = model.tokenizer.encode_ids(characters[cut:])
     ids = ids[: (len(ids) - 1) // window * window + 1]
     inputs, targets = as_inputs(ids[:-1]).reshape(-1, window), ids[1:].reshape(-1, window)
-    predictor = model.predictors(inputs.size)
+    predictor = model.predictors.for_tokens(inputs.size)
     state, losses = predictor.initial_state(len(inputs)), []
     for start in range(0, window, predictor.at_once):
         part = slice(start, start + predictor.at_once)

@@ -18,7 +18,7 @@ from charlm.errors import OptionError
 from charlm.options import Range, given_options, option
 
 if TYPE_CHECKING:
-    from charlm.engines.sampling import Stream
+    from charlm.engines.stream import Stream
     from charlm.tasks.lm import LanguageModel
 
 TOGETHER = "does not go with `json` or `number`"

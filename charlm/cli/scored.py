@@ -18,7 +18,8 @@ from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
     from charlm.cli.inputs import Sentence
-    from charlm.engines.scores import SentenceScore, WordScore
+    from charlm.engines.scores import SentenceScore
+    from charlm.engines.words import WordScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",

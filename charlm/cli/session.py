@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from charlm.cli.options import ARGUMENT
-from charlm.engines.sampling import SampleOptions, resolved
+from charlm.engines.sampling import SampleOptions
 from charlm.errors import InputError, OptionError
 from charlm.options import options_of
 from charlm.tokenizer import EOS
@@ -140,8 +140,8 @@ class Session:
         for piece in stream:
             step.continuation += piece
             yield piece
-        chosen = resolved(SampleOptions(**self.options), lines=self.model.independent_lines)
-        if stream.ids.count(EOS) == chosen.max_lines:  # a further continuation is a further line
+        if stream.ids.count(EOS) == stream.limits.max_lines:
+            # A further continuation is a further line.
             step.continuation += "\n"
             yield "\n"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from charlm.engines.scores import in_groups
 from charlm.engines.vector_files import Arrays
-from charlm.model.backend import ChooseBackend
+from charlm.model.backend import Backends
 from charlm.model.sequences import token_states
 from charlm.tokenizer import Tokenizer
 
@@ -31,12 +31,12 @@ class LineVectors(NamedTuple):
 
 
 def embed_lines(
-    backends: ChooseBackend, tokenizer: Tokenizer, lines: Iterable[str]
+    backends: Backends, tokenizer: Tokenizer, lines: Iterable[str]
 ) -> Iterator[LineVectors]:
     """The vectors of each line, in input order. Each line is read by itself."""
     for batch in in_groups(lines, LINES_AT_ONCE, CHARS_AT_ONCE):
         encoded = [tokenizer.encode(line) for line in batch]
-        backend = backends(sum(len(ids) for ids, _ in encoded))
+        backend = backends.for_tokens(sum(len(ids) for ids, _ in encoded))
         states = token_states(backend, [ids for ids, _ in encoded])
         for vectors, (ids, spans) in zip(states, encoded, strict=True):
             features = backend.config.states
@@ -44,7 +44,7 @@ def embed_lines(
 
 
 def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
-    """The arrays of a file of token vectors, a part for each line.
+    """The arrays of a file of token vectors, in pieces, one for each line.
 
     lines:  the lines of a text and their vectors
 
@@ -68,7 +68,7 @@ def token_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
 
 
 def line_arrays(lines: Iterable[tuple[str, LineVectors]]) -> Iterator[Arrays]:
-    """The arrays of a file of line vectors, a part for each line.
+    """The arrays of a file of line vectors, in pieces, one for each line.
 
     vectors:     (lines, S) float32, the mean over the tokens of each line; 0 for an empty line
     start, end:  (lines,) int64, the characters [start, end) of each line in the whole text

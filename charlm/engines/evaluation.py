@@ -10,17 +10,14 @@ from numpy.typing import NDArray
 
 from charlm.engines.running_text import RunningTextOptions, running_text_predictor
 from charlm.engines.scores import TextScore, byte_length
-from charlm.engines.unknown_words import UnknownOptions, UnknownWords
+from charlm.engines.text_model import TextModel
+from charlm.engines.unknown_words import CONTRIBUTION, UnknownOptions, UnknownWords
 from charlm.errors import OptionError
 from charlm.model.backend import Floats
-from charlm.model.lexicon import Lexicon
 from charlm.model.likelihood import sequence_logprobs, text_logprobs
-from charlm.model.mixture import Predictors
 from charlm.options import option
 from charlm.parts import WHOLE, Part, parse_shard
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
-
-LINE_END = (1, 1, 0.0)  # its characters, bytes and log P
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,10 @@ class EvaluateOptions(UnknownOptions, RunningTextOptions):
 
 
 def evaluate_text(
-    predictors: Predictors,
-    tokenizer: Tokenizer,
+    model: TextModel,
     blocks: Iterable[str],
     options: EvaluateOptions,
     *,
-    lexicon: Lexicon | None = None,
     reset_lines: bool,
     progress: Callable[[float], None] | None = None,
 ) -> TextScore:
@@ -63,7 +58,6 @@ def evaluate_text(
 
     blocks:       the text in blocks of whole lines. The end of the last line is scored, even if
                   the text does not have it
-    lexicon:      of the model, for words that are not in its vocabulary
     reset_lines:  every line from the zero state; otherwise the state is carried through the text
     progress:     called with the fraction of a running text that is done
 
@@ -77,31 +71,54 @@ def evaluate_text(
     part = parse_shard(options.shard) if options.shard else WHOLE
     if reset_lines and part != WHOLE:
         blocks = every_line(blocks, part)
-    unknown = UnknownWords.of(options, lexicon)
-    ids, lines = _encode(tokenizer, blocks, unknown)
-    predictor = running_text_predictor(predictors, len(ids) // part.of, options)
+    unknown = UnknownWords.of(options, model.lexicon)
+    ids, lines = _encode(model.tokenizer, blocks, unknown)
+    predictor = running_text_predictor(model.predictors, len(ids) // part.of, options)
     if reset_lines:
         sequences = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
-        found: Iterable[tuple[Floats, IntArray]]
-        found = zip(sequence_logprobs(predictor, sequences), sequences, strict=True)
-    else:
-        bounds = np.append(0, np.flatnonzero(ids == EOS) + 1)
-        first, last = np.searchsorted(bounds, part.span(len(ids))).tolist()
-        begin, end = bounds[[first, last]].tolist()
-        lines = lines[first:last]
-        found = text_logprobs(predictor, ids, (begin, end), progress) if end > begin else ()
-    total = of_unknown = 0.0
+        batches = zip(sequence_logprobs(predictor, sequences), sequences, strict=True)
+        return _total(batches, lines, unknown)
+    of_lines, (start, end) = _span(ids, part)
+    running = text_logprobs(predictor, ids, (start, end), progress) if end > start else ()
+    return _total(running, lines[of_lines], unknown)
+
+
+def _span(ids: IntArray, part: Part) -> tuple[slice, tuple[int, int]]:
+    """The lines that a part of a running text has, and the tokens [start, end) of these lines."""
+    bounds = np.append(0, np.flatnonzero(ids == EOS) + 1)
+    first, last = np.searchsorted(bounds, part.span(len(ids))).tolist()
+    start, end = bounds[[first, last]].tolist()
+    return slice(first, last), (start, end)
+
+
+def _total(
+    batches: Iterable[tuple[Floats, IntArray]], lines: NDArray[np.void], unknown: UnknownWords
+) -> TextScore:
+    """The measures of a text.
+
+    batches:  log p of tokens, and these tokens, (n,) each
+    lines:    what the lines of these tokens add, (lines,) of `CONTRIBUTION`
+    """
+    logprob = of_unknown = 0.0
     tokens = unknowns = 0
-    for logprobs, targets in found:
+    for logprobs, targets in batches:
         is_unknown = targets == UNK
-        total += float(logprobs.sum(dtype=np.float64))
+        logprob += float(logprobs.sum(dtype=np.float64))
         of_unknown += float(logprobs[is_unknown].sum(dtype=np.float64))
         tokens, unknowns = tokens + len(targets), unknowns + int(is_unknown.sum())
-    chars, size, of_pieces = lines.sum(axis=0).tolist()
     if not unknown.count:
-        total, of_unknown, tokens = total - of_unknown, 0.0, tokens - unknowns
-    total, of_unknown = total + of_pieces, of_unknown + of_pieces
-    return TextScore("", total, tokens, int(chars), int(size), unknowns, of_unknown, len(lines))
+        logprob, of_unknown, tokens = logprob - of_unknown, 0.0, tokens - unknowns
+    added = float(sum(lines["logprob"].tolist()))
+    return TextScore(
+        text="",
+        logprob=logprob + added,
+        tokens=tokens,
+        chars=int(lines["chars"].sum()),
+        bytes=int(lines["bytes"].sum()),
+        unknown=unknowns,
+        unknown_logprob=of_unknown + added,
+        lines=len(lines),
+    )
 
 
 def every_line(blocks: Iterable[str], part: Part) -> Iterator[str]:
@@ -116,25 +133,36 @@ def every_line(blocks: Iterable[str], part: Part) -> Iterator[str]:
 
 def _encode(
     tokenizer: Tokenizer, blocks: Iterable[str], unknown: UnknownWords
-) -> tuple[IntArray, NDArray[np.float64]]:
-    """The ids of a text, and what counts of each line, (lines, 3), see `UnknownWords.counted`.
+) -> tuple[IntArray, NDArray[np.void]]:
+    """The ids of a text, and what each line adds, (lines,) of `CONTRIBUTION`.
 
     Every line has an end, the last one too.
     """
     encoded: list[IntArray] = [np.zeros(0, np.uint8)]
-    lines, rest = [np.zeros((0, 3))], np.zeros(3)
+    lines, unfinished = [np.zeros(0, CONTRIBUTION)], np.zeros(1, CONTRIBUTION)
     for block in blocks:
         ids = tokenizer.encode_ids(block)
-        rows = np.array([(len(p), byte_length(p), 0.0) for p in block.split("\n")])
-        rows[0] += rest
+        of_block = np.array(
+            [(len(p), byte_length(p), 0.0) for p in block.split("\n")], CONTRIBUTION
+        )
+        _add(of_block, np.array([0]), unfinished)
         if (is_unknown := ids == UNK).any():
             spans = tokenizer.encode(block).spans[is_unknown].tolist()
             pieces = [block[start:end] for start, end in spans]
-            np.add.at(rows, np.cumsum(ids == EOS)[is_unknown], unknown.counted(pieces))
+            _add(of_block, np.cumsum(ids == EOS)[is_unknown], unknown.contributions(pieces))
         encoded.append(ids)
-        lines.append(rows[:-1] + LINE_END)
-        rest = rows[-1]
-    if rest.any():
+        lines.append(of_block[:-1])
+        unfinished = of_block[-1:]
+    if unfinished != np.zeros(1, CONTRIBUTION):
         encoded.append(np.array([EOS], np.uint8))
-        lines.append(rest[None] + LINE_END)
-    return np.concatenate(encoded), np.concatenate(lines)
+        lines.append(unfinished)
+    whole = np.concatenate(lines)
+    for name in ("chars", "bytes"):
+        whole[name] += 1  # for the line end
+    return np.concatenate(encoded), whole
+
+
+def _add(rows: NDArray[np.void], numbers: NDArray[np.int64], more: NDArray[np.void]) -> None:
+    """Add to the rows of these numbers, all of `CONTRIBUTION`. A number may come several times."""
+    for name in CONTRIBUTION.names or ():
+        np.add.at(rows[name], numbers, more[name])

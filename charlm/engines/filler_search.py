@@ -1,19 +1,20 @@
-"""Beam search for the fillers of a blank: words spelled token by token, from one side."""
+"""The search for the fillers of a blank: words spelled token by token, from one side."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.beam import beam_search
 from charlm.model.backend import Floats
-from charlm.model.equations import State
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import Predictor
-from charlm.tokenizer import Decoder
+from charlm.model.prediction import Predictor, Reader
+from charlm.tokenizer import Decoder, IntArray
 
 Mask = NDArray[np.bool_]
 BEAM = 32  # partial fillers that are kept at each length
@@ -21,67 +22,74 @@ LONGEST = 24  # tokens of a filler
 PROPOSED = 64  # fillers that one search returns
 
 
-class Reader:
-    """A model that reads from one side of a blank, for several partial fillers at once.
+@dataclass(frozen=True)
+class PartialFiller(ABC):
+    """The beginning, or the end, of a filler: a candidate of `beam_search`.
 
-    predictor:  reads in this direction
-    ids:        read first: the line from its start, or from its end
+    allowed:  (V,) the tokens that fillers are made of
+    end:      (V,) the tokens that may follow the filler; no token for no condition
+
+    Its logits are log-probabilities, see `_LogprobReader`.
     """
 
-    def __init__(self, predictor: Predictor, ids: Sequence[int]) -> None:
-        self.predictor = predictor
-        self.state: list[State] = predictor.initial_state(1)
-        self._read(np.array([ids]))
+    allowed: Mask
+    end: Mask
 
-    def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
-        """Read one more token after each of these rows, which become the new rows."""
-        self.state = [tuple(s[list(rows)] for s in layer) for layer in self.state]
-        self._read(np.array(ids)[:, None])
-
-    def logprobs(self) -> Floats:
-        """log p of every token as the next one, (rows, V)."""
-        logprobs = log_softmax(self.prediction.logits()[:, 0])
-        return np.pad(logprobs, ((0, 0), (1, 0)), constant_values=-np.inf)  # <START>
-
-    def _read(self, ids: NDArray[np.int64]) -> None:
-        prediction, self.state = self.predictor.read(ids, self.state)
-        self.prediction = prediction.last()
-
-
-class Partial(Protocol):
-    """The beginning, or the end, of a filler."""
+    # A filler ends where a word may end. That has a probability, but no token.
+    is_finished: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def filler(self) -> str | None:
         """The filler, if it may be complete here."""
 
     @property
+    @abstractmethod
     def is_open(self) -> bool:
         """Whether more tokens may be added."""
 
-    def mask(self) -> Mask | None:
-        """The tokens (V,) that may be added; None for all that fillers are made of."""
-
+    @abstractmethod
     def extended(self, id: int) -> Self:
         """With one more token."""
 
+    def mask(self) -> Mask:
+        """The tokens (V,) that may be added to an open filler."""
+        return self.allowed
+
+    def next_logprobs(self, logits: Floats) -> Floats:
+        """See `Candidate.next_logprobs`."""
+        if not self.is_open:
+            return np.full_like(logits, -np.inf)
+        return np.where(self.mask()[1:], logits, np.float32(-np.inf))
+
+    def end_logprob(self, logits: Floats) -> float | None:
+        """See `Candidate.end_logprob`."""
+        if self.filler is None:
+            return None
+        if not self.end.any():
+            return 0.0
+        return float(np.logaddexp.reduce(logits[self.end[1:]]))
+
 
 @dataclass(frozen=True)
-class FromLeft:
+class FromLeft(PartialFiller):
     """A filler that is spelled from its start.
 
-    start:  (V,) the tokens that it may begin with, unless the decoder restricts them
+    decoder:  of the text up to here
+    start:    (V,) the tokens that it may begin with, unless the decoder restricts them
     """
 
-    text: str
     decoder: Decoder
     start: Mask
+    text: str = ""
 
-    def mask(self) -> Mask | None:
+    def mask(self) -> Mask:
         held = self.decoder.mask()
-        return self.start if held is None and not self.text else held
+        if held is not None:
+            return held
+        return self.allowed if self.text else self.start
 
-    def extended(self, id: int) -> FromLeft:
+    def extended(self, id: int) -> Self:
         decoder = self.decoder.copy()
         return replace(self, text=self.text + decoder.push(id), decoder=decoder)
 
@@ -95,22 +103,19 @@ class FromLeft:
 
 
 @dataclass(frozen=True)
-class FromRight:
+class FromRight(PartialFiller):
     """A filler that is spelled from its end.
 
-    pieces:  the UTF-8 text of every token
-    spaced:  it is complete only when it begins with a space
+    token_texts:  the UTF-8 text of every token
+    spaced:       it is complete only when it begins with a space
     """
 
-    spelled: bytes
-    pieces: Sequence[bytes]
+    token_texts: Sequence[bytes]
     spaced: bool
+    spelled: bytes = b""
 
-    def mask(self) -> Mask | None:
-        return None
-
-    def extended(self, id: int) -> FromRight:
-        return replace(self, spelled=self.pieces[id] + self.spelled)
+    def extended(self, id: int) -> Self:
+        return replace(self, spelled=self.token_texts[id] + self.spelled)
 
     @property
     def filler(self) -> str | None:
@@ -127,49 +132,27 @@ class FromRight:
         return not self.spelled.startswith(b" ")
 
 
-def search(reader: Reader, first: Partial, allowed: Mask, end: Mask) -> set[str]:
+class _LogprobReader(Reader):
+    """A reader whose logits are log-probabilities."""
+
+    def logits(self) -> Floats:
+        return log_softmax(super().logits())
+
+
+def search(predictor: Predictor, ids: IntArray, first: PartialFiller) -> set[str]:
     """The most probable fillers.
 
-    first:    the empty filler
-    allowed:  (V,) the tokens that fillers are made of
-    end:      (V,) the tokens that may follow the filler; no token for no condition
+    predictor:  reads in the direction in which fillers are spelled
+    ids:        read first: the line from its start, or from its end
+    first:      the empty filler
     """
-    best: dict[str, float] = {}
-    beam: list[tuple[float, Partial]] = [(0.0, first)]
-    for length in range(LONGEST + 1):
-        logprobs = reader.logprobs()
-        for (logprob, partial), row in zip(beam, logprobs, strict=True):
-            if (filler := partial.filler) is not None:
-                ending = float(np.logaddexp.reduce(row[end])) if end.any() else 0.0
-                best[filler] = max(logprob + ending, best.get(filler, -np.inf))
-        if length == LONGEST:
+    fillers: set[str] = set()
+    for _, partial in beam_search(_LogprobReader(predictor, ids), first, BEAM, longest=LONGEST):
+        if len(fillers) == PROPOSED:
             break
-        rows, ids, scores = _best_extensions(beam, logprobs, allowed)
-        if not len(rows):
-            break
-        beam = [
-            (score, beam[row][1].extended(id))
-            for row, id, score in zip(rows, ids, scores, strict=True)
-        ]
-        reader.extend(rows, ids)
-    return set(sorted(best, key=lambda filler: -best[filler])[:PROPOSED])
-
-
-def _best_extensions(
-    beam: Sequence[tuple[float, Partial]], logprobs: Floats, allowed: Mask
-) -> tuple[list[int], list[int], list[float]]:
-    """The rows, tokens and scores of the `BEAM` most probable longer fillers."""
-    scores = np.full(logprobs.shape, -np.inf)
-    for k, (logprob, partial) in enumerate(beam):
-        if partial.is_open:
-            mask = partial.mask()
-            fits = allowed if mask is None else mask
-            scores[k, fits] = logprob + logprobs[k, fits]
-    flat = scores.ravel()
-    best = np.argsort(-scores, axis=None)[:BEAM]
-    best = best[np.isfinite(flat[best])]
-    rows, ids = np.unravel_index(best, scores.shape)
-    return rows.tolist(), ids.tolist(), flat[best].tolist()
+        if filler := partial.filler:
+            fillers.add(filler)
+    return fillers
 
 
 def is_word(text: str) -> bool:

@@ -18,7 +18,6 @@ from charlm.engines.filler_search import (
     FromLeft,
     FromRight,
     Mask,
-    Reader,
     has_no_space,
     is_word,
     search,
@@ -28,7 +27,7 @@ from charlm.model.backend import Backends, Floats
 from charlm.model.likelihood import sequence_logprobs
 from charlm.model.mixture import Predictors
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import Predictor
+from charlm.model.prediction import Predictor, Reader
 from charlm.model.pseudo_likelihood import OneSidedPredictor, both_sides, one_sided_logprobs
 from charlm.options import Range, check_options, option
 from charlm.tokenizer import EOS, SPECIALS, START, UNK, IntArray, Tokenizer, as_inputs
@@ -92,13 +91,13 @@ class Filling(ABC):
         blank = options.blank
         if blank not in line:
             raise InputError(f"no blank in {line!r}; mark the place to fill with {blank}")
-        parts = line.split(blank)
-        best = [UNFILLED] * (len(parts) - 1)
+        texts = line.split(blank)  # around the blanks
+        best = [UNFILLED] * (len(texts) - 1)
         fillers: list[list[Filler]] = [[] for _ in best]
         for _ in range(min(len(best), 2)):
             for k in range(len(best)):
-                left = _joined(parts[: k + 1], best[:k])
-                right = _joined(parts[k + 1 :], best[k + 1 :])
+                left = _joined(texts[: k + 1], best[:k])
+                right = _joined(texts[k + 1 :], best[k + 1 :])
                 fillers[k] = self.fillers(left, right)[: options.k]
                 best[k] = fillers[k][0].text if fillers[k] else UNFILLED
         return fillers
@@ -164,12 +163,11 @@ class Filling(ABC):
     def _search_from_left(self, left: str, predictor: Predictor, end: Mask) -> set[str]:
         """Fillers that continue the text on the left."""
         ids, decoder = self.tokenizer.prime(left)
-        read = [START, *as_inputs(ids).tolist()]
         # The piece of a single space may begin a line, too, and adds nothing there.
         start = self._tokens(self.texts if left else self.starts, has_no_space)
-        first = FromLeft("", decoder, start)
         allowed = self._tokens(self.texts, is_word)
-        return search(Reader(predictor, read), first, allowed, end)
+        inputs = as_inputs(np.append(START, ids))
+        return search(predictor, inputs, FromLeft(allowed, end, decoder, start))
 
     def _beginning_of(self, right: str) -> Mask:
         """The tokens that begin with the first character of a text."""
@@ -195,7 +193,7 @@ class ForwardFilling(Filling):
         return self._search_from_left(left, self.predictors.numpy, end)
 
     def next_words(self, left: str, end: Mask) -> list[str]:
-        """Words that may come next, as many as are proposed for a blank, in no certain order.
+        """Words that may come next, as many as are proposed for a blank, in any order.
 
         end:  (V,) the tokens that may follow a whole word: line ends, and what begins a word
         """
@@ -208,8 +206,8 @@ class ForwardFilling(Filling):
         return [word for word in words if word][:WORDS]
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
-        read = [START, *as_inputs(ids[:position]).tolist()]
-        (logprobs,) = Reader(self.predictors.numpy, read).logprobs()
+        inputs = as_inputs(np.append(START, ids[:position]))
+        (logprobs,) = Reader(self.predictors.numpy, inputs).logprobs()
         return logprobs
 
     def _rank_words(
@@ -219,7 +217,8 @@ class ForwardFilling(Filling):
 
     def _line_scores(self, lines: list[IntArray]) -> NDArray[np.float64]:
         lines = [np.append(line, EOS) for line in lines]
-        return _sums(sequence_logprobs(self.predictors(sum(map(len, lines))), lines))
+        predictor = self.predictors.for_tokens(sum(map(len, lines)))
+        return _sums(sequence_logprobs(predictor, lines))
 
 
 class TwoSidedFilling(Filling):
@@ -242,7 +241,7 @@ class TwoSidedFilling(Filling):
     def _search_from_right(self, left: str, right: str) -> set[str]:
         """Fillers that lead to the text on the right, and can follow the text on the left."""
         ids, spans = self.tokenizer.encode("x" + right)
-        read = [EOS, *ids[spans[:, 0] > 0][::-1].tolist()]
+        inputs = np.append(EOS, ids[spans[:, 0] > 0][::-1])
         allowed = self._tokens(self.texts, is_word)
         # A subword that begins a word has the space before it: with the space the word is whole.
         spaced = self.tokenizer.space_starts_word and (not left or left[-1].isspace())
@@ -252,12 +251,12 @@ class TwoSidedFilling(Filling):
             allowed |= self._tokens(
                 self.texts, lambda text: text[:1] == " " and has_no_space(text[1:])
             )
-        pieces = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
-        reader = Reader(OneSidedPredictor(self.backends.numpy, True), read)
-        return search(reader, FromRight(b"", pieces, spaced), allowed, end)
+        token_texts = [self.tokenizer.appended(id, UNK) for id in range(self.tokenizer.size)]
+        predictor = OneSidedPredictor(self.backends.numpy, True)
+        return search(predictor, inputs, FromRight(allowed, end, token_texts, spaced))
 
     def _word_scores(self, ids: IntArray, position: int) -> Floats:
-        y = both_sides(self.backends(len(ids)), [ids])[0, position]
+        y = both_sides(self.backends.for_tokens(len(ids)), [ids])[0, position]
         return np.pad(self.backends.numpy.logits(y), (1, 0))
 
     def _rank_words(
@@ -266,13 +265,13 @@ class TwoSidedFilling(Filling):
         return [Filler(word, float(p)) for word, p in zip(words, probabilities, strict=True)]
 
     def _line_scores(self, lines: list[IntArray]) -> NDArray[np.float64]:
-        backend = self.backends(2 * sum(map(len, lines)))
+        backend = self.backends.for_tokens(2 * sum(map(len, lines)))
         forward, reverse = (_sums(one_sided_logprobs(backend, lines, r)) for r in (False, True))
         return (forward + reverse) / 2
 
 
-def _joined(parts: Sequence[str], fillers: Sequence[str]) -> str:
-    return "".join(part + filler for part, filler in zip(parts, [*fillers, ""], strict=True))
+def _joined(texts: Sequence[str], fillers: Sequence[str]) -> str:
+    return "".join(text + filler for text, filler in zip(texts, [*fillers, ""], strict=True))
 
 
 def _sums(logprobs: Sequence[Floats]) -> NDArray[np.float64]:

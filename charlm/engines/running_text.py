@@ -85,7 +85,7 @@ def running_text_predictor(
         rate = ADAPT_RATE if options.adapt_rate is None else options.adapt_rate
         predictor = predictors.with_network(DynamicEvaluation(predictors.backends.torch, rate))
     else:
-        predictor = predictors(tokens)
+        predictor = predictors.for_tokens(tokens)
     if options.cache is None:
         return predictor
     flatness, weight = options.cache_flatness, options.cache_weight

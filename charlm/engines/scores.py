@@ -11,11 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import OptionError
-from charlm.model.backend import Floats
-from charlm.model.distributions import Distributions
-from charlm.tokenizer import EOS, SPECIALS, UNK, Encoding, Tokenizer
-from charlm.tokenizer.word_starts import WordStarts, word_starts
+from charlm.engines.words import WordScore, word_scores
+from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
 
 CHARS_AT_ONCE = 1 << 20
 
@@ -28,7 +25,7 @@ class TokenScore:
     token:    its printable form, such as "a" or "<EOS>"
     logprob:  log p(token | context), nats
     start, end:  its characters [start, end) in the text
-    rank, entropy, likeliest:  of the distribution before it, see `Distributions`; the entropy in
+    rank, entropy, likeliest:  of the distribution before it, see `Statistics`; the entropy in
               nats, and the likeliest tokens with their log p. None without `details`
     """
 
@@ -72,51 +69,10 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
-class WordScore:
-    """One word of a scored sentence, see `SentenceScore.words`.
-
-    word:      as it stands in the text; "<EOS>" for the line end
-    logprob:   log P, nats, with the probability that it ends here
-    entropy:   of the distribution of its first token after white space, nats
-    start, end:  its characters [start, end) in the text
-    is_unknown:  some of its tokens are not in the vocabulary
-    """
-
-    word: str
-    logprob: float
-    entropy: float
-    start: int
-    end: int
-    is_unknown: bool
-
-    @property
-    def bits(self) -> float:
-        """The surprisal, −log₂ P."""
-        return 0.0 - self.logprob / math.log(2)
-
-    def to_json(self) -> dict[str, Any]:
-        """The values under their names in JSON output."""
-        return {
-            "word": self.word,
-            "start": self.start,
-            "end": self.end,
-            "bits": self.bits,
-            "entropy_bits": self.entropy / math.log(2),
-            "length": self.end - self.start,
-            "unknown": self.is_unknown,
-        }
-
-    @property
-    def is_line_end(self) -> bool:
-        """Whether this is the end of the line, `<EOS>`."""
-        return self.start == self.end
-
-
-@dataclass(frozen=True)
 class TextScore:
     """How probable a text is. A measure is of the whole text unless its name says per what.
 
-    text:     as it was given
+    text:     the text itself
     logprob:  log P, nats
     tokens:   predicted tokens, `<EOS>` counted
     chars, bytes:  size of the text, one more for each line end that is scored
@@ -206,7 +162,7 @@ class SentenceScore(TextScore):
     context:   the text before it
     ids:       (n,) its tokens
     logprobs:  (n,) log p of each token, nats
-    measured:  (n, …) of `charlm.model.distributions.measure`; None without `details`
+    distributions:  (n,) records of `charlm.model.distributions.Statistics`; None without `details`
 
     `spans` and `token_scores` are computed when they are first read: that takes longer than
     scoring one of many lines.
@@ -216,7 +172,7 @@ class SentenceScore(TextScore):
     ids: NDArray[np.int64] = field(repr=False, compare=False)
     logprobs: NDArray[np.float32] = field(repr=False, compare=False)
     tokenizer: Tokenizer = field(repr=False, compare=False)
-    measured: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    distributions: NDArray[np.void] | None = field(default=None, repr=False, compare=False)
     prefix: ClassVar[str] = ""  # of the measures' names
 
     @cached_property
@@ -233,32 +189,21 @@ class SentenceScore(TextScore):
     @cached_property
     def token_scores(self) -> tuple[TokenScore, ...]:
         """The tokens in order."""
-        token, d = self.tokenizer.token, self.distributions
+        token = self.tokenizer.token
         rows = zip(self.ids.tolist(), self.spans.tolist(), self.logprobs.tolist(), strict=True)
         scores = [TokenScore(id, token(id), p, start, end) for id, (start, end), p in rows]
-        if d is None:
+        if self.distributions is None:
             return tuple(scores)
-        return tuple(replace(s, **d) for s, d in zip(scores, self._details(d), strict=True))
+        details = self._details(self.distributions)
+        return tuple(replace(s, **d) for s, d in zip(scores, details, strict=True))
 
-    def _details(self, d: Distributions) -> Iterator[dict[str, Any]]:
+    def _details(self, distributions: NDArray[np.void]) -> Iterator[dict[str, Any]]:
         """The fields of `TokenScore` that come from the distributions."""
-        ids, logprobs = d.likeliest.astype(int).tolist(), d.likeliest_logprobs.tolist()
-        for rank, entropy, k, p in zip(
-            d.rank.astype(int).tolist(), d.entropy.tolist(), ids, logprobs, strict=True
-        ):
-            likeliest = tuple(zip(map(self.tokenizer.token, k), p, strict=True))
+        names = ("rank", "entropy", "likeliest", "likeliest_logprobs")
+        columns = (distributions[name].tolist() for name in names)
+        for rank, entropy, ids, logprobs in zip(*columns, strict=True):
+            likeliest = tuple(zip(map(self.tokenizer.token, ids), logprobs, strict=True))
             yield {"rank": rank, "entropy": entropy, "likeliest": likeliest}
-
-    @cached_property
-    def distributions(self) -> Distributions | None:
-        """The distributions before the tokens; None without `details`."""
-        if self.measured is None:
-            return None
-        return Distributions.of(self.measured, sum(len(s.masks) for s in self._word_starts))
-
-    @property
-    def _word_starts(self) -> tuple[WordStarts, WordStarts]:
-        return word_starts(self.tokenizer, False), word_starts(self.tokenizer, True)
 
     def words(self, punctuation: bool = False) -> tuple[WordScore, ...]:
         """The words, and the line end. Their log P add up to that of the sentence.
@@ -271,41 +216,7 @@ class SentenceScore(TextScore):
 
         Raises OptionError for a sentence that was scored without `details`.
         """
-        d = self.distributions
-        if d is None:
-            if len(self.ids):
-                raise OptionError("`words`: goes with `details=True`")
-            return ()
-        joined, separate = self._word_starts
-        begins, place = (separate if punctuation else joined).of(self.ids)
-        edges = self._with_their_spaces(np.flatnonzero(begins))
-        place, first = place[edges], len(joined.masks) if punctuation else 0
-        before = np.where(place < 0, 0.0, d.masses[edges, np.maximum(place, 0) + first])
-        logprobs = np.add.reduceat(self.logprobs, edges, dtype=np.float64)
-        logprobs += np.append(before[1:], 0.0) - before
-        ends = np.append(edges[1:], len(self.ids))
-        rows = zip(edges.tolist(), ends.tolist(), logprobs.tolist(), strict=True)
-        return tuple(self._word(a, b, logprob, d.entropy) for a, b, logprob in rows)
-
-    def _with_their_spaces(self, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The edges without those between white space that is not in the vocabulary and a word."""
-        for t in np.flatnonzero(self.ids == UNK).tolist() if self.unknown else ():
-            if self.text[slice(*self.spans[t].tolist())].isspace():
-                edges = edges[edges != t + 1]
-        return edges
-
-    def _word(self, a: int, b: int, logprob: float, entropy: Floats) -> WordScore:
-        """The word of the tokens [a, b)."""
-        while a < b - 1 and not self.text[slice(*self.spans[a].tolist())].strip():
-            a += 1  # white space before the word
-        start, end = self.spans[[a, b - 1], [0, 1]].tolist()
-        word = self.text[start:end]
-        if self.ids[b - 1] == EOS:
-            return WordScore(SPECIALS[EOS], logprob, float(entropy[a]), end, end, False)
-        start += len(word) - len(word.lstrip())
-        word = word.strip()
-        unknown = bool((self.ids[a:b] == UNK).any())
-        return WordScore(word, logprob, float(entropy[a]), start, end, unknown)
+        return word_scores(self, punctuation)
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice, pairwise
-from typing import TypeVar
+from itertools import chain, pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.engines.running_text import EXTRA, RunningTextOptions, running_text_predictor
 from charlm.engines.scores import PseudoScore, SentenceScore, byte_length, encode_after, in_groups
+from charlm.engines.text_model import TextModel
 from charlm.engines.unknown_words import UnknownOptions, UnknownWords
-from charlm.model.backend import ChooseBackend, Floats
-from charlm.model.distributions import at_once, measure
-from charlm.model.lexicon import Lexicon
+from charlm.engines.words import starts_of_words
+from charlm.model.backend import Backends
+from charlm.model.distributions import Statistics
 from charlm.model.likelihood import read_in_order, read_sequences, sequence_logprobs
-from charlm.model.mixture import Predictors
-from charlm.model.prediction import ChoosePredictor, Prediction, Predictor
+from charlm.model.prediction import Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.options import option
 from charlm.tokenizer import EOS, UNK, IntArray, Tokenizer
-from charlm.tokenizer.word_starts import word_starts
 
 # Sentences that are read before the first one is scored: enough for batches of similar length.
 SENTENCES_AT_ONCE = 4096
@@ -54,100 +53,98 @@ class ScoreOptions(SentenceOptions, RunningTextOptions):
 
 
 def score_sentences(
-    predictors: ChoosePredictor,
-    tokenizer: Tokenizer,
-    sentences: Iterable[str],
-    options: ScoreOptions,
-    *,
-    lexicon: Lexicon | None = None,
-    details: bool = False,
-    independent_lines: bool = False,
+    model: TextModel, sentences: Iterable[str], options: ScoreOptions, *, details: bool = False
 ) -> Iterator[SentenceScore]:
     """Score each sentence from the zero state, in input order.
 
-    lexicon:            of the model, for words that are not in its vocabulary
-    details:            also measure the whole distribution before each token, which takes longer
-    independent_lines:  every line starts from the zero state, also one within a sentence or after
-                        the context
+    details:  also measure the whole distribution before each token, which takes longer
 
-    A token that begins in the context and ends in the sentence is scored.
+    Where lines are independent, each line of a sentence, and the one after a line end of the
+    context, starts from the zero state. A token that begins in the context and ends in the sentence
+    is scored.
     """
-    unknown = UnknownWords.of(options, lexicon)
-    context, eos = options.context, options.eos
+    unknown = UnknownWords.of(options, model.lexicon)
+    tokenizer, context, eos = model.tokenizer, options.context, options.eos
+    make = partial(_sentence_score, SentenceScore, tokenizer, context, eos=eos)
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
-        predictor = predictors(sum(map(len, encoded)))
-        lines = _lines_of(encoded) if independent_lines else [[ids] for ids in encoded]
-        read = iter(_read(predictor, tokenizer, list(chain.from_iterable(lines)), details))
         scores = []
-        for sentence, ids, parts in zip(batch, encoded, lines, strict=True):
-            found = np.concatenate(list(islice(read, len(parts))))
+        for sentence, ids, results in zip(
+            batch, encoded, _read_sentences(model, encoded, details), strict=True
+        ):
+            first = 0
             if context:
-                scored = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
-                ids, found = ids[len(ids) - scored :], found[len(ids) - scored :]
-            scores.append(
-                _sentence_score(SentenceScore, tokenizer, context, sentence, ids, found, eos)
-            )
-        yield from unknown.treated(scores)
+                own = len(encode_after(tokenizer, context, sentence).ids) - (not eos)
+                first = len(ids) - own
+            scores.append(make(sentence, ids[first:], results[first:]))
+        yield from unknown.applied(scores)
 
 
 def score_document(
-    predictors: Predictors,
-    tokenizer: Tokenizer,
-    lines: Sequence[str],
-    options: ScoreOptions,
-    *,
-    lexicon: Lexicon | None = None,
-    details: bool = False,
+    model: TextModel, lines: Sequence[str], options: ScoreOptions, *, details: bool = False
 ) -> Iterator[SentenceScore]:
     """Score each line of a text after all lines before it, see `score_sentences`."""
     if not lines:
         return
-    unknown = UnknownWords.of(options, lexicon)
-    encoded = _encode_lines(tokenizer, "", lines, eos=True)
+    unknown = UnknownWords.of(options, model.lexicon)
+    encoded = _encode_lines(model.tokenizer, "", lines, eos=True)
     ids = np.concatenate(encoded)
-    predictor = running_text_predictor(predictors, len(ids), options)
+    predictor = running_text_predictor(model.predictors, len(ids), options)
     if details:
-        found = read_in_order(predictor, ids, *_measuring(tokenizer))
+        statistics = _statistics(model.tokenizer)
+        results = read_in_order(predictor, ids, statistics.of, statistics.at_once)
     else:
-        found = read_in_order(predictor, ids, lambda p, targets: p.logprobs(targets))
-    ends = np.cumsum([len(ids) for ids in encoded])
+        results = read_in_order(predictor, ids, lambda p, targets: p.logprobs(targets))
+    by_line = np.split(results, np.cumsum([len(ids) for ids in encoded])[:-1])
     scored = slice(None if options.eos else -1)
-    yield from unknown.treated(
-        _sentence_score(SentenceScore, tokenizer, "", line, ids[scored], rows[scored], options.eos)
-        for line, ids, rows in zip(lines, encoded, np.split(found, ends[:-1]), strict=True)
+    make = partial(_sentence_score, SentenceScore, model.tokenizer, "", eos=options.eos)
+    yield from unknown.applied(
+        make(line, ids[scored], of_line[scored])
+        for line, ids, of_line in zip(lines, encoded, by_line, strict=True)
     )
 
 
-def _measuring(tokenizer: Tokenizer) -> tuple[Callable[[Prediction, IntArray], Floats], int]:
-    """The function `measure` for this tokenizer, and the most sequences of a batch for it."""
-    masks = np.concatenate([word_starts(tokenizer, p).masks for p in (False, True)])
-    return partial(measure, masks=masks), at_once(tokenizer.size)
-
-
-def _read(
-    predictor: Predictor, tokenizer: Tokenizer, sequences: list[IntArray], details: bool
-) -> list[Floats]:
-    """log p of the tokens of each sequence, (n,); with details the rows (n, …) of `measure`."""
-    if not details:
-        return sequence_logprobs(predictor, sequences)
-    return read_sequences(predictor, sequences, *_measuring(tokenizer))
-
-
 def pseudo_score_sentences(
-    backends: ChooseBackend, tokenizer: Tokenizer, sentences: Iterable[str]
+    backends: Backends, tokenizer: Tokenizer, sentences: Iterable[str]
 ) -> Iterator[PseudoScore]:
     """Score each sentence with a bidirectional network, in input order, without its line end."""
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, "", batch, eos=False)
-        results = pseudo_logprobs(backends(2 * sum(map(len, encoded))), encoded)
+        backend = backends.for_tokens(2 * sum(map(len, encoded)))
+        results = pseudo_logprobs(backend, encoded)
         for sentence, ids, logprobs in zip(batch, encoded, results, strict=True):
             yield _sentence_score(PseudoScore, tokenizer, "", sentence, ids, logprobs, False)
 
 
-def _lines_of(sequences: list[IntArray]) -> list[list[IntArray]]:
-    """Each sequence cut into its lines."""
-    return [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sequences]
+def _statistics(tokenizer: Tokenizer) -> Statistics:
+    """Statistics of distributions, with the probability that a word begins."""
+    masks = {name: starts.masks for name, starts in starts_of_words(tokenizer).items()}
+    return Statistics(tokenizer.size, masks)
+
+
+def _read_sentences(
+    model: TextModel, sentences: list[IntArray], details: bool
+) -> list[NDArray[Any]]:
+    """What `_read` gives for each sentence. Independent lines are read by themselves."""
+    predictor = model.predictors.for_tokens(sum(map(len, sentences)))
+    if not model.independent_lines:
+        return _read(predictor, model.tokenizer, sentences, details)
+    by_sentence = [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sentences]
+    lines = list(chain.from_iterable(by_sentence))
+    results = iter(_read(predictor, model.tokenizer, lines, details))
+    return [np.concatenate([next(results) for _ in lines]) for lines in by_sentence]
+
+
+def _read(
+    predictor: Predictor, tokenizer: Tokenizer, sequences: list[IntArray], details: bool
+) -> list[NDArray[Any]]:
+    """For each token of each sequence, (n,): log p, or with details the records of `Statistics`."""
+    if not details:
+        return sequence_logprobs(predictor, sequences)
+    statistics = _statistics(tokenizer)
+    results = read_sequences(predictor, sequences, statistics.of, statistics.at_once)
+    empty = np.zeros(0, statistics.dtype)
+    return [records if len(records) else empty for records in results]
 
 
 def _encode_lines(
@@ -169,23 +166,25 @@ def _sentence_score(
     context: str,
     sentence: str,
     ids: IntArray,
-    found: NDArray[np.float32],
+    results: NDArray[Any],
     eos: bool,
 ) -> Score:
-    """found: (n,) log p of each token, or the rows (n, …) of `distributions.measure`"""
-    logprobs = found if found.ndim == 1 else found[:, 0]
+    """results: (n,) log p of each token, or the records of `Statistics`"""
+    distributions = results if results.dtype.names else None
+    logprobs = results if distributions is None else distributions["logprob"]
+    is_unknown = ids == UNK
     return kind(
         text=sentence,
         logprob=float(logprobs.sum(dtype=np.float64)),
         tokens=len(ids),
         chars=len(sentence) + eos,
         bytes=byte_length(sentence) + eos,
-        unknown=int(np.count_nonzero(ids == UNK)),
-        unknown_logprob=float(logprobs[ids == UNK].sum(dtype=np.float64)),
+        unknown=int(np.count_nonzero(is_unknown)),
+        unknown_logprob=float(logprobs[is_unknown].sum(dtype=np.float64)),
         lines=int(np.count_nonzero(ids == EOS)),
         context=context,
         ids=ids.astype(np.int64),
         logprobs=logprobs,
         tokenizer=tokenizer,
-        measured=None if found.ndim == 1 else found,
+        distributions=distributions,
     )

@@ -20,6 +20,9 @@ INCLUDE, EXCLUDE, SHARE, SPELL = TREATMENTS = ("include", "exclude", "share", "s
 UNSEEN = 1_000_000
 PANEL = "Words that are not in the vocabulary"
 
+# What a piece of text adds to the characters, bytes and log P (nats) of a text.
+CONTRIBUTION = np.dtype([("chars", np.int64), ("bytes", np.int64), ("logprob", np.float64)])
+
 Score = TypeVar("Score", bound=SentenceScore)
 
 
@@ -54,9 +57,9 @@ class UnknownOptions:
 
 @dataclass(frozen=True)
 class UnknownWords:
-    """What the probability of the pieces of a text that are not in the vocabulary is.
+    """The probability of the pieces of a text that are not in the vocabulary.
 
-    read_as:   in words, for messages
+    read_as:   what they are read as, in words, for messages
     count:     they are tokens of the text; otherwise they are left out
     logprobs:  pieces -> log P(piece | it is unknown) of each, nats, (n,)
     """
@@ -67,7 +70,7 @@ class UnknownWords:
 
     @classmethod
     def of(cls, options: UnknownOptions, lexicon: Lexicon | None) -> UnknownWords:
-        """The treatment that the options say. Raises OptionError if the model cannot spell."""
+        """What options ask for. Raises OptionError if the model cannot spell."""
         spelling = lexicon.spelling if lexicon else None
         treatment = options.unknown or (SPELL if spelling else INCLUDE)
         if treatment == SHARE:
@@ -85,35 +88,41 @@ class UnknownWords:
         about = "read as <UNK>" if count else "left out"
         return cls(about, count, lambda pieces: np.zeros(len(pieces)))
 
-    def counted(self, pieces: Sequence[str]) -> NDArray[np.float64]:
-        """What each piece adds to the characters, bytes and log P of its text, (n, 3).
+    def contributions(self, pieces: Sequence[str]) -> NDArray[np.void]:
+        """What each piece adds to its text, (n,) of `CONTRIBUTION`.
 
-        The log P of `<UNK>` comes to that, if the pieces count.
+        The log P of `<UNK>` is added to that, if the pieces count.
         """
+        added = np.zeros(len(pieces), CONTRIBUTION)
         if self.count:
-            logprobs = self.logprobs(pieces)
-            return np.stack([0 * logprobs, 0 * logprobs, logprobs], axis=1)
-        return np.array([(-len(piece), -byte_length(piece), 0.0) for piece in pieces])
+            added["logprob"] = self.logprobs(pieces)
+        else:
+            added["chars"] = [-len(piece) for piece in pieces]
+            added["bytes"] = [-byte_length(piece) for piece in pieces]
+        return added
 
-    def treated(self, scores: Iterable[Score]) -> Iterator[Score]:
-        """The scores with what counts of their unknown pieces."""
+    def applied(self, scores: Iterable[Score]) -> Iterator[Score]:
+        """The scores, with unknown words scored as the options ask."""
         scores = list(scores)
         pieces = [piece for score in scores if score.unknown for piece in score.unknown_pieces]
-        rows = self.counted(pieces) if pieces else np.zeros((0, 3))
+        added = self.contributions(pieces) if pieces else np.zeros(0, CONTRIBUTION)
         for score in scores:
-            if not score.unknown:
+            if score.unknown:
+                yield self._with(score, added[: score.unknown])
+                added = added[score.unknown :]
+            else:
                 yield score
-                continue
-            own, rows = rows[: score.unknown], rows[score.unknown :]
-            unknown, logprobs = score.ids == UNK, score.logprobs.copy()
-            logprobs[unknown] = logprobs[unknown] * self.count + own[:, 2]
-            chars, size, _ = own.sum(axis=0).astype(int).tolist()
-            yield replace(
-                score,
-                logprob=float(logprobs.sum(dtype=np.float64)),
-                logprobs=logprobs,
-                unknown_logprob=float(logprobs[unknown].sum(dtype=np.float64)),
-                tokens=score.tokens - (0 if self.count else score.unknown),
-                chars=score.chars + chars,
-                bytes=score.bytes + size,
-            )
+
+    def _with(self, score: Score, added: NDArray[np.void]) -> Score:
+        """A score with the contributions of its unknown pieces."""
+        is_unknown, logprobs = score.ids == UNK, score.logprobs.copy()
+        logprobs[is_unknown] = (logprobs[is_unknown] if self.count else 0.0) + added["logprob"]
+        return replace(
+            score,
+            logprob=float(logprobs.sum(dtype=np.float64)),
+            logprobs=logprobs,
+            unknown_logprob=float(logprobs[is_unknown].sum(dtype=np.float64)),
+            tokens=score.tokens - (0 if self.count else score.unknown),
+            chars=score.chars + int(added["chars"].sum()),
+            bytes=score.bytes + int(added["bytes"].sum()),
+        )

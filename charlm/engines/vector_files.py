@@ -1,4 +1,4 @@
-"""Files of arrays that are larger than memory: .safetensors and .npz, written part by part."""
+"""Files of arrays that are larger than memory: .safetensors and .npz, written piece by piece."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from charlm.files import replacing
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def save(path: Path, parts: Iterable[Arrays]) -> int:
-    """Write arrays, given in parts, to a .safetensors or .npz file. Returns their length.
+def save(path: Path, pieces: Iterable[Arrays]) -> int:
+    """Write arrays, which come in pieces, to a .safetensors or .npz file. Returns their length.
 
-    Each part has the same names; the arrays of a name are joined along their first axis. No more
-    than a part is in memory: the arrays are collected in temporary files beside the target.
+    Each piece has the same names; the arrays of a name are joined along their first axis. No more
+    than a piece is in memory: the arrays are collected in temporary files beside the target.
     """
     with replacing(path) as temporary, ExitStack() as stack:
         columns: dict[str, _Column] = {}
-        for part in parts:
-            for name, array in part.items():
+        for piece in pieces:
+            for name, array in piece.items():
                 if name not in columns:
                     column = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
                     columns[name] = _Column(column, array)

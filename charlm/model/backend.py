@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,10 +56,6 @@ class Backend(Protocol):
         ...
 
 
-# The backend for the next n tokens. Called before every batch.
-ChooseBackend = Callable[[int], Backend]
-
-
 class Backends:
     """The backends of one model, each made when it is first used.
 
@@ -91,8 +87,11 @@ class Backends:
         self._flop = 0.0  # of all work so far
         self._flop_per_token = 2 * config.multiplied_weights()
 
-    def __call__(self, tokens: int) -> Backend:
-        """The backend for the next `tokens` tokens. Called before every batch."""
+    def for_tokens(self, tokens: int) -> Backend:
+        """The backend for the next `tokens` tokens, whose work this counts.
+
+        Called before every batch.
+        """
         self._flop += self._flop_per_token * tokens
         if not isinstance(self.backend, str):
             return self.backend

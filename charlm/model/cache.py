@@ -26,8 +26,8 @@ class Cache:
     flatness:  θ; 0 weights all pairs equally, larger values prefer similar outputs
     weight:    λ
 
-    Its state is the state of the model, the outputs h and the tokens y. The last output has no
-    token yet.
+    It reads one sequence. Its state has one layer more than that of the model: the outputs h,
+    (1, n + 1, H), and the tokens y, (1, n). The last output has no token yet.
     """
 
     one_text = True
@@ -39,19 +39,20 @@ class Cache:
     def initial_state(self, batch: int) -> State:
         """An empty cache, for one sequence."""
         assert batch == 1
-        return self.model.initial_state(1), None, np.zeros(0, np.int64)
+        nothing = np.zeros((1, 0, 0), np.float32), np.zeros((1, 0), np.int64)
+        return [*self.model.initial_state(1), nothing]
 
     def read(self, ids: Ids, state: State) -> tuple[CachePrediction, State]:
         """See `Predictor.read`."""
-        inner, outputs, tokens = state
-        prediction, inner = self.model.read(ids, inner)
-        y, steps = prediction.y[0], ids.shape[1]
-        if outputs is None:  # the first token is not a token after an output
-            outputs, ids = y[:0], ids[:, 1:]
-        outputs = np.concatenate([outputs, y])
-        tokens = np.concatenate([tokens, np.where(ids[0] == START, EOS, ids[0])])
-        after = inner, outputs[-self.size - 1 :], tokens[-self.size :]
-        return CachePrediction(self, prediction, outputs, tokens, steps), after
+        *layers, (outputs, tokens) = state
+        prediction, layers = self.model.read(ids, layers)
+        y, steps = prediction.y, ids.shape[1]
+        if not outputs.shape[1]:  # the first token is not a token after an output
+            outputs, ids = y[:, :0], ids[:, 1:]
+        outputs = np.concatenate([outputs, y], axis=1)
+        tokens = np.concatenate([tokens, np.where(ids == START, EOS, ids)], axis=1)
+        pairs = outputs[:, -self.size - 1 :], tokens[:, -self.size :]
+        return CachePrediction(self, prediction, outputs[0], tokens[0], steps), [*layers, pairs]
 
 
 class CachePrediction(Prediction):

@@ -1,8 +1,8 @@
-"""What is told of the whole distribution before each token: entropy, rank, likeliest tokens."""
+"""Statistics of the distribution before each token: entropy, rank, likeliest tokens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,57 +16,56 @@ LIKELIEST = 5
 NUMBERS_AT_ONCE = 1 << 23  # logarithms of probabilities
 
 
-@dataclass(frozen=True)
-class Distributions:
-    """The distributions that predict each of n tokens.
+class Statistics:
+    """Computes statistics of distributions, as records of a structured array.
 
-    logprobs:   (n,) log p of the token, nats
-    entropy:    (n,) −Σ p log p, nats
-    rank:       (n,) of the token; 1 for the most probable one
-    likeliest:  (n, k) the k most probable tokens, in this order
-    likeliest_logprobs:  (n, k) their log p, nats
-    masses:     (n, M) log Σ p of the tokens in each of M masks, nats
+    vocab:  number of token ids V
+    sets:   sets of tokens by name, (M, V) each
+
+    dtype:    of the records; log-probabilities and the entropy are in nats
+        logprob             log p of the token
+        entropy             −Σ p log p
+        rank                of the token; 1 for the most probable one
+        likeliest           (k,) the ids of the k most probable tokens, in this order
+        likeliest_logprobs  (k,) their log p
+        NAME                (M,) log Σ p of the tokens in each set of this name
+    at_once:  sequences of a batch whose distributions fit into memory
     """
 
-    logprobs: Floats
-    entropy: Floats
-    rank: Floats
-    likeliest: Floats
-    likeliest_logprobs: Floats
-    masses: Floats
+    def __init__(self, vocab: int, sets: Mapping[str, NDArray[np.bool_]]) -> None:
+        k = min(LIKELIEST, vocab - 1)
+        self.dtype = np.dtype(
+            [("logprob", "f4"), ("entropy", "f4"), ("rank", "i4")]
+            + [("likeliest", "i4", k), ("likeliest_logprobs", "f4", k)]
+            + [(name, "f4", (len(masks),)) for name, masks in sets.items()]
+        )
+        self.at_once = max(NUMBERS_AT_ONCE // (STEPS_AT_ONCE * vocab), 1)
+        self._sets = sets
+        self._columns = np.concatenate([*sets.values()])[:, 1:].T.astype(np.float32)
 
-    @classmethod
-    def of(cls, numbers: Floats, masks: int) -> Distributions:
-        """From the rows (n, …) of `measure` with this number of masks."""
-        k = (numbers.shape[1] - masks - 3) // 2
-        edges = np.cumsum([1, 1, 1, k, k])
-        own, entropy, rank, likeliest, of_likeliest, masses = np.split(numbers, edges, axis=1)
-        return cls(own[:, 0], entropy[:, 0], rank[:, 0], likeliest, of_likeliest, masses)
-
-
-def measure(prediction: Prediction, targets: Ids, masks: NDArray[np.bool_]) -> Floats:
-    """The numbers of `Distributions` side by side, (B, T, …).
-
-    targets:  (B, T) the tokens
-    masks:    (M, V) sets of tokens
-    """
-    logprobs = log_softmax(prediction.logits())  # (B, T, V−1)
-    p = np.exp(logprobs)
-    own = np.take_along_axis(logprobs, targets[..., None] - 1, axis=-1)
-    entropy = -np.vecdot(p, np.maximum(logprobs, np.finfo(np.float32).min))
-    rank = 1 + np.count_nonzero(logprobs > own, axis=-1)
-    k = min(LIKELIEST, logprobs.shape[-1])
-    likeliest = np.argpartition(-logprobs, k - 1, axis=-1)[..., :k]
-    of_likeliest = np.take_along_axis(logprobs, likeliest, axis=-1)
-    order = np.argsort(-of_likeliest, axis=-1, kind="stable")
-    likeliest = np.take_along_axis(likeliest, order, axis=-1)
-    of_likeliest = np.take_along_axis(of_likeliest, order, axis=-1)
-    with np.errstate(divide="ignore"):
-        masses = np.log(p @ masks[:, 1:].T.astype(np.float32))
-    columns = (own, entropy[..., None], rank[..., None], likeliest + 1, of_likeliest, masses)
-    return np.concatenate(columns, axis=-1, dtype=np.float32)
+    def of(self, prediction: Prediction, targets: Ids) -> NDArray[np.void]:
+        """The records of tokens (B, T), and of the distributions that predict them."""
+        logprobs = log_softmax(prediction.logits())  # (B, T, V−1)
+        p = np.exp(logprobs)
+        of_targets = np.take_along_axis(logprobs, targets[..., None] - 1, axis=-1)
+        records = np.empty(targets.shape, self.dtype)
+        records["logprob"] = of_targets[..., 0]
+        records["entropy"] = -np.vecdot(p, np.maximum(logprobs, np.finfo(np.float32).min))
+        records["rank"] = 1 + np.count_nonzero(logprobs > of_targets, axis=-1)
+        columns = _largest(logprobs, records["likeliest"].shape[-1])
+        records["likeliest"] = columns + 1
+        records["likeliest_logprobs"] = np.take_along_axis(logprobs, columns, axis=-1)
+        with np.errstate(divide="ignore"):
+            masses = np.log(p @ self._columns)
+        start = 0
+        for name, masks in self._sets.items():
+            records[name] = masses[..., start : start + len(masks)]
+            start += len(masks)
+        return records
 
 
-def at_once(vocab: int) -> int:
-    """Sequences of a batch whose distributions fit into memory."""
-    return max(NUMBERS_AT_ONCE // (STEPS_AT_ONCE * vocab), 1)
+def _largest(values: Floats, k: int) -> NDArray[np.int64]:
+    """The columns (…, k) of the largest values (…, V), in descending order of the values."""
+    columns = np.argpartition(-values, k - 1, axis=-1)[..., :k]
+    order = np.argsort(-np.take_along_axis(values, columns, axis=-1), axis=-1, kind="stable")
+    return np.take_along_axis(columns, order, axis=-1)

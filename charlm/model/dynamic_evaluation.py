@@ -20,9 +20,10 @@ TOKENS = 32  # predicted between two steps
 class DynamicEvaluation:
     """Dynamic evaluation (Mikolov et al. 2010, Krause et al. 2018) of one text, from its start.
 
-    It is a `Predictor`. After every `TOKENS` predicted tokens, every parameter θ takes a step
-    against the gradient g of their summed loss, divided by the root of the running mean m of its
-    square. It is also drawn back to its trained value θ₀:
+    It is a `Predictor` of that text alone: `read` changes its weights. After every `TOKENS`
+    predicted tokens, every parameter θ takes a step against the gradient g of their summed loss,
+    divided by the root of the running mean m of its square. It is also drawn back to its trained
+    value θ₀:
 
     θ ← θ − η g / (√m + ε) + δ (θ₀ − θ)
 
@@ -50,26 +51,26 @@ class DynamicEvaluation:
         self.trained = [p.detach().clone() for p in self.network.parameters()]
         self.squares = [torch.zeros_like(p) for p in self.trained]
         self.steps = 0
+        # The last outputs (T, B, H), with their graph, and ids (T, B): not learnt from yet.
+        self._unlearnt: tuple[Tensor, Tensor] | None = None
 
     def initial_state(self, batch: int) -> State:
-        """The zero state, and nothing to learn from yet."""
-        return self.network.initial_state(batch), None
+        """The zero state of the network, and nothing to learn from yet."""
+        self._unlearnt = None
+        return list(self.network.initial_state(batch))
 
     def read(self, ids: Ids, state: State) -> tuple[NetworkPrediction, State]:
-        """See `Predictor.read`. Learns from what was read before, then predicts.
-
-        Its state is the network's, the last outputs with their graph, and the ids read there.
-        """
-        layers, earlier = state
+        """See `Predictor.read`. Learns from what was read before, then predicts."""
         x = torch.from_numpy(ids.T.astype(np.int64)).to(self.network.device)
-        if earlier:
-            outputs, read = earlier
+        if self._unlearnt:
+            y, read = self._unlearnt
             targets = torch.cat([read[1:], x[:1]])
-            self._learn(outputs, torch.where(targets == START, EOS, targets))
-        y, layers = self.network.encoder(x, layers)
-        layers = [tuple(s.detach() for s in layer) for layer in layers]
+            self._learn(y, torch.where(targets == START, EOS, targets))
+        y, after = self.network.encoder(x, state)
+        self._unlearnt = y, x
         outputs = y.detach().transpose(0, 1).cpu().numpy()
-        return NetworkPrediction(self.network, outputs), (layers, (y, x))
+        detached: State = [tuple(s.detach() for s in layer) for layer in after]
+        return NetworkPrediction(self.network, outputs), detached
 
     def _learn(self, outputs: Tensor, targets: Tensor) -> None:
         self.network.loss(outputs, targets).backward()  # type: ignore[no-untyped-call]

@@ -31,7 +31,7 @@ import numpy as np
 from charlm.errors import OptionError
 
 Array = Any  # numpy.ndarray or torch.Tensor
-State = tuple[Array, ...]
+LayerState = tuple[Array, ...]
 NORM_EPSILON = 1e-5
 
 
@@ -50,7 +50,7 @@ class Cell:
     identity:  recurrent matrices start as half the identity instead of orthogonal
     """
 
-    step: Callable[[Any, Array, State], State]
+    step: Callable[[Any, Array, LayerState], LayerState]
     gates: str
     state: str = "h"
     products: tuple[tuple[str, str], ...] = ()
@@ -171,7 +171,7 @@ def rnn(activation: str = "tanh") -> Cell:
         raise OptionError(f"`activation={activation}`: choose tanh or relu")
     g = functions[activation]
 
-    def step(p: Any, x: Array, state: State) -> State:
+    def step(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         return (g(p.norm(x + p.U(h))),)
 
@@ -194,7 +194,7 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
     if not set(peepholes) <= set(allowed) or len(set(peepholes)) < len(peepholes):
         raise OptionError(f"`peepholes={peepholes}`: choose some of the letters {allowed}")
 
-    def step(p: Any, x: Array, state: State) -> State:
+    def step(p: Any, x: Array, state: LayerState) -> LayerState:
         h, c = state
         a = dict(zip(gates, split(x + p.U(h), *[1] * len(gates)), strict=True))
 
@@ -221,14 +221,14 @@ def gru(reset: str = "after") -> Cell:
             OptionError for any other.
     """
 
-    def before(p: Any, x: Array, state: State) -> State:
+    def before(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         xru, xn = split(x, 2, 1)
         r, u = split(sigmoid(p.norm(xru + p.U(h), "ru")), 1, 1)
         candidate = tanh(p.norm(xn + p.U_n(r * h), "n"))
         return (u * h + (1 - u) * candidate,)
 
-    def after(p: Any, x: Array, state: State) -> State:
+    def after(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         xr, xu, xn = split(p.norm(x), 1, 1, 1)
         hr, hu, hn = split(p.norm(p.U(h), gain="gain_u"), 1, 1, 1)
@@ -249,7 +249,7 @@ def gru_simple() -> Cell:
     u = σ(W x + U h + b);  ĥ = tanh(W x + U h + b);  h' = u⊙h + (1−u)⊙ĥ
     """
 
-    def step(p: Any, x: Array, state: State) -> State:
+    def step(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         u, n = split(p.norm(x + p.U(h)), 1, 1)
         u = sigmoid(u)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from charlm.errors import InputError, ModelError
 from charlm.model.likelihood import sequence_logprobs
 from charlm.model.names import add_prefix, strip_prefix
-from charlm.model.ngram import Ngram, NgramTables
+from charlm.model.ngram import Ngram
 from charlm.model.ngram_counts import count
+from charlm.model.ngram_tables import NgramTables
 from charlm.tokenizer import SPECIALS, UNK, Tokenizer, load_tokenizer, train_tokenizer
 
 MOST_WORDS = 50_000  # whose counts are kept
@@ -126,7 +127,8 @@ class Spelling:
         normalize = str(tokenizer.state()[0]["normalize"])
         letters = train_tokenizer("char", lambda: [text], normalize=normalize)
         ids = letters.encode_ids(text)
-        spelling = cls(letters, count(ids, letters.size, ORDER, lines=True, most=MOST_NGRAMS), 0.0)
+        ngram = count(ids, letters.size, ORDER, independent_lines=True, most=MOST_NGRAMS)
+        spelling = cls(letters, ngram, 0.0)
         # No word is empty, and there are always others.
         known = np.exp(spelling.logprobs(sorted(vocabulary | {""}))).sum()
         spelling.known = float(min(known, MOST_KNOWN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,52 +82,53 @@ def text_logprobs(
 
 def text_logprob(predictor: Predictor, ids: Ids) -> float:
     """Σ log p(ids[t] | ids[:t]) in nats over a text."""
-    found = text_logprobs(predictor, ids)
-    return sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in found)
+    return sum(
+        float(logprobs.sum(dtype=np.float64)) for logprobs, _ in text_logprobs(predictor, ids)
+    )
 
 
 def read_in_order(
     predictor: Predictor,
     ids: Ids,
-    function: Callable[[Prediction, Ids], Floats],
+    function: Callable[[Prediction, Ids], NDArray[Any]],
     streams: int = MOST_STREAMS,
-) -> Floats:
+) -> NDArray[Any]:
     """A function of the predictions of every token of a text, in their order, (n, …).
 
     function:  the prediction of (B, T) tokens, and these tokens -> an array (B, T, …)
     streams:   the most streams of `read_text`
     """
-    parts: list[list[Floats]] = [[] for _ in range(streams)]
+    chunks: list[list[NDArray[Any]]] = [[] for _ in range(streams)]  # of each stream
     for prediction, targets, scored in read_text(predictor, ids, streams=streams):
         values = function(prediction, targets)
-        for part, of_stream, kept in zip(parts, values, scored, strict=False):
-            part.append(of_stream[kept])
-    return np.concatenate([values for part in parts for values in part])
+        for stream, of_stream, kept in zip(chunks, values, scored, strict=False):
+            stream.append(of_stream[kept])
+    return np.concatenate([chunk for stream in chunks for chunk in stream])
 
 
 def read_sequences(
     predictor: Predictor,
     sequences: Sequence[Ids],
-    function: Callable[[Prediction, Ids], Floats],
+    function: Callable[[Prediction, Ids], NDArray[Any]],
     at_once: int = SEQUENCES_AT_ONCE,
-) -> list[Floats]:
+) -> list[NDArray[Any]]:
     """A function of the predictions of every token of every sequence, each from the zero state.
 
     function:  the prediction of (B, T) tokens, and these tokens -> an array (B, T, …)
     at_once:   the most sequences of a batch
 
-    Returns an array (n, …) for each sequence, in order.
+    Returns an array (n, …) for each sequence, in order; see `by_length` for one without tokens.
     """
 
-    def of_batch(batch: Sequence[Ids]) -> Floats:
+    def of_batch(batch: Sequence[Ids]) -> NDArray[Any]:
         targets = pad(batch)
         inputs = as_inputs(np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START))
-        state, parts = predictor.initial_state(len(batch)), []
+        state, chunks = predictor.initial_state(len(batch)), []
         for start in range(0, targets.shape[1], predictor.at_once):
             chunk = slice(start, start + predictor.at_once)
             prediction, state = predictor.read(inputs[:, chunk], state)
-            parts.append(function(prediction, targets[:, chunk]))
-        return np.concatenate(parts, axis=1)
+            chunks.append(function(prediction, targets[:, chunk]))
+        return np.concatenate(chunks, axis=1)
 
     return by_length(of_batch, sequences, lambda length: at_once)
 

@@ -2,94 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
+from charlm.model.ngram_tables import EMPTY, NONE, Indices, NgramTables
 from charlm.model.prediction import Prediction, State
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.tokenizer import EOS, START
 
-Indices = NDArray[np.int64]
 NO_NGRAM = "none"  # the order of a model without n-grams
 ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
-MOST_VALUES = 256  # different counts in a model file; larger ones are rounded to 2 % or so
-EMPTY = 1  # the number of the empty context
 SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
-DENSE_ENTRIES = 1 << 20  # of the distributions that are computed once
-
-
-@dataclass(frozen=True)
-class NgramTables:
-    """The counts of an n-gram model, as a trie.
-
-    A node is an n-gram; its children are the n-grams with one more token at the end. Node 0 is the
-    empty one. The others are numbered level by level, and children of the same node by token, so
-    that the children of a node lie together. N is the number of nodes without node 0.
-
-    tokens:     (N,) the last token of each node but node 0
-    counts:     (N,) how often each occurs, adjusted by Kneser-Ney, see `Ngram`
-    parents:    (N,) the node without the last token
-    discounts:  (order, 4) D for counts of 0, 1, 2 and more, for n-grams of each length
-    """
-
-    tokens: Ids
-    counts: Indices
-    parents: Ids
-    discounts: NDArray[np.float32]
-
-    def rounded(self) -> NgramTables:
-        """The same with at most `MOST_VALUES` different counts, as a model file holds them."""
-        values = _representatives(self.counts)
-        between = (values[1:] + values[:-1]) / 2
-        return replace(self, counts=values[np.searchsorted(between, self.counts)])
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The tables in few bytes; about 2.3 for each n-gram of up to 256 different tokens.
-
-        A count is stored as an index into the list of all different counts. The parents are
-        stored as bits: for each node a 1 for each child and then a 0 (Jacobson 1989, LOUDS).
-        """
-        values, codes = np.unique(self.counts, return_inverse=True)
-        bits = np.zeros(2 * len(self.tokens) + 1, np.uint8)
-        bits[np.arange(len(self.tokens)) + self.parents] = 1
-        return {
-            "tokens": self.tokens.astype(np.min_scalar_type(int(self.tokens.max(initial=0)))),
-            "counts": codes.astype(np.uint8),
-            "values": values.astype(np.int32),
-            "children": np.packbits(bits),
-            "discounts": self.discounts,
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], vocab: int) -> NgramTables:
-        """The tables of `to_arrays`. Raises ModelError if they are damaged.
-
-        vocab:  number of token ids of the model
-        """
-        try:
-            tokens, codes, values = (arrays[name] for name in ("tokens", "counts", "values"))
-            discounts, size = arrays["discounts"], len(tokens)
-            bits = np.unpackbits(arrays["children"])[: 2 * size + 1].view(bool)
-            parents, counts = np.flatnonzero(bits).astype(np.int32), values[codes]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ModelError(f"n-gram tables: {error}") from None
-        whole = len(codes) == len(parents) == size > 0 and len(bits) == 2 * size + 1
-        if not whole or discounts.shape != (len(discounts), 4) or not len(discounts):
-            raise ModelError("n-gram tables: parts are missing")
-        in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
-        # A discount of 0 would leave nothing for the tokens that did not occur.
-        if not in_range or not ((discounts[:, 1:] > 0) & (discounts[:, 1:] <= [1, 2, 3])).all():
-            raise ModelError("n-gram tables: values out of range")
-        parents -= np.arange(size, dtype=np.int32)
-        return cls(tokens, counts, parents, discounts)
+TABLE_ENTRIES = 1 << 20  # of the distributions that are computed once
 
 
 class Ngram:
@@ -105,9 +34,8 @@ class Ngram:
     tables:  see `NgramTables`
     vocab:   number of token ids V; id 0 is never predicted
 
-    Its state is a list of one layer with one array, (B, order − 1): for each length the number of
-    the context, 0 if the training text does not continue it. Number 1 is the empty context, and
-    n + 1 is node n of the tables. It is a `Predictor`.
+    Its state is one layer with one array, (B, order − 1): for each length the number of the
+    context, `NONE` if the training text does not continue it. It is a `Predictor`.
 
     Raises ModelError for tables that are not sorted, or that have too many levels.
     """
@@ -115,44 +43,52 @@ class Ngram:
     at_once, one_text = STEPS_AT_ONCE, False
 
     def __init__(self, tables: NgramTables, vocab: int) -> None:
-        self.tables, self.vocab = tables, vocab
-        self.order, nodes = len(tables.discounts), len(tables.tokens) + 1
-        # By entry, which is a node but node 0: number of the parent and last token as one key,
-        # which sorts the entries.
-        parents = tables.parents.astype(np.int64) + 1
-        self.keys = np.empty(nodes, np.int32 if (nodes + 2) * vocab < 2**31 else np.int64)
-        keys = np.multiply(parents, vocab, out=self.keys[:-1], casting="unsafe")
-        keys += tables.tokens
-        self.keys[-1] = (nodes + 2) * vocab  # for searches behind all others
-        if not (self.keys[1:] > self.keys[:-1]).all():  # type: ignore[operator]
-            raise ModelError("n-gram tables: not sorted")
+        self.tables, self.vocab, self.order = tables, vocab, len(tables.discounts)
+        self.keys = self._keys()
         self.inputs = np.arange(vocab, dtype=self.keys.dtype)
         self.inputs[START] = EOS  # a line end is read as <START>
 
-        # By number of a context: its children are the entries first … first + sizes − 1.
-        self.sizes = np.bincount(parents, minlength=nodes + 1).astype(np.int32)
+        # By number: the children of an n-gram are the numbers first … first + sizes − 1.
+        numbers = len(tables.tokens)
+        self.sizes = np.bincount(tables.parents, minlength=numbers).astype(np.int32)
+        self.sizes[NONE] = 0
         self.first = np.cumsum(self.sizes, dtype=np.int32)
-        self.first -= self.sizes
+        self.first += EMPTY + 1 - self.sizes
         self.levels = self._levels()
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
-        discounts = np.empty(nodes - 1, np.float32)
-        for row, (start, end) in zip(tables.discounts, pairwise(self.levels[1:]), strict=True):
-            counts = tables.counts[start - 2 : end - 2]
-            row.take(counts, mode="clip", out=discounts[start - 2 : end - 2])
+        discounts = self._discounts()
         totals, left = (
-            np.bincount(parents, of_children, nodes + 1).astype(np.float32)
+            np.bincount(tables.parents, of_children, numbers).astype(np.float32)
             for of_children in (tables.counts, discounts)
         )
         # With γ(u) = Σ D / Σ c, p(w | u) = γ(u) ((c − D) / Σ D + p(w | u′)).
-        self.backoffs = np.ones(nodes + 1, np.float32)
+        self.backoffs = np.ones(numbers, np.float32)
         np.divide(left, totals, out=self.backoffs, where=totals > 0)
         self.left = np.maximum(left, SMALLEST)  # Σ D, to the shorter context
-        self.discounted = np.zeros(nodes, np.float32)  # c − D, by entry
-        np.subtract(tables.counts, discounts, out=self.discounted[:-1], casting="same_kind")
-        # The number of an entry as a context; 0 if nothing follows it.
-        self.contexts = np.zeros(nodes, self.keys.dtype)
-        self.contexts[:-1] = np.arange(2, nodes + 1, dtype=np.int32)
-        self.contexts[:-1] *= self.sizes[2:] > 0
+        self.discounted = np.empty(numbers, np.float32)  # c − D
+        np.subtract(tables.counts, discounts, out=self.discounted, casting="same_kind")
+        # The number of an n-gram as a context: `NONE` if nothing follows it.
+        self.continued = np.where(self.sizes > 0, np.arange(numbers, dtype=self.keys.dtype), NONE)
+
+    def _keys(self) -> Indices:
+        """The parent and the last token of each n-gram as one number, (N + 2,), ascending.
+
+        Those of `NONE` and `EMPTY` are 0, and smaller than all others.
+        """
+        tables, numbers = self.tables, len(self.tables.tokens)
+        dtype = np.int32 if (numbers + 1) * self.vocab < 2**31 else np.int64
+        keys = np.multiply(tables.parents, self.vocab, dtype=dtype, casting="unsafe")
+        keys += tables.tokens
+        if not (keys[2:] > keys[1:-1]).all():
+            raise ModelError("n-gram tables: not sorted")
+        return keys
+
+    def _discounts(self) -> Floats:
+        """D of each n-gram, (N + 2,)."""
+        discounts = np.zeros(len(self.tables.tokens), np.float32)
+        for row, (start, end) in zip(self.tables.discounts, pairwise(self.lengths), strict=True):
+            row.take(self.tables.counts[start:end], mode="clip", out=discounts[start:end])
+        return discounts
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what is computed from the tables."""
@@ -160,13 +96,13 @@ class Ngram:
 
     def __len__(self) -> int:
         """The number of n-grams."""
-        return len(self.tables.tokens)
+        return len(self.tables)
 
     def _levels(self) -> list[int]:
         """Where the numbers of each length begin: of the empty context, of unigrams and so on."""
-        levels, end = [1, 2], len(self.keys) + 1
+        levels, end = [EMPTY, EMPTY + 1], len(self.tables.tokens)
         while levels[-1] < end and len(levels) < self.order + 2:
-            levels.append(int(self.first[levels[-1]]) + 2)
+            levels.append(int(self.first[levels[-1]]))
         levels += [end] * (self.order + 2 - len(levels))
         if levels[-1] != end:
             raise ModelError("n-gram tables: more lengths than discounts")
@@ -194,55 +130,59 @@ class Ngram:
         return NgramPrediction(self, contexts), [(contexts[:, -1],)]
 
     def _longer(self, contexts: Indices, ids: Ids) -> Indices:
-        """Contexts with one more token; 0 where the training text does not continue them."""
-        entries, known = self.find(contexts, ids)
-        return self.contexts[entries] * known
+        """Contexts with one more token; `NONE` where the training text does not continue them."""
+        return self.continued[self.find(contexts, ids)]
 
-    def find(self, contexts: Indices, ids: Ids) -> tuple[Indices, NDArray[np.bool_]]:
-        """The entries of contexts with one more token, and whether there is one."""
+    def find(self, contexts: Indices, ids: Ids) -> Indices:
+        """The numbers of contexts with one more token; `NONE` where there is no such n-gram.
+
+        contexts, ids:  integers of the dtype of `keys`; no id is `<START>`
+        """
         keys = contexts * self.vocab + ids
-        entries = self.keys.searchsorted(keys)
-        return entries, self.keys[entries] == keys
+        children = self.keys.searchsorted(keys)
+        return np.where(self.keys.take(children, mode="clip") == keys, children, NONE)
 
     def probabilities(self, contexts: Indices) -> Floats:
         """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
-        sparse = contexts * (contexts >= len(self.dense))  # else 0, which has no children and γ = 1
-        numbers: Indices = np.maximum.reduce(contexts - sparse, axis=1, initial=EMPTY)
-        p = self.dense[numbers]
+        in_table = contexts < len(self.table)
+        shorter, longer = np.where(in_table, contexts, NONE), np.where(in_table, NONE, contexts)
+        p = self.table[np.maximum.reduce(shorter, axis=1, initial=EMPTY)]
         if self.order == 1:
             return p
-        # What contexts of this length and of longer ones leave: the product of their γ.
-        left = np.multiply.accumulate(self.backoffs[sparse[:, ::-1]], axis=1)[:, ::-1]
+        # What contexts of this length and of longer ones leave: the product of their γ. `NONE` has
+        # γ = 1 and no children.
+        left = np.multiply.accumulate(self.backoffs[longer[:, ::-1]], axis=1)[:, ::-1]
         p *= left[:, :1]
-        self._add_children(p, sparse, left)
+        self._add_children(p, longer, left)
         return p
 
     def _add_children(self, p: Floats, contexts: Indices, weights: Floats) -> None:
         """Add the weighted shares of the children of contexts (N, K) to the rows of p (N, V−1)."""
         sizes = self.sizes[contexts].ravel()
         ends = sizes.cumsum()
-        entries = (self.first[contexts].ravel() + sizes - ends).repeat(sizes)
-        entries += np.arange(len(entries))
-        places = np.arange(-1, p.size - 1, p.shape[1]).repeat(contexts.shape[1]).repeat(sizes)
-        places += self.tables.tokens[entries]
+        children = (self.first[contexts].ravel() + sizes - ends).repeat(sizes)
+        children += np.arange(len(children))
+        # Token k is column k − 1.
+        entries = np.arange(-1, p.size - 1, p.shape[1]).repeat(contexts.shape[1]).repeat(sizes)
+        entries += self.tables.tokens[children]
         shares = (weights / self.left[contexts]).ravel().repeat(sizes)
-        shares *= self.discounted[entries]
-        np.add.at(p.reshape(-1), places, shares)
+        shares *= self.discounted[children]
+        np.add.at(p.reshape(-1), entries, shares)
 
     @cached_property
-    def dense(self) -> Floats:
+    def table(self) -> Floats:
         """The distributions after the first contexts by number, (n, V−1).
 
         They have the most children, so they are computed only once.
         """
-        size = max(min(DENSE_ENTRIES // self.vocab, len(self.backoffs)), 2)
-        shorter = np.ones(size, self.keys.dtype)  # the context without its first token
+        size = max(min(TABLE_ENTRIES // self.vocab, len(self.backoffs)), 2)
+        shorter = np.full(size, EMPTY, self.keys.dtype)  # the context without its first token
         p = np.full((size, self.vocab - 1), 1 / (self.vocab - 1), np.float32)
         for length, (start, end) in enumerate(pairwise(self.levels)):
             numbers = np.arange(start, min(end, size))
             if length > 1 and len(numbers):
-                parents, tokens = np.divmod(self.keys[numbers - 2], self.vocab)
-                shorter[numbers] = self.find(shorter[parents], tokens)[0] + 2
+                parents, tokens = np.divmod(self.keys[numbers], self.vocab)
+                shorter[numbers] = self.find(shorter[parents], tokens)
             if length:
                 p[numbers] = p[shorter[numbers]]
             p[numbers] *= self.backoffs[numbers, None]
@@ -255,7 +195,7 @@ class Ngram:
 class NgramPrediction(Prediction):
     """What an n-gram model predicts.
 
-    contexts:  (B, T, order − 1), the number of the context of each length, 0 where there is none
+    contexts:  (B, T, order − 1), the number of the context of each length, `NONE` without one
     """
 
     def __init__(self, ngram: Ngram, contexts: Indices) -> None:
@@ -286,12 +226,12 @@ class NgramPrediction(Prediction):
         return np.maximum.reduce(self.contexts, axis=-1, initial=EMPTY)
 
     def logprobs(self, targets: Ids) -> Floats:
-        model = self.ngram
+        model, ids = self.ngram, targets.astype(self.ngram.keys.dtype)
         p: Floats = np.full(targets.shape, 1 / (model.vocab - 1), np.float32)
         for k in range(model.order):
-            contexts = self.contexts[..., k - 1] if k else np.ones(targets.shape, np.int64)
-            entries, known = model.find(contexts, targets.astype(model.keys.dtype))
-            p += model.discounted[entries] * known / model.left[contexts]
+            contexts = self.contexts[..., k - 1] if k else np.full(targets.shape, EMPTY, ids.dtype)
+            children = model.find(contexts, ids)
+            p += model.discounted[children] / model.left[contexts]
             p *= model.backoffs[contexts]
         return np.log(np.maximum(p, SMALLEST))
 
@@ -306,16 +246,3 @@ class NgramPrediction(Prediction):
 
     def last(self) -> NgramPrediction:
         return NgramPrediction(self.ngram, self.contexts[:, -1:])
-
-
-def _representatives(counts: Indices) -> Indices:
-    """At most `MOST_VALUES` counts that stand for all: the counts themselves, or a geometric row.
-
-    Small counts are exact.
-    """
-    values = np.unique(counts)
-    size = 2 * MOST_VALUES
-    while len(values) > MOST_VALUES:
-        values = np.unique(np.geomspace(1, counts.max(), size).round().astype(np.int64))
-        size -= 8
-    return values

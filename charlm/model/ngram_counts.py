@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.backend import Ids
-from charlm.model.ngram import Indices, Ngram, NgramTables
+from charlm.model.ngram import Ngram
+from charlm.model.ngram_tables import EMPTY, Indices, NgramTables
 from charlm.tokenizer import EOS
 
 ALWAYS_KEPT = 3  # contexts up to this length are never pruned
@@ -27,19 +28,24 @@ def sampled(ids: Ids) -> Ids:
 
 
 def count(
-    ids: Ids, vocab: int, order: int, *, lines: bool = False, most: int | None = None
+    ids: Ids,
+    vocab: int,
+    order: int,
+    *,
+    independent_lines: bool = False,
+    most: int | None = None,
 ) -> Ngram:
     """The n-gram model of a text.
 
-    ids:    (N,), the text; every line ends with an `<EOS>`
-    vocab:  number of token ids V
-    order:  n; reduced to N if the text is shorter
-    lines:  lines are independent: no n-gram holds parts of two, so a line end ends every context
-    most:   about how many n-grams are kept; None for all. Where there are more, contexts of more
-            than `ALWAYS_KEPT` tokens that occur less than k times are pruned, with the smallest k
-            that suffices
+    ids:                (N,), the text; every line ends with an `<EOS>`
+    vocab:              number of token ids V
+    order:              n; reduced to N if the text is shorter
+    independent_lines:  no n-gram holds tokens of two lines, so a line end ends every context
+    most:               about how many n-grams are kept; None for all. Where there are more,
+                        contexts of more than `ALWAYS_KEPT` tokens that occur less than k times are
+                        pruned, with the smallest k that suffices
     """
-    counter = _Counter(ids, vocab, lines)
+    counter = _Counter(ids, vocab, independent_lines)
     for _ in range(min(order, len(ids))):
         counter.add_level(fewest=2 if most and len(ids) > most else 1)
     return Ngram(counter.tables(most), vocab)
@@ -64,8 +70,9 @@ class _Level:
 class _Counter:
     """Counts the n-grams of a text, one length after the other."""
 
-    def __init__(self, ids: Ids, vocab: int, lines: bool) -> None:
-        self.ids, self.vocab, self.lines = ids.astype(np.int64), vocab, lines
+    def __init__(self, ids: Ids, vocab: int, independent_lines: bool) -> None:
+        self.ids, self.vocab = ids.astype(np.int64), vocab
+        self.independent_lines = independent_lines
         self.levels: list[_Level] = []
         # Of all n-grams of the last length: where they begin, and their number among the
         # different ones.
@@ -81,7 +88,7 @@ class _Counter:
         kept = self.positions < len(self.ids) - n
         if n > ALWAYS_KEPT and fewest > 1:
             kept &= self.levels[-1].frequency[self.numbers] >= fewest
-        if self.lines and n > 1:  # a line end is the first token or the last
+        if self.independent_lines and n > 1:  # a line end is the first token or the last
             kept[kept] = self.ids[self.positions[kept] + n - 1] != EOS
         positions = self.positions[kept]
         keys = self.numbers[kept] * self.vocab + self.ids[positions + n]
@@ -107,7 +114,7 @@ class _Counter:
         level, number = self.levels[-1], np.zeros(len(self.ids), np.int64)
         number[self.positions] = self.numbers
         counts = np.bincount(number[longer + 1], minlength=len(level.counts))
-        if self.lines and n > 1:
+        if self.independent_lines and n > 1:
             first = np.zeros(len(counts), np.int64)
             first[self.numbers] = self.ids[self.positions]
             counts = np.where(first == EOS, level.frequency, counts)
@@ -118,18 +125,18 @@ class _Counter:
         discounts = np.array([_discounts(level.counts) for level in self.levels], np.float32)
         fewest = self._fewest(most)
         tokens, counts, parents = [], [], []
-        nodes = np.zeros(1, np.int64)  # the node of each n-gram of the level before
-        end = 1  # the next node
+        numbers = np.array([EMPTY])  # in the tables, of each n-gram of the level before
+        end = EMPTY + 1  # the next number
         for n, level in enumerate(self.levels):
             kept = np.full(len(level.tokens), True)
             if n > ALWAYS_KEPT:
                 kept = self.levels[n - 1].frequency[level.parents] >= fewest
-            parents.append(nodes[level.parents[kept]])
+            parents.append(numbers[level.parents[kept]])
             tokens.append(level.tokens[kept])
             counts.append(level.counts[kept])
-            nodes = np.cumsum(kept) + end - 1
+            numbers = np.cumsum(kept) + end - 1
             end += len(tokens[-1])
-        return NgramTables(
+        return NgramTables.of(
             np.concatenate(tokens), np.concatenate(counts), np.concatenate(parents), discounts
         ).rounded()
 
@@ -138,9 +145,9 @@ class _Counter:
         pairs = list(pairwise(self.levels))[ALWAYS_KEPT:]
         frequencies = [shorter.frequency[longer.parents] for shorter, longer in pairs]
         size = sum(len(level.tokens) for level in self.levels)
-        if most is None or size <= most or not frequencies:
+        frequency = np.sort(np.concatenate([np.zeros(0, np.int64), *frequencies]))
+        if most is None or size <= most or not len(frequency):
             return 1
-        frequency = np.sort(np.concatenate(frequencies))
         dropped = min(size - most, len(frequency))
         return int(frequency[dropped - 1]) + 1
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.config import ModelConfig
-from charlm.model.equations import NORM_EPSILON, Parameters, State, relu, sigmoid, split
+from charlm.model.equations import NORM_EPSILON, Parameters, relu, sigmoid, split
+from charlm.model.equations import LayerState as State
 from charlm.model.names import strip_prefix
 
 Floats = NDArray[np.float32]

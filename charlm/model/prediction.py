@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from charlm.model.backend import Backend, Floats, Ids
+from charlm.model.equations import LayerState
+from charlm.model.numpy_network import log_softmax
 from charlm.model.sequences import STEPS_AT_ONCE
+from charlm.tokenizer import START, IntArray, as_inputs
 
-State = Any  # the predictor's own
+# The state of a predictor after B sequences: a list of tuples of arrays (B, …). The arrays are
+# NumPy's; those of a network in torch are torch's.
+State = list[LayerState]
+
+
+def take(state: State, rows: Sequence[int]) -> State:
+    """The state of some sequences, in this order. A row may be taken several times."""
+    return [tuple(s[list(rows)] for s in layer) for layer in state]
+
+
+def zero(state: State, rows: NDArray[np.bool_]) -> State:
+    """The state with the zero state in some rows (B,), for arrays of NumPy."""
+    return [tuple(s * ~rows.reshape(-1, *[1] * (s.ndim - 1)) for s in layer) for layer in state]
 
 
 class Prediction(ABC):
@@ -40,7 +58,8 @@ class Predictor(Protocol):
     """Reads tokens, and predicts the next.
 
     at_once:   the most tokens of one call of `read`
-    one_text:  it remembers all that it has read, so a text must be read in one piece
+    one_text:  it remembers all that it has read: it reads one text, from its start to its end, as
+               one sequence
     """
 
     at_once: int
@@ -56,10 +75,6 @@ class Predictor(Protocol):
         The prediction is valid until the next call.
         """
         ...
-
-
-# The predictor for the next n tokens. Called before every batch.
-ChoosePredictor = Callable[[int], Predictor]
 
 
 class NetworkPredictor:
@@ -101,3 +116,44 @@ class NetworkPrediction(Prediction):
 
     def last(self) -> NetworkPrediction:
         return NetworkPrediction(self.backend, self.y[:, -1:])
+
+
+class Reader:
+    """Reads texts with a common beginning, one token at a time, side by side.
+
+    predictor:          reads the tokens
+    ids:                (n,) the tokens of the beginning
+    independent_lines:  a line end restores the zero state
+
+    There is one row for each text; at first, one for the beginning.
+    """
+
+    def __init__(
+        self, predictor: Predictor, ids: IntArray, *, independent_lines: bool = False
+    ) -> None:
+        self._predictor, self._independent_lines = predictor, independent_lines
+        prediction, self._state = predictor.read(ids[None], predictor.initial_state(1))
+        self._prediction, self._rows = prediction.last(), [0]
+
+    def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
+        """Read one more token after each of these rows, which become the new rows.
+
+        rows:  a row may come several times, or not at all
+        ids:   `<EOS>` is read as `<START>`
+        """
+        inputs, state = as_inputs(np.array(ids)), self._state
+        if list(rows) != self._rows:
+            state = take(state, rows)
+        if self._independent_lines and (inputs == START).any():
+            state = zero(state, inputs == START)
+        self._prediction, self._state = self._predictor.read(inputs[:, None], state)
+        self._rows = list(range(len(rows)))
+
+    def logits(self) -> Floats:
+        """The logits of the next token after each text, (rows, V−1), see `Prediction.logits`."""
+        return self._prediction.logits()[:, 0]
+
+    def logprobs(self) -> Floats:
+        """log p of every token as the next one, (rows, V)."""
+        logprobs = log_softmax(self.logits())
+        return np.pad(logprobs, ((0, 0), (1, 0)), constant_values=-np.inf)  # <START>

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,35 +32,37 @@ class _Piece(NamedTuple):
 
 
 def by_length(
-    function: Callable[[Sequence[Ids]], Floats],
+    function: Callable[[Sequence[Ids]], NDArray[Any]],
     sequences: Sequence[Ids],
     at_once: Callable[[int], int] | None = None,
-) -> list[Floats]:
+) -> list[NDArray[Any]]:
     """Apply a function to batches of sequences of similar length; the results in input order.
 
     function:  a batch of B sequences -> an array (B, T, …); rows are cut to each sequence's length
     at_once:   length of the longest sequence -> sequences in a batch; None for `TOKENS_AT_ONCE`
+
+    The result of a sequence without tokens is a float32 array (0,).
     """
     pieces = [piece for k, s in enumerate(sequences) for piece in _pieces(k, len(s))]
-    read = [
+    inputs = [
         sequences[piece.sequence][max(piece.start - WARM_UP, 0) : piece.end + WARM_UP]
         for piece in pieces
     ]
-    order = np.argsort([-len(ids) for ids in read], kind="stable").tolist()
-    rows: list[list[Floats]] = [[] for _ in sequences]
-    found: dict[int, Floats] = {}
+    order = np.argsort([-len(ids) for ids in inputs], kind="stable").tolist()
+    outputs: dict[int, NDArray[Any]] = {}  # by the number of the piece
     while order:
-        longest = len(read[order[0]])
+        longest = len(inputs[order[0]])
         most = at_once(longest) if at_once else max(TOKENS_AT_ONCE // longest, 1)
-        batch = order[: _batch_size([len(read[k]) for k in order[: 2 * most]], most)]
+        batch = order[: _batch_size([len(inputs[k]) for k in order[: 2 * most]], most)]
         del order[: len(batch)]
-        for k, row in zip(batch, function([read[k] for k in batch]), strict=True):
+        for k, row in zip(batch, function([inputs[k] for k in batch]), strict=True):
             first = min(pieces[k].start, WARM_UP)
-            found[k] = row[first : first + pieces[k].end - pieces[k].start]
+            outputs[k] = row[first : first + pieces[k].end - pieces[k].start]
+    rows: list[list[NDArray[Any]]] = [[] for _ in sequences]
     for k, piece in enumerate(pieces):
-        rows[piece.sequence].append(found[k])
-    nothing: Floats = np.zeros(0, np.float32)
-    return [np.concatenate(r) if len(r) > 1 else (r or [nothing])[0] for r in rows]
+        rows[piece.sequence].append(outputs[k])
+    empty = np.zeros(0, np.float32)
+    return [np.concatenate(row) if len(row) > 1 else (row or [empty])[0] for row in rows]
 
 
 def _pieces(sequence: int, length: int) -> Iterator[_Piece]:
@@ -101,11 +103,11 @@ def outputs(backend: Backend, lines: Sequence[Ids], reverse: bool = False) -> Fl
     """
     ids = pad([line[::-1] if reverse else line for line in lines])
     ids = np.pad(ids, ((0, 0), (1, 0)), constant_values=EOS if reverse else START)
-    state, parts = backend.initial_state(len(lines)), []
+    state, chunks = backend.initial_state(len(lines)), []
     for start in range(0, ids.shape[1], STEPS_AT_ONCE):
         y, state = backend.read(ids[:, start : start + STEPS_AT_ONCE], state, reverse)
-        parts.append(y)
-    y = np.concatenate(parts, axis=1)
+        chunks.append(y)
+    y = np.concatenate(chunks, axis=1)
     if reverse:
         for row, line in zip(y, lines, strict=True):
             row[: len(line) + 1] = row[: len(line) + 1][::-1].copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,21 +16,17 @@ from numpy.typing import NDArray
 from charlm.corpus.examples import TEXT
 from charlm.corpus.streams import StreamBatch, StreamBatches
 from charlm.engines.evaluation import EvaluateOptions, evaluate_text
-from charlm.engines.filler_search import Reader
 from charlm.engines.filling import Filler, FillOptions, ForwardFilling
-from charlm.engines.sampling import (
-    SAMPLES_AT_ONCE,
-    SampleOptions,
-    Stream,
-    generate,
-    random_stream,
-    resolved,
-    search,
-)
+from charlm.engines.generation import SAMPLES_AT_ONCE, generate, search
+from charlm.engines.sampling import SampleOptions, random_stream
 from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
+from charlm.engines.stream import Limits, Piece, Stream
+from charlm.engines.text_model import TextModel
 from charlm.errors import OptionError
 from charlm.model.backend import Backend, Floats
+from charlm.model.combination import Examples as MixtureExamples
+from charlm.model.combination import MixturePrediction
 from charlm.model.file import Storable
 from charlm.model.lexicon import Lexicon
 from charlm.model.likelihood import (
@@ -39,10 +36,10 @@ from charlm.model.likelihood import (
     text_logprobs,
     text_streams,
 )
-from charlm.model.mixture import Mixture, MixturePrediction, MixturePredictor, Predictors
+from charlm.model.mixture import Mixture, MixturePredictor, Predictors
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.ngram_counts import count, sampled
-from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
+from charlm.model.prediction import NetworkPredictor, Prediction, Predictor, Reader
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions, one_line, one_line_end, several
@@ -95,6 +92,10 @@ class LanguageModel(TokenModel):
         """What predicts the next token: the network, combined with the n-gram model."""
         return Predictors(self.backends, self.mixture)
 
+    @property
+    def _text_model(self) -> TextModel:
+        return TextModel(self.predictors, self.tokenizer, self.lexicon, self.independent_lines)
+
     @overload
     def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
         self, texts: str, *, details: bool = ..., **options: Unpack[ScoreKeywords]
@@ -141,27 +142,15 @@ class LanguageModel(TokenModel):
         """
         options["context"] = one_line_end(options.get("context", ""))
         chosen = ScoreOptions(**options)
-        tokenizer, lexicon = self.tokenizer, self.lexicon
         sentences = map(one_line_end, several(texts))
         if not chosen.document:
-            return score_sentences(
-                self.predictors,
-                tokenizer,
-                sentences,
-                chosen,
-                lexicon=lexicon,
-                details=details,
-                independent_lines=self.independent_lines,
-            )
+            return score_sentences(self._text_model, sentences, chosen, details=details)
         if self.independent_lines:
             raise OptionError(
                 "`document`: the model was trained with `lines`, so it reads every line by itself; "
                 "leave the option out"
             )
-        lines = list(sentences)
-        return score_document(
-            self.predictors, tokenizer, lines, chosen, lexicon=lexicon, details=details
-        )
+        return score_document(self._text_model, list(sentences), chosen, details=details)
 
     def evaluate(  # type: ignore[override]  # with options of its own
         self,
@@ -187,11 +176,9 @@ class LanguageModel(TokenModel):
         blocks = [text] if isinstance(text, str) else text
         reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
         return evaluate_text(
-            self.predictors,
-            self.tokenizer,
+            self._text_model,
             map(one_line_end, blocks),
             chosen,
-            lexicon=self.lexicon,
             reset_lines=reset,
             progress=progress,
         )
@@ -237,8 +224,8 @@ class LanguageModel(TokenModel):
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        chosen = self._resolved(options)
-        streams = self._streams(prime, chosen, [sample])
+        chosen = SampleOptions(**options)
+        streams = next(self._streams(prime, chosen, [[sample]]))
         if not streams:
             raise OptionError(f"`beam={chosen.beam}`: the search finds no more texts")
         return streams[0]
@@ -254,26 +241,30 @@ class LanguageModel(TokenModel):
         >>> "the " + "".join(second) == model.sample("the ", n=2, length=5, seed=1)[1]
         True
         """
-        chosen, samples = self._resolved(options), range(n)
-        groups = (samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE))
-        return chain.from_iterable(self._streams(prime, chosen, group) for group in groups)
+        chosen, samples = SampleOptions(**options), range(n)
+        groups = [samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE)]
+        return chain.from_iterable(self._streams(prime, chosen, groups))
 
-    def _resolved(self, options: SampleKeywords) -> SampleOptions:
-        longest = self.card.longest_line
-        lines = self.independent_lines
-        return resolved(SampleOptions(**options), lines=lines, longest_line=longest)
-
-    def _streams(self, prime: str, options: SampleOptions, samples: Sequence[int]) -> list[Stream]:
-        predictor, prime = self.predictors.numpy, one_line_end(prime)
-        lines, tokenizer = self.independent_lines, self.tokenizer
-        if options.beam:
-            found = search(predictor, tokenizer, prime, options, independent_lines=lines)
-            return [Stream(pieces, options) for pieces in found[samples[0] : samples[-1] + 1]]
-        generators = [random_stream(options.seed or 0, sample) for sample in samples]
-        streams = generate(
-            predictor, tokenizer, prime, options, generators, independent_lines=lines
+    def _streams(
+        self, prime: str, options: SampleOptions, groups: Sequence[Sequence[int]]
+    ) -> Iterator[list[Stream]]:
+        """The streams of each group of samples."""
+        model, prime = self._text_model, one_line_end(prime)
+        limits = Limits.of(
+            options,
+            independent_lines=self.independent_lines,
+            longest_line=self.card.longest_line,
         )
-        return [Stream(pieces, options) for pieces in streams]
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        for group in groups:
+            pieces: Sequence[Iterable[Piece]]
+            if options.beam:
+                texts = search(model, prime, options, limits, options.beam)
+                pieces = texts[group[0] : group[-1] + 1]
+            else:
+                generators = [random_stream(seed, sample) for sample in group]
+                pieces = generate(model, prime, options, limits, generators)
+            yield [Stream(of_sample, limits) for of_sample in pieces]
 
     def drawn_logprobs(self, prime: str, ids: Sequence[int]) -> list[tuple[int, float]]:
         """log p of the tokens of a `Stream`, with their ids, in nats, as `score` gives it.
@@ -285,7 +276,8 @@ class LanguageModel(TokenModel):
         lines = [whole]
         if self.independent_lines:
             lines = np.split(whole, np.flatnonzero(whole[:-1] == EOS) + 1)
-        logprobs = np.concatenate(sequence_logprobs(self.predictors(len(whole)), lines))
+        predictor = self.predictors.for_tokens(len(whole))
+        logprobs = np.concatenate(sequence_logprobs(predictor, lines))
         return list(zip(ids, logprobs[len(primed) :].tolist(), strict=True))
 
     def validation(self) -> str:
@@ -361,8 +353,8 @@ class LanguageModel(TokenModel):
         text = one_line_end(context)
         if self.independent_lines:
             text = text.rpartition("\n")[2]
-        read = [START, *as_inputs(self.tokenizer.encode_ids(text)).tolist()]
-        (logprobs,) = Reader(self.predictors.numpy, read).logprobs()
+        inputs = as_inputs(np.append(START, self.tokenizer.encode_ids(text)))
+        (logprobs,) = Reader(self.predictors.numpy, inputs).logprobs()
         best = np.argsort(-logprobs, kind="stable")[: self.tokenizer.size - 1]  # but <START>
         p = np.exp(logprobs[best], dtype=np.float64).tolist()
         return list(zip(map(self.tokenizer.token, best.tolist()), p, strict=True))
@@ -433,7 +425,11 @@ class LanguageModelTask(TokenTask[StreamBatch]):
         tokenizer, ids = data.vocabularies[TEXT], data.fields[TEXT].ids
         assert isinstance(tokenizer, Tokenizer)
         ngram = count(
-            sampled(ids), tokenizer.size, order, lines=options.lines, most=_most_ngrams(info.chars)
+            sampled(ids),
+            tokenizer.size,
+            order,
+            independent_lines=options.lines,
+            most=_most_ngrams(info.chars),
         )
         companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
         if words := count_words(_beginning(text(), MOST_COUNTED), tokenizer):
@@ -524,10 +520,10 @@ class TextValidation(TokenValidation):
         examples = self.first(mixture.most_examples).examples(network, mixture)
         return {**companions, NGRAM: mixture.fitted(examples)}
 
-    def examples(self, backend: Backend, mixture: Mixture) -> Floats:
-        """What the weights of a mixture are fitted on, (n, …), see `Combination.example`."""
+    def examples(self, backend: Backend, mixture: Mixture) -> MixtureExamples:
+        """What the weights of a mixture are fitted on, (n,), see `Combination.example`."""
 
-        def example(prediction: Prediction, targets: IntArray) -> Floats:
+        def example(prediction: Prediction, targets: IntArray) -> MixtureExamples:
             assert isinstance(prediction, MixturePrediction)
             return mixture.combination.example(prediction, targets)
 
@@ -536,9 +532,9 @@ class TextValidation(TokenValidation):
     def _rows(
         self,
         predictor: Predictor,
-        function: Callable[[Prediction, IntArray], Floats],
+        function: Callable[[Prediction, IntArray], NDArray[Any]],
         part: Part = WHOLE,
-    ) -> Iterator[Floats]:
+    ) -> Iterator[NDArray[Any]]:
         """A function of the predictions of all tokens: arrays (n, …), see `read_sequences`."""
         if self.independent_lines and self._whole_lines:
             yield from read_sequences(predictor, self._whole_lines[part.every], function)

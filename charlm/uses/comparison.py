@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from charlm.engines.scores import SentenceScore, TokenScore, WordScore, scientific
+from charlm.engines.scores import SentenceScore, TokenScore, scientific
+from charlm.engines.words import WordScore
 
 LARGEST_BITS = 24  # of a ratio that is written out
 
