@@ -98,7 +98,7 @@ def test_evaluate_counts_the_right_answers(classifier: TextClassifier) -> None:
         nats -= math.log(p.get(label, 0.5))  # an unheard label counts as much as a guess
     assert (score.examples, score.right) == (42, right) == (42, 40)
     assert score.nats == pytest.approx(nats, abs=1e-3)
-    assert score.to_json()["accuracy"] == pytest.approx(40 / 42)
+    assert score.figures()["accuracy"] == pytest.approx(40 / 42)
     blocks = [text[:100], text[100:101], text[101:]]
     assert classifier.evaluate(blocks) == score
     assert score + LabelScore(1, 1, 0.5) == LabelScore(43, 41, score.nats + 0.5)

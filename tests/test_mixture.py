@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -329,19 +330,19 @@ def test_a_file_whose_tables_do_not_fit_is_damaged(corpus: Path, tmp_path: Path)
     model = trained(corpus, tmp_path / "run")
 
     def larger_vocabulary(tensors: dict[str, np.ndarray], header: dict[str, object]) -> None:
-        tensors["ngram.tokens"][-1] = model.config.vocab
+        tensors["parts.ngram.tokens"][-1] = model.config.vocab
 
     def cut(tensors: dict[str, np.ndarray], header: dict[str, object]) -> None:
-        tensors["ngram.counts"] = tensors["ngram.counts"][:-1]
+        tensors["parts.ngram.counts"] = tensors["parts.ngram.counts"][:-1]
 
     def unsorted(tensors: dict[str, np.ndarray], header: dict[str, object]) -> None:
-        tensors["ngram.tokens"][:3] = tensors["ngram.tokens"][:3][::-1]
+        tensors["parts.ngram.tokens"][:3] = tensors["parts.ngram.tokens"][:3][::-1]
 
     def no_tables(tensors: dict[str, np.ndarray], header: dict[str, object]) -> None:
-        del tensors["ngram.children"]
+        del tensors["parts.ngram.children"]
 
-    def no_weights(tensors: dict[str, np.ndarray], header: dict[str, object]) -> None:
-        header["ngram"] = {"lines": False, "mixture": [[1, 2]]}
+    def no_weights(tensors: dict[str, np.ndarray], header: Any) -> None:
+        header["parts"]["ngram"]["mixture"] = [[1, 2]]
 
     for change in (larger_vocabulary, cut, unsorted, no_tables, no_weights):
         path = rewritten(model.path, tmp_path / "damaged.safetensors", change)

@@ -1,4 +1,4 @@
-"""`charlm evaluate`: how well a model predicts a text."""
+"""`charlm evaluate`: how well a model predicts a text, or its labels."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from charlm.cli.log10 import write_srilm_totals
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, format_option, write_json, write_table, write_tsv
 from charlm.engines.evaluation import EvaluateOptions
-from charlm.errors import InputError
+from charlm.errors import InputError, ModelError
+from charlm.options import given_options
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.engines.scores import TextScore
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.base import Measure
 
-TOTAL = "total"
+TOTAL, SRILM = "total", "srilm"
 
 
 @dataclass(frozen=True)
 class EvaluateOutput(FormatOptions):
     """The format of the figures. The field describes itself."""
 
-    format: str | None = format_option("srilm")
+    format: str | None = format_option(SRILM)
 
 
 @with_options
@@ -51,11 +51,19 @@ def evaluate(
     machine: MachineOptions,
 ) -> None:
     """Measure the perplexity and the bits per character of whole texts."""
+    from charlm.tasks.base import Measurable, TrainedModel
     from charlm.tasks.lm import LanguageModel
 
-    loaded = load_model(LanguageModel, models, machine)
+    # The format of SRILM is that of a language model.
+    kind = LanguageModel if output.format == SRILM else TrainedModel
+    loaded = load_model(kind, models, machine)
+    if not isinstance(loaded, Measurable):
+        raise ModelError(
+            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; a text is "
+            "measured by a model of `task=lm`"
+        )
     encoding = text_encoding([loaded], input.encoding)
-    scores: list[tuple[str, TextScore]] = []
+    scores: list[tuple[str, Measure]] = []
     try:
         for score in _measure(loaded, files, encoding, options):
             scores.append(score)
@@ -66,32 +74,29 @@ def evaluate(
 
 
 def _measure(
-    model: LanguageModel, files: Sequence[str], encoding: str, options: EvaluateOptions
-) -> Iterator[tuple[str, TextScore]]:
-    """The name and the score of each file, with a warning about unknown tokens."""
+    model: Any, files: Sequence[str], encoding: str, options: EvaluateOptions
+) -> Iterator[tuple[str, Measure]]:
+    """The name and the measure of each file, with warnings. model: a `Measurable`"""
     from charlm.corpus.reading import Corpus
-    from charlm.engines.unknown_words import UnknownWords
 
-    read_as = UnknownWords.of(options, model.lexicon).read_as
+    given = given_options(options)
     for file in files:
         text = Corpus([file], model.card.unit, encoding, once=True).blocks()
         with show_progress() as progress:
-            score = model.evaluate(text, progress=progress, **vars(options))
-        if not score.tokens and options.shard:
+            score = model.evaluate(text, progress=progress, **given)
+        if not score.predicted and options.shard:
             raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
-        if not score.tokens:
+        if not score.predicted:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
-        if score.unknown:
-            note(
-                f"warning: {file}: {score.unknown:,} tokens of {score.tokens:,} are unknown to the "
-                f"model; {read_as}"
-            )
+        if warning := model.warning(score, **given):
+            note(f"warning: {file}: {warning}")
         yield file, score
 
 
-def _write(format: str, scores: Sequence[tuple[str, TextScore]]) -> None:
-    records = [_record(name, score) for name, score in scores]
-    if format == "srilm":
+def _write(format: str, scores: Sequence[tuple[str, Any]]) -> None:
+    """Write the measures of files. scores: names, and a `Measure` of each"""
+    records = [{"file": name, **score.figures()} for name, score in scores]
+    if format == SRILM:
         for name, score in scores:
             write_srilm_totals(score, f"file {name}: ")
     elif format == "json":
@@ -99,29 +104,17 @@ def _write(format: str, scores: Sequence[tuple[str, TextScore]]) -> None:
             write_json(record)
     elif format == "tsv":
         write_tsv(records)
-    elif records:
-        _table(records)
+    elif scores:
+        _table(records, scores[0][1].columns)
 
 
-def _record(name: str, score: TextScore) -> dict[str, Any]:
-    record = {"file": name, **score.to_json(), "nats_per_token": score.nats_per_token}
-    del record["text"]
-    return record
-
-
-def _table(records: Iterable[Mapping[str, Any]]) -> None:
-    columns = [
-        ("file", "left"),
-        ("tokens", "right"),
-        ("unknown", "right"),
-        ("perplexity", "right"),
-        ("nats/token", "right"),
-        ("bits/char", "right"),
-        ("bits/byte", "right"),
-    ]
-    formats = ("s", ",", ",", ".2f", ".4f", ".4f", ".4f")
-    names = [heading.replace("/", "_per_") for heading, _ in columns]
+def _table(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """The records, with the columns in these formats."""
+    headings = [name.replace("_per_", "/") for name in columns]
     write_table(
-        columns,
-        ([f"{r[name]:{form}}" for name, form in zip(names, formats, strict=True)] for r in records),
+        [("file", "left"), *((heading, "right") for heading in headings)],
+        (
+            [record["file"], *(f"{record[name]:{form}}" for name, form in columns.items())]
+            for record in records
+        ),
     )

@@ -90,6 +90,20 @@ class TextScore:
     unknown_logprob: float
     lines: int
 
+    columns: ClassVar = {
+        "tokens": ",",
+        "unknown": ",",
+        "perplexity": ".2f",
+        "nats_per_token": ".4f",
+        "bits_per_char": ".4f",
+        "bits_per_byte": ".4f",
+    }
+
+    @property
+    def predicted(self) -> int:
+        """The number of predicted tokens."""
+        return self.tokens
+
     @property
     def log10prob(self) -> float:
         """log₁₀ P."""
@@ -150,6 +164,12 @@ class TextScore:
             "bits_per_char": self.bits_per_char,
             "bits_per_byte": self.bits_per_byte,
         }
+
+    def figures(self) -> dict[str, Any]:
+        """The measures of `to_json` and nats per token, without the text."""
+        figures = {**self.to_json(), "nats_per_token": self.nats_per_token}
+        del figures["text"]
+        return figures
 
 
 NOTHING = TextScore("", 0.0, 0, 0, 0, 0, 0.0, 0)

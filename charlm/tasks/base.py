@@ -6,10 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    Protocol,
+    Self,
+    TypeVar,
+    runtime_checkable,
+)
 
 from charlm.corpus.examples import TEXT
-from charlm.errors import InputError, ModelError
+from charlm.errors import InputError
 from charlm.model.backend import Backend
 from charlm.model.config import VARIANTS, Dropout, StackConfig
 from charlm.model.file import ModelFile, Storable
@@ -261,10 +271,6 @@ class TrainedModel:
         """Whether the model reads every line by itself."""
         return True
 
-    def evaluate(self, text: str | Iterable[str], **options: Any) -> Any:
-        """Measure the model on a text. Raises ModelError, unless a subclass does it."""
-        raise ModelError(f"{self.path} was trained with `task={self.task}`: it {self.purpose}")
-
     def validation(self) -> str:
         """The validation figures of the card, in words."""
         return f"{self.card.valid_nats:.4f} nats/{self.predicted}"
@@ -280,6 +286,43 @@ class TrainedModel:
     def example(self) -> str | None:
         """A text that the model writes, to be shown after training; None if it writes none."""
         return None
+
+
+class Measure(Protocol):
+    """How well a model predicts a text. The measures of several texts add up.
+
+    columns:  the names of the figures that a table shows, and their formats
+    """
+
+    columns: ClassVar[Mapping[str, str]]
+
+    @property
+    def predicted(self) -> int:
+        """The number of tokens, or labels, that were predicted."""
+
+    def figures(self) -> dict[str, Any]:
+        """The figures under their names in JSON output."""
+
+    def __add__(self, other: Any) -> Any: ...
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """A model that can be measured on a text, by `charlm evaluate`."""
+
+    def evaluate(self, text: str | Iterable[str], **options: Any) -> Measure:
+        """Measure a text. progress: called with the fraction that is done; options: of the task"""
+
+    def warning(self, measure: Any, **options: Any) -> str | None:
+        """What the figures do not say about a text that was measured with these options."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A model that predicts something else than the text itself, for `charlm predict`."""
+
+    def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
+        """The k most probable answers for each text, named tuples, the best first."""
 
 
 def stack_options(options: TrainOptions) -> dict[str, Any]:

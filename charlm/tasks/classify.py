@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -140,15 +140,23 @@ class LabelScore:
     examples:  texts with a label
     right:     texts whose most probable label is their own
     nats:      Σ −log p(label); a label that training has not seen counts as much as a guess
+    unseen:    texts with such a label
     """
 
     examples: int
     right: int
     nats: float
 
+    unseen: int = 0
+
     columns: ClassVar = {"examples": ",", "accuracy": ".4f", "nats_per_label": ".4f"}
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def predicted(self) -> int:
+        """The number of examples."""
+        return self.examples
+
+    def figures(self) -> dict[str, Any]:
         """The measures under their names in JSON output."""
         examples = max(self.examples, 1)
         return {
@@ -158,9 +166,8 @@ class LabelScore:
         }
 
     def __add__(self, other: LabelScore) -> LabelScore:
-        return LabelScore(
-            self.examples + other.examples, self.right + other.right, self.nats + other.nats
-        )
+        both = zip(astuple(self), astuple(other), strict=True)
+        return LabelScore(*(a + b for a, b in both))
 
 
 class TextClassifier(TrainedModel):
@@ -240,10 +247,20 @@ class TextClassifier(TrainedModel):
             for texts, labels in TASK.parse([text] if isinstance(text, str) else text):
                 data = self._examples(texts.removesuffix("\n").split("\n"), labels)
                 nats, right = LabelValidation(data).totals(self.network, {})
-                score += LabelScore(len(data), int(right), nats)
+                unseen = int(np.count_nonzero(_labels(data, np.arange(len(data))) < 0))
+                score += LabelScore(len(data), int(right), nats, unseen)
         except ExampleError as error:
             raise InputError(f"line {error.line:,}: {error}") from None
         return score
+
+    def warning(self, measure: LabelScore, **options: Any) -> str | None:
+        """How many labels of a text training has not seen."""
+        if not measure.unseen:
+            return None
+        return (
+            f"{measure.unseen:,} of {measure.examples:,} texts have a label that the model does "
+            "not know; none of them can be right"
+        )
 
     def _examples(self, texts: Sequence[str], labels: str = "") -> Examples:
         """Examples in memory. labels: a line for each text; empty for none"""

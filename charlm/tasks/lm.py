@@ -23,6 +23,7 @@ from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
 from charlm.engines.stream import Limits, Piece, Stream
 from charlm.engines.text_model import TextModel
+from charlm.engines.unknown_words import UnknownWords
 from charlm.errors import OptionError
 from charlm.model.backend import Backend, Floats
 from charlm.model.combination import Examples as MixtureExamples
@@ -152,7 +153,7 @@ class LanguageModel(TokenModel):
             )
         return score_document(self._text_model, list(sentences), chosen, details=details)
 
-    def evaluate(  # type: ignore[override]  # with options of its own
+    def evaluate(
         self,
         text: str | Iterable[str],
         *,
@@ -181,6 +182,15 @@ class LanguageModel(TokenModel):
             chosen,
             reset_lines=reset,
             progress=progress,
+        )
+
+    def warning(self, measure: TextScore, **options: Unpack[EvaluateKeywords]) -> str | None:
+        """How many tokens of a text are unknown, and what their probability is."""
+        if not measure.unknown:
+            return None
+        read_as = UnknownWords.of(EvaluateOptions(**options), self.lexicon).read_as
+        return (
+            f"{measure.unknown:,} tokens of {measure.tokens:,} are unknown to the model; {read_as}"
         )
 
     @overload
