@@ -101,7 +101,9 @@ def test_evaluate_counts_the_right_answers(classifier: TextClassifier) -> None:
     assert score.figures()["accuracy"] == pytest.approx(40 / 42)
     blocks = [text[:100], text[100:101], text[101:]]
     assert classifier.evaluate(blocks) == score
-    assert score + LabelScore(1, 1, 0.5) == LabelScore(43, 41, score.nats + 0.5)
+    assert score + LabelScore(1, 1, 0.5) == LabelScore(43, 41, score.nats + 0.5, 1)
+    warning = classifier.warning(score)
+    assert warning and warning.startswith("1 of 42 texts have a label that the model does not know")
 
 
 def test_texts_are_labelled_alone_and_in_any_order(classifier: TextClassifier) -> None:
