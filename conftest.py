@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -46,6 +47,14 @@ def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "_update", counting)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def short_measurements() -> Iterator[None]:
+    """Trainings measure the speed of the machine by small batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charlm.training.machine.PROBE_SHAPE", (4, 4))
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text of 80 short lines."""
@@ -54,18 +63,53 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+Trained = Callable[..., Any]
+
+
 @pytest.fixture(scope="session")
-def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A function of options that returns a model of the corpus, trained with these options.
+
+    Each model is trained once, whatever number of tests and of pytest's processes use it, so no
+    test may change it or its files.
+    """
+    folder, models = shared_folder(tmp_path_factory), dict[str, Any]()
+
+    def train(**options: Any) -> Any:
+        name = "-".join(str(part) for option in sorted(options.items()) for part in option)
+        if name not in models:
+            path = made_once(
+                folder / name, lambda out: charlm.train(corpus, out=out, quiet=True, **options)
+            )
+            models[name] = charlm.load(path)
+        return models[name]
+
+    return train
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of this test run share."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    folder = factory.getbasetemp().parent if parallel else factory.getbasetemp()
+    (folder / "shared").mkdir(exist_ok=True)
+    return folder / "shared"
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """The path, made by the first process that asks for it. The other processes wait for that."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock, pytest.MonkeyPatch.context() as cwd:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cwd.chdir(path.parent)  # the pointer to the last run is written where training is started
+        if not path.exists():
+            make(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(trained: Trained) -> LanguageModel:
     """A character model of the corpus that has learnt something."""
-    folder = tmp_path_factory.mktemp("runs")
-    previous = Path.cwd()
-    os.chdir(folder)  # the pointer to the last run is written where training is started
-    try:
-        return charlm.train(
-            corpus, out=folder / "model", lines=True, steps=150, hidden=32, bptt=24, quiet=True
-        )
-    finally:
-        os.chdir(previous)
+    found: LanguageModel = trained(lines=True, steps=150, hidden=32, bptt=24)
+    return found
 
 
 class Ran(NamedTuple):
