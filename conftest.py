@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -76,10 +77,11 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder, models = shared_folder(tmp_path_factory), dict[str, Any]()
 
     def train(**options: Any) -> Any:
-        name = "-".join(str(part) for option in sorted(options.items()) for part in option)
+        name = hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:8]
         if name not in models:
             path = made_once(
-                folder / name, lambda out: charlm.train(corpus, out=out, quiet=True, **options)
+                folder / name / "model",
+                lambda out: charlm.train(corpus, out=out, quiet=True, **options),
             )
             models[name] = charlm.load(path)
         return models[name]
@@ -91,12 +93,12 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
     """A folder for what all processes of this test run share."""
     parallel = "PYTEST_XDIST_WORKER" in os.environ
     folder = factory.getbasetemp().parent if parallel else factory.getbasetemp()
-    (folder / "shared").mkdir(exist_ok=True)
     return folder / "shared"
 
 
 def made_once(path: Path, make: Callable[[Path], object]) -> Path:
     """The path, made by the first process that asks for it. The other processes wait for that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock, pytest.MonkeyPatch.context() as cwd:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cwd.chdir(path.parent)  # the pointer to the last run is written where training is started

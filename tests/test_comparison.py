@@ -103,7 +103,7 @@ def compare(charlm_command: Command, model: LanguageModel) -> Command:
 def test_the_most_probable_sentence_is_compared_with_each_other_one(
     compare: Command, model: LanguageModel
 ) -> None:
-    scores = {text: model.score(text) for text in THREE}
+    scores = {score.text: score for score in model.score(THREE)}
     best, *others = sorted(THREE, key=lambda text: scores[text].logprob, reverse=True)
     records = compare(*THREE, "--format", "json").objects
     heading, *rows = compare(*THREE).rows
