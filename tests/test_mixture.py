@@ -170,7 +170,7 @@ def test_sampled_frequencies_agree_with_scored_probabilities(predictor: MixtureP
     assert tokenizer.size == VOCAB
     letters, draws = "abcdef", 3000
     sentences = ["", *letters, *(a + b for a in "ab" for b in letters)]
-    options = resolved(SampleOptions(temperature=1.0), lines=True)
+    options = resolved(SampleOptions(temperature=1.0, length=3), lines=True)
     randoms = [random_stream(7, k) for k in range(draws)]
     texts = [
         "".join(Stream(pieces, options))
