@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import charlm
 from charlm import LanguageModel
 from charlm.cli import run as run_command_line
 from charlm.training.trainer import Trainer
+
+# Other tests keep the machine busy meanwhile.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 TEXT = "".join(
     f"{who} {what} {where}\n"

@@ -49,7 +49,7 @@ def charlm(charlm_command: Command, monkeypatch: pytest.MonkeyPatch) -> Charlm:
                 patch.chdir(cwd)
             code, stdout, notes = charlm_command(*arguments, stdin=stdin.encode())
         stderr = "".join(f"{note}\n" for note in notes)
-        return subprocess.CompletedProcess(arguments, code, stdout.decode(), stderr)
+        return subprocess.CompletedProcess([], code, stdout.decode(), stderr)
 
     return command
 
