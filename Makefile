@@ -12,8 +12,9 @@ demo: .venv/run-time
 	$(BIN)/charlm sample --prime "Cats" -n 5 --seed 1
 	$(BIN)/python corpora/report.py runs/demo
 
+# A process for each core, and one thread in each: the networks are small.
 test: .venv/development
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/development
 	$(BIN)/ruff check $(SOURCES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
 import json
 import os
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import charlm
 from charlm import LanguageModel
@@ -23,6 +26,10 @@ from charlm.model.mixture import Predictors
 from charlm.model.prediction import Predictor
 from charlm.tokenizer import Tokenizer
 from charlm.training.loop import Loop
+
+# Other tests keep the machine busy meanwhile.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 TEXT = "".join(
     f"{who} {what} {where}\n"
@@ -71,6 +78,14 @@ def text_model_of(
     return TextModel(predictors, tokenizer, independent_lines=independent_lines)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def short_measurements() -> Iterator[None]:
+    """Trainings measure the speed of the machine by small batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charlm.training.machine.PROBE_SHAPE", (4, 4))
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text of 80 short lines."""
@@ -79,18 +94,54 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+Trained = Callable[..., Any]
+
+
 @pytest.fixture(scope="session")
-def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A function of options that returns a model of the corpus, trained with these options.
+
+    Each model is trained once, whatever number of tests and of pytest's processes use it, so no
+    test may change it or its files.
+    """
+    folder, models = shared_folder(tmp_path_factory), dict[str, Any]()
+
+    def train(**options: Any) -> Any:
+        name = hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:8]
+        if name not in models:
+            path = made_once(
+                folder / name / "model",
+                lambda out: charlm.train(corpus, out=out, quiet=True, **options),
+            )
+            models[name] = charlm.load(path)
+        return models[name]
+
+    return train
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of this test run share."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    folder = factory.getbasetemp().parent if parallel else factory.getbasetemp()
+    return folder / "shared"
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """The path, made by the first process that asks for it. The other processes wait for that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock, pytest.MonkeyPatch.context() as cwd:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cwd.chdir(path.parent)  # the pointer to the last run is written where training is started
+        if not path.exists():
+            make(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(trained: Trained) -> LanguageModel:
     """A character model of the corpus that has learnt something."""
-    folder = tmp_path_factory.mktemp("runs")
-    previous = Path.cwd()
-    os.chdir(folder)  # the pointer to the last run is written where training is started
-    try:
-        return charlm.train(
-            corpus, out=folder / "model", lines=True, steps=150, hidden=32, bptt=24, quiet=True
-        )
-    finally:
-        os.chdir(previous)
+    found: LanguageModel = trained(lines=True, steps=150, hidden=32, bptt=24)
+    return found
 
 
 class Ran(NamedTuple):

@@ -26,6 +26,7 @@ from corpora.generate import (
 from corpora.grammar import Grammar, Symbol
 from corpora.nbest import HYPOTHESES, LISTS
 from corpora.nbest import write as write_nbest
+from corpora.pairs import minimal_pairs
 from corpora.pairs import write as write_pairs
 
 TOY = """
@@ -288,8 +289,11 @@ def test_minimal_pairs_are_held_out_sentences_and_what_is_not_in_the_language(
             assert after in words  # so no unknown word gives the error away
         counts[phenomenon] += 1
     assert counts == {"agreement": 1000, "homophones": 1000, "word_order": 1000}
-    write_pairs(tmp_path / "again.jsonl")
-    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "pairs.jsonl").read_bytes()
+
+
+def test_the_seed_determines_the_minimal_pairs(grammar: Grammar) -> None:
+    first, again, other = (list(minimal_pairs(grammar, 20, seed)) for seed in (4, 4, 5))
+    assert first == again != other
 
 
 SINGULAR_PLURAL = [("is", "are"), ("was", "were"), ("has", "have"), ("works", "work")]

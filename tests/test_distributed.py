@@ -38,6 +38,7 @@ from charlm.training.checkpoint import Checkpoint
 from charlm.training.distributed import weave
 from charlm.training.folder import CHECKPOINT
 from conftest import stopped_after
+from tests.processes import free_port, launch
 
 ROOT = Path(__file__).parent.parent
 OPTIONS: dict[str, Any] = {
@@ -190,12 +191,17 @@ def test_several_processes_train_the_model_of_one(
     options = {**OPTIONS, "dropout": 0.2, "steps": 30, **task}
     one = charlm.train(corpus, out=tmp_path / "one", quiet=True, **options)
     words = ["--lines"] if options.pop("lines", False) else []
-    process = torchrun(
-        "train", corpus, *words, *flags(**options), "--out", "several",
-        processes=processes, cwd=tmp_path,
-    )  # fmt: skip
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
+    command = ["train", corpus, *words, *flags(**options), "--out", "several"]
+    if task:
+        codes, outputs, errors = zip(
+            *launch([command] * processes, [tmp_path] * processes), strict=True
+        )
+        code, stdout, stderr = max(codes), "".join(outputs), "".join(errors)
+    else:
+        process = torchrun(*command, processes=processes, cwd=tmp_path)
+        stdout, stderr = process.communicate(timeout=120)
+        code = process.returncode
+    assert code == 0, stderr
     assert stdout == "several/model.safetensors\n"  # one process reports
     assert stderr.count(": lstm of 16, ") == 1 and stderr.count("next: ") == 1
     assert f"{processes} processes" in stderr
@@ -251,7 +257,7 @@ def test_a_run_whose_process_is_killed_goes_on_by_itself(
 ) -> None:
     out = tmp_path / "runs/corpus"
     process = torchrun(
-        "train", corpus, *flags(**OPTIONS), "--steps", 800,
+        "train", corpus, *flags(**OPTIONS), "--steps", 500,
         options=["--max-restarts", 3], cwd=tmp_path,
     )  # fmt: skip
     wait_until(lambda: steps_in(out) > 0, process)
@@ -260,7 +266,7 @@ def test_a_run_whose_process_is_killed_goes_on_by_itself(
     assert process.returncode == 0, stderr
     assert stdout == "runs/corpus/model.safetensors\n" and "resuming after step" in stderr
     assert {path.name for path in out.parent.iterdir()} == {".last", "corpus"}
-    assert "800 steps" in charlm.load(out).card.trained
+    assert "500 steps" in charlm.load(out).card.trained
 
 
 def test_the_runs_of_a_start_are_recognised(
@@ -294,33 +300,26 @@ def test_the_runs_of_a_start_are_recognised(
 
 def test_more_processes_than_streams_are_one_line(corpus: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "steps": 5, "batch": 1}
-    process = torchrun("train", corpus, *flags(**options), cwd=tmp_path)
-    stdout, stderr = process.communicate(timeout=60)
-    assert messages(stderr) == [
+    ended = launch([["train", corpus, *flags(**options)]] * 2, [tmp_path] * 2)
+    assert messages("".join(stderr for _, _, stderr in ended)) == [
         "charlm: --batch 1: too small to be shared by 2 processes; use a larger one, or start "
         "fewer processes"
     ]
-    assert process.returncode == 1 and not stdout
+    assert [(code, stdout) for code, stdout, _ in ended] == [(1, "")] * 2
     assert not list(tmp_path.glob("runs/*"))
 
 
 # --- two machines ---
 
 
-def two_machines(
-    folders: Sequence[Path], corpora: Sequence[Path], *more: Sequence[object]
-) -> list[tuple[int, str, str]]:
+def two_machines(folders: Sequence[Path], corpora: Sequence[Path]) -> list[tuple[int, str, str]]:
     """Train with a process on each of two machines. Exit code, stdout and stderr of each."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = []
+    port, started = free_port(), []
     for node in (0, 1):
         options = ["--nnodes", 2, "--node-rank", node, "--nproc-per-node", 1]
         options += ["--master-addr", "localhost", "--master-port", port]
         arguments = ["train", corpora[node], *flags(**OPTIONS), "--steps", 20]
-        extra = more[node] if more else []
-        started.append(torchrun(*arguments, *extra, options=options, cwd=folders[node]))
+        started.append(torchrun(*arguments, options=options, cwd=folders[node]))
     ended = [process.communicate(timeout=120) for process in started]
     return [(p.returncode, *streams) for p, streams in zip(started, ended, strict=True)]
 
@@ -349,7 +348,10 @@ def test_machines_that_differ_are_one_line(corpus: Path, tmp_path: Path, what: s
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
-    first, second = two_machines(folders, corpora, *more)
+    commands = [
+        ["train", corpora[rank], *flags(**OPTIONS), "--steps", 20, *more[rank]] for rank in (0, 1)
+    ]
+    first, second = launch(commands, folders, machines=True)
     (message,) = messages(first[2])
     expected = {
         "text": "rank 1: {} is not the text that rank 0 reads; copy the same files",

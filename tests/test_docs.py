@@ -54,7 +54,7 @@ def test_the_cell_of_eight_lines_trains_scores_and_samples(
         corpus,
         cell="mgu",
         layer_norm=layer_norm,
-        steps=120,
+        steps=80,
         hidden=24,
         quiet=True,
         precision="fp32",

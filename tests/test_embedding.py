@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import charlm
 from charlm import FillModel, LanguageModel
 from charlm.engines.embedding import embed_lines, line_arrays, token_arrays
 from charlm.engines.vector_files import Arrays, check_name, save
 from charlm.errors import OptionError
 from charlm.model.backend import Backend
 from charlm.tokenizer import EOS, START, UNK
+from conftest import Trained
 
 LINES = ["the cat sat", "", "naïve 😀 dog", "a"]
 
@@ -48,18 +48,17 @@ def test_the_backend_is_chosen_by_the_tokens_of_each_batch(
 
 
 def test_the_vectors_of_a_fill_model_have_both_directions(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, kind=FillModel, steps=5, hidden=12, quiet=True)
+    model: FillModel = trained(task="fill", steps=30, hidden=16)
     (line,) = model.embed(["the cat"])
-    assert line.vectors.shape == (7, 24)
+    assert line.vectors.shape == (7, 32)
     state = model.backends.numpy.initial_state(1)
     y, _ = model.backends.numpy.read(np.array([[EOS, *line.ids[::-1]]]), state, reverse=True)
-    np.testing.assert_allclose(line.vectors[:, 12:], y[0, 1:][::-1], atol=1e-5)
+    np.testing.assert_allclose(line.vectors[:, 16:], y[0, 1:][::-1], atol=1e-5)
     prefix = next(iter(model.embed(["the"]))).vectors
-    np.testing.assert_allclose(line.vectors[:3, :12], prefix[:, :12], atol=1e-5)
-    assert np.abs(line.vectors[:3, 12:] - prefix[:, 12:]).max() > 1e-3
+    np.testing.assert_allclose(line.vectors[:3, :16], prefix[:, :16], atol=1e-5)
+    assert np.abs(line.vectors[:3, 16:] - prefix[:, 16:]).max() > 1e-3
 
 
 def joined(parts: Iterable[Arrays]) -> dict[str, np.ndarray]:
@@ -108,12 +107,11 @@ def test_file_names_with_other_suffixes_are_refused() -> None:
 
 
 def test_known_words_have_their_row_of_the_embedding_and_unknown_words_that_of_unk(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, level="word", steps=5, hidden=12, quiet=True)
+    model: LanguageModel = trained(level="word", steps=30, hidden=16)
     table = model.word_vectors()
-    assert table.shape == (model.tokenizer.size, 12) and len(model.vocabulary) == len(table)
+    assert table.shape == (model.tokenizer.size, 16) and len(model.vocabulary) == len(table)
     cat, unknown = model.word_vectors(["cat", "zebra"])
     np.testing.assert_array_equal(cat, table[model.vocabulary.index("cat")])
     np.testing.assert_array_equal(unknown, table[UNK])

@@ -174,7 +174,8 @@ def test_gradients_equal_finite_differences(variant: str, reference: bool) -> No
         )
         return torch.cat([y.flatten(), *(s.flatten() for s in last)])
 
-    assert torch.autograd.gradcheck(run, (x, *state, *layer.parameters()))
+    # By random directions; the test below compares both ways element by element.
+    assert torch.autograd.gradcheck(run, (x, *state, *layer.parameters()), fast_mode=True)
 
 
 def gradients(

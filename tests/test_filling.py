@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -19,35 +18,17 @@ from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import both_sides, pseudo_logprobs
 from charlm.tokenizer import UNK
+from conftest import Trained
 
 LEVELS = ("char", "byte", "word", "subword")
 FillModels = Callable[[str], FillModel]
 
 
 @pytest.fixture(scope="module")
-def fill_models(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FillModels]:
-    """A function of the level that returns a fill model. Each level is trained once."""
-    folder, previous = tmp_path_factory.mktemp("fill"), Path.cwd()
-    os.chdir(folder)
-    models: dict[str, FillModel] = {}
-
-    def fill_model(level: str) -> FillModel:
-        if level not in models:
-            models[level] = charlm.train(
-                corpus,
-                out=level,
-                level=level,
-                kind=FillModel,
-                hidden=32,
-                quiet=True,
-                steps=300,
-                dropout=0.0,
-                precision="fp32",
-            )
-        return models[level]
-
-    yield fill_model
-    os.chdir(previous)
+def fill_models(trained: Trained) -> FillModels:
+    """A function of the level that returns a fill model."""
+    options = {"task": "fill", "hidden": 32, "steps": 300, "dropout": 0.0, "precision": "fp32"}
+    return lambda level: trained(level=level, **options)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -84,20 +65,18 @@ def test_a_filler_completes_the_word_around_the_blank(fill_models: FillModels) -
 
 
 def test_a_filler_of_a_language_model_of_words_completes_the_word_around_the_blank(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, level="word", steps=20, hidden=16, quiet=True)
+    model: LanguageModel = trained(level="word", steps=30, hidden=16)
     (fillers,) = model.fill("the cat sl___t at home")
     assert [filler.text for filler in fillers] == ["ep"] and fillers[0].probability == 1.0
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
 def test_a_language_model_ranks_by_the_probability_of_the_whole_line(
-    corpus: Path, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, level: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = charlm.train(corpus, level=level, steps=300, hidden=32, quiet=True, lines=True)
+    model: LanguageModel = trained(level=level, steps=300, hidden=32, lines=True)
     (fillers,) = model.fill("the ___ slept at home", k=5)
     lines = [f"the {filler.text} slept at home" for filler in fillers]
     logprobs = np.array([score.logprob for score in model.score(lines)])

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
-import charlm
 from charlm import LanguageModel
 from charlm.cli.gradients import _bars, gradients
 from charlm.errors import CharlmError, InputError, ModelError, OptionError
@@ -28,6 +27,7 @@ from charlm.model.equations import Parameters
 from charlm.model.gradients import gradient_norms
 from charlm.model.network import Network
 from charlm.tokenizer import EOS, START
+from conftest import Trained
 
 VOCAB, HIDDEN, STEPS = 9, 4, 5
 IDS = np.array([3, 5, EOS, 8, 2, 4], np.uint8)  # exactly one window of STEPS steps
@@ -296,13 +296,10 @@ def test_bars_are_logarithmic() -> None:
 
 
 @pytest.fixture(scope="module")
-def small(corpus: Path, folder: Path) -> Path:
+def small(trained: Trained) -> Path:
     """A word-level GRU; its cell has no c."""
-    out = folder.with_name("small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder.parent)
-        charlm.train(corpus, out=out, level="word", cell="gru", steps=5, hidden=8, quiet=True)
-    return out
+    model: LanguageModel = trained(level="word", cell="gru", steps=5, hidden=8)
+    return model.path.parent
 
 
 def test_steps_of_each_model_are_limited_by_its_number_of_tokens(folder: Path, small: Path) -> None:

@@ -12,21 +12,19 @@ from typing import Any
 
 import pytest
 
-import charlm
 from charlm import LanguageModel
 from charlm.cli.interactive import interact
 from charlm.cli.session import HELP, OPTIONS, Session
 from charlm.engines.sampling import SampleOptions
 from charlm.errors import CharlmError, InputError, OptionError
+from conftest import Trained
 
 
 @pytest.fixture(scope="module")
-def running(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def running(trained: Trained) -> LanguageModel:
     """A character model of a running text."""
-    out = tmp_path_factory.mktemp("running") / "model"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(out.parent)
-        return charlm.train(corpus, out=out, steps=30, hidden=16, bptt=24, quiet=True)
+    model: LanguageModel = trained(steps=30, hidden=16)
+    return model
 
 
 def session_of(model: LanguageModel, *lines: str, **options: Any) -> Session:

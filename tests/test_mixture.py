@@ -172,7 +172,10 @@ def test_sampled_frequencies_agree_with_scored_probabilities(predictor: MixtureP
     assert tokenizer.size == VOCAB
     letters, draws = "abcdef", 3000
     sentences = ["", *letters, *(a + b for a in "ab" for b in letters)]
-    options, text_model = SampleOptions(temperature=1.0), text_model_of(predictor, tokenizer)
+    options, text_model = (
+        SampleOptions(temperature=1.0, length=3),
+        text_model_of(predictor, tokenizer),
+    )
     limits = Limits.of(options, independent_lines=True)
     randoms = [random_stream(7, k) for k in range(draws)]
     texts = [

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from charlm import LanguageModel
 from charlm.progress import ProgressLine, minutes_and_seconds, show_progress, sparkline
+from conftest import Trained
 
 ERASE = "\x1b[2K"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -89,12 +91,14 @@ def test_training_writes_a_line_per_evaluation_where_there_is_no_terminal(
     assert ran.stdout.splitlines()[-1] == "False"  # rich is imported for a terminal only
 
 
-def test_evaluation_shows_the_time_left_and_removes_the_line(corpus: Path, tmp_path: Path) -> None:
+def test_evaluation_shows_the_time_left_and_removes_the_line(
+    corpus: Path, trained: Trained, tmp_path: Path
+) -> None:
     long = tmp_path / "long.txt"
     long.write_text(corpus.read_text(encoding="utf-8") * 40, encoding="utf-8")
-    options = ["--steps", "2", "--hidden", "8", "--quiet", "--out", "run"]
-    run_on_terminal(80, tmp_path, "train", str(corpus), *options)
-    output = run_on_terminal(80, tmp_path, "evaluate", "long.txt", "--model", "run", "--cache", "9")
+    model: LanguageModel = trained(steps=30, hidden=16)
+    options = ["--model", str(model.path), "--cache", "9"]
+    output = run_on_terminal(80, tmp_path, "evaluate", "long.txt", *options)
     assert re.search(r"\d+% .*\d:\d\d left", CONTROL.sub("", output))
     assert ERASE in output[output.rindex("left") :]
     assert "perplexity" in output.splitlines()[-2]

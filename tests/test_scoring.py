@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import charlm
-from charlm import FillModel, LanguageModel
+from charlm import LanguageModel
 from charlm.engines.scores import byte_length, scientific
 from charlm.engines.scoring import ScoreOptions, score_sentences
 from charlm.engines.text_model import TextModel
@@ -30,8 +30,8 @@ from charlm.model.mixture import Predictors
 from charlm.model.prediction import NetworkPredictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.model.sequences import LONGEST_SINGLE, by_length, token_states
-from charlm.tasks.tokens import TokenModel
 from charlm.tokenizer import EOS, START
+from conftest import Trained
 
 SENTENCES = ["the cat sat on the mat", "", "a bird", "my aunt waited in the sun", "zebra", "a b"]
 
@@ -201,11 +201,10 @@ def test_each_sentence_of_a_batch_has_its_own_tokens(
 
 
 def test_after_a_context_with_a_line_end_the_sentence_starts_a_line(
-    model: LanguageModel, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, trained: Trained
 ) -> None:
     """In a document it depends on the lines before; independent lines depend on nothing."""
-    monkeypatch.chdir(tmp_path)
-    document = charlm.train(corpus, steps=30, hidden=16, quiet=True)
+    document: LanguageModel = trained(steps=30, hidden=16)
     both = document.evaluate("a bird\nthe cat\n", reset_lines=False)
     first, alone = document.score("a bird"), document.score("the cat")
     second = document.score("the cat", context="a bird\n")
@@ -334,16 +333,15 @@ def test_a_long_line_among_short_ones_is_not_padded_with_them() -> None:
     assert len(read) < 20  # short lines share their batches
 
 
-@pytest.mark.parametrize("kind", [LanguageModel, FillModel])
+@pytest.mark.parametrize("task", ["lm", "fill"])
 def test_a_line_that_is_read_in_pieces_has_the_numbers_of_a_whole_one(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[TokenModel]
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    backend = charlm.train(corpus, kind=kind, steps=60, hidden=16, quiet=True).backends.torch
+    backend = trained(task=task, steps=30, hidden=16).backends.torch
     line = np.random.default_rng(1).integers(3, backend.config.vocab, 3 * LONGEST_SINGLE)
 
     def logprobs(backend: Backend, lines: Sequence[Ids]) -> list[Floats]:
-        if kind is FillModel:
+        if task == "fill":
             return pseudo_logprobs(backend, lines)
         return sequence_logprobs(NetworkPredictor(backend), lines)
 

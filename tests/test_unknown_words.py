@@ -17,7 +17,7 @@ from charlm.errors import ModelError, OptionError
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import CODE_POINTS, Lexicon
 from charlm.tokenizer import SPECIALS, train_tokenizer
-from conftest import Command
+from conftest import Command, Trained
 
 VOCABULARY = 16  # so that some words of the corpus are unknown
 SENTENCES = ["the cat sat on the zebra", "my aunt slept at home, in Ångström", "", "qq qq the"]
@@ -25,19 +25,11 @@ UNKNOWN = {"zebra", "Ångström", "qq", ","}
 
 
 @pytest.fixture(scope="module")
-def words(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def words(trained: Trained) -> LanguageModel:
     """A model of words that has learnt to spell."""
-    out = tmp_path_factory.mktemp("words") / "model"
-    return charlm.train(
-        corpus,
-        out=out,
-        level="word",
-        lines=True,
-        vocab_size=VOCABULARY,
-        steps=20,
-        hidden=16,
-        quiet=True,
-    )
+    options = {"level": "word", "lines": True, "vocab_size": VOCABULARY}
+    model: LanguageModel = trained(**options, steps=20, hidden=16)
+    return model
 
 
 def test_the_spelling_of_words_outside_the_vocabulary_adds_up_to_1() -> None:
