@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from charlm.api import load, train
     from charlm.tasks.classify import TextClassifier
     from charlm.tasks.fill import FillModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
 __version__ = "0.2.0.dev0"
 __all__ = ["FillModel", "LanguageModel", "TextClassifier", "__version__", "load", "train"]

@@ -13,10 +13,10 @@ from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
 from charlm.runs import find_model
 from charlm.tasks import load_task
-from charlm.tasks.base import TrainedModel
+from charlm.tasks.trained import TrainedModel
 
 if TYPE_CHECKING:
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
     from charlm.training.reporter import Reporter
 
 

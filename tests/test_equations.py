@@ -11,8 +11,9 @@ import torch
 
 from charlm.errors import OptionError
 from charlm.model.config import Dropout, ModelConfig
+from charlm.model.dropout_masks import DropoutMasks
 from charlm.model.equations import CELLS, Parameters
-from charlm.model.layers import DropoutMasks, Layer
+from charlm.model.layers import Layer
 from charlm.model.network import Network
 from charlm.model.numpy_network import NumpyNetwork, log_softmax
 from charlm.model.recurrence import FUSED

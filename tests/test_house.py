@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from charlm.tasks import TABLE
+
 PACKAGE = Path(__file__).parent.parent / "charlm"
 # The floors of the house, from the ground up. A module imports only from floors below its own, or
 # from its own package.
@@ -92,8 +94,10 @@ def test_engines_and_tasks_do_not_import_each_other() -> None:
     for engine in ENGINES:
         imported = imports(PACKAGE / f"engines/{engine}.py")
         assert not imported & {f"engines.{other}" for other in ENGINES}, engine
-    shared = {"base", "tokens"}  # the contract; and what `lm` and `fill` have in common
+    # The contract; what `lm` and `fill` have in common; and the class of the models of `lm`.
+    shared = {"base", "trained", "tokens", "language_model"}
     tasks = {path.stem for path in (PACKAGE / "tasks").glob("*.py")} - {"__init__", *shared}
+    assert tasks == {*TABLE}
     for task in tasks:
         imported = {name for name in imports(PACKAGE / f"tasks/{task}.py") if "tasks." in name}
         assert imported <= {f"tasks.{name}" for name in shared}, task

@@ -11,8 +11,9 @@ import torch
 from charlm.corpus.lines import LineBatch
 from charlm.corpus.streams import StreamBatch
 from charlm.model.config import Dropout, ModelConfig
+from charlm.model.dropout_masks import DropoutMasks
 from charlm.model.equations import Parameters
-from charlm.model.layers import DropoutMasks, Highway, Layer, reverse_in_time
+from charlm.model.layers import Highway, Layer, reverse_in_time
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.model.network import Network
 from charlm.model.numpy_network import NumpyNetwork

@@ -19,7 +19,7 @@ from charlm.options import argument, given_options, option
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.trained import TrainedModel
 
     M = TypeVar("M", bound=TrainedModel)
 

@@ -35,7 +35,7 @@ def compare(
     if len(texts) < 2:
         raise InputError("one sentence; give two or more, each in quotes")
     from charlm.engines.unknown_words import UnknownWords
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
     from charlm.uses.comparison import Comparison
 
     loaded = load_model(LanguageModel, models)

@@ -27,7 +27,7 @@ from charlm.options import given_options
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.tasks.base import Measure
+    from charlm.tasks.trained import Measure
 
 TOTAL, SRILM = "total", "srilm"
 
@@ -51,8 +51,8 @@ def evaluate(
     machine: MachineOptions,
 ) -> None:
     """Measure the perplexity and the bits per character of whole texts."""
-    from charlm.tasks.base import Measurable, TrainedModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
+    from charlm.tasks.trained import Measurable, TrainedModel
 
     # The format of SRILM is that of a language model.
     kind = LanguageModel if output.format == SRILM else TrainedModel

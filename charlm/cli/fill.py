@@ -24,7 +24,7 @@ from charlm.errors import ModelError
 
 if TYPE_CHECKING:
     from charlm.tasks.fill import FillModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
 COLUMNS = ("sentence", "blank", "rank", "filler", "probability")
 Fillers = list[list[Filler]]
@@ -47,9 +47,9 @@ def fill(
     output: FormatOptions,
 ) -> None:
     """Fill blanks: the most probable words, by what stands before and after."""
-    from charlm.tasks.base import TrainedModel
     from charlm.tasks.fill import FillModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
+    from charlm.tasks.trained import TrainedModel
 
     loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, LanguageModel | FillModel):

@@ -129,7 +129,7 @@ def filter(
     """
     paths = files or ["-"]
     options.check(paths)
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
     from charlm.uses.filtering import Bounds, Lines, Thirds, quantile_bounds, scored
 
     threads = machine.threads

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from charlm.model.config import ModelConfig
     from charlm.model.gradients import GradientNorms
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
 MAX_ROWS = 31  # of a table
 TABLE_WIDTH = 76  # characters, approximately
@@ -77,7 +77,7 @@ def gradients(
     The figure is the norm of the gradient of a token's loss with respect to the state K steps
     before the token.
     """
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
     if options.plot is not None:
         check_plot(Path(options.plot))

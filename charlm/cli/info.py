@@ -21,7 +21,7 @@ from charlm.progress import sparkline
 from charlm.training import metrics
 
 if TYPE_CHECKING:
-    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.trained import TrainedModel
 
 NO_CURVE = f"no training curve ({metrics.METRICS}) beside it"
 NAME_WIDTH = 16  # characters of the names of the rows

@@ -53,7 +53,7 @@ def pairs(
 
     A pair that the model reads as the same tokens, such as <UNK>, is a tie. A tie is not right.
     """
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
     from charlm.uses.pairs import accuracies
 
     loaded = load_model(LanguageModel, models, machine)

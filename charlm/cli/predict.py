@@ -24,7 +24,7 @@ from charlm.errors import InputError, ModelError
 from charlm.options import Range, check_options, option
 
 if TYPE_CHECKING:
-    from charlm.tasks.base import Predicts
+    from charlm.tasks.trained import Predicts
 
 # The answers of a text, the best first, after the text.
 Answered = tuple[str, Sequence[Any]]
@@ -61,7 +61,7 @@ def predict(
     machine: MachineOptions,
 ) -> None:
     """Find the label of each text, by a model that was trained to (train --task classify)."""
-    from charlm.tasks.base import Predicts, TrainedModel
+    from charlm.tasks.trained import Predicts, TrainedModel
 
     if texts and options.file is not None:
         raise InputError("give texts or `file`, not both")

@@ -81,7 +81,7 @@ def rescore(
     """
     if options.references == "-" and "-" in files:
         raise OptionError("`references=-`: standard input is the list; name a file")
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
     from charlm.uses.nbest import Weights
 
     loaded = load_model(LanguageModel, models, machine)

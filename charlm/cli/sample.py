@@ -19,7 +19,7 @@ from charlm.options import Range, given_options, option
 
 if TYPE_CHECKING:
     from charlm.engines.stream import Stream
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
 TOGETHER = "does not go with `json` or `number`"
 
@@ -63,7 +63,7 @@ def sample(
     prime: PrimeOptions, options: SampleOptions, output: SampleOutput, models: ModelOptions
 ) -> None:
     """Write text like the training text."""
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
     if options.beam and output.number > options.beam:
         raise OptionError(

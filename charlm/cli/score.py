@@ -50,7 +50,7 @@ from charlm.progress import show_progress
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore
     from charlm.tasks.fill import FillModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
     Model = FillModel | LanguageModel
 
@@ -195,7 +195,7 @@ def score(
 
 def _load(options: ModelOptions, machine: MachineOptions, pseudo: bool) -> Model:
     from charlm.tasks.fill import FillModel
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
     if pseudo:
         return load_model(FillModel, options, machine)

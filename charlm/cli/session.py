@@ -15,7 +15,7 @@ from charlm.options import options_of
 from charlm.tokenizer import EOS
 
 if TYPE_CHECKING:
-    from charlm.tasks.lm import LanguageModel
+    from charlm.tasks.language_model import LanguageModel
 
 OPTIONS = [field.name for field, _ in options_of(SampleOptions)]
 HELP = r"""TEXT          add it to the text, and continue the text

@@ -12,7 +12,7 @@ from charlm.errors import OptionError
 from charlm.model.file import MODEL_FILE
 
 if TYPE_CHECKING:
-    from charlm.tasks.base import TrainedModel
+    from charlm.tasks.trained import TrainedModel
 
 
 def write_side_by_side(format: str, models: Sequence[TrainedModel], groups: Groups) -> None:

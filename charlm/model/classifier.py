@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from charlm.model.config import Dropout, StackConfig
-from charlm.model.layers import DropoutMasks, bidirectional_stack
+from charlm.model.dropout_masks import DropoutMasks
+from charlm.model.layers import bidirectional_stack
 from charlm.model.network import Trainable
 
 

@@ -13,15 +13,8 @@ from torch.nn import functional as F
 
 from charlm.model.char_features import CharFeatures
 from charlm.model.config import Dropout, ModelConfig
-from charlm.model.layers import (
-    DropoutMasks,
-    FeedForward,
-    Highway,
-    Norm,
-    Output,
-    States,
-    stack,
-)
+from charlm.model.dropout_masks import DropoutMasks
+from charlm.model.layers import FeedForward, Highway, Norm, Output, States, stack
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
 from charlm.parts import Share
 

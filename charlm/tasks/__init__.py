@@ -15,8 +15,8 @@ from charlm.options import Choices
 if TYPE_CHECKING:
     from charlm.tasks.base import Task
 
-# By the name of the task: its file, which has the task as `TASK`, and the class of its models in
-# that file. The files are imported when they are needed.
+# By the name of the task: its file, which has the task as `TASK`, and the class of its models,
+# which is there, too. Files are imported when they are needed.
 TABLE = {
     "lm": ("charlm.tasks.lm", "LanguageModel"),
     "fill": ("charlm.tasks.fill", "FillModel"),

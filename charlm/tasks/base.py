@@ -1,30 +1,25 @@
-"""The contract of tasks, and what all trained models have in common."""
+"""The contract of tasks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
     Generic,
     NamedTuple,
-    Protocol,
     Self,
     TypeVar,
-    runtime_checkable,
 )
 
 from charlm.corpus.examples import TEXT
-from charlm.errors import InputError
-from charlm.model.backend import Backend
 from charlm.model.config import VARIANTS, Dropout, StackConfig
-from charlm.model.file import ModelFile, Storable
+from charlm.model.file import Storable
 from charlm.parts import WHOLE, Part
-from charlm.tokenizer import Blocks, Tokenizer, Vocabularies, Vocabulary, train_tokenizer
+from charlm.tasks.trained import TrainedModel
+from charlm.tokenizer import Blocks, Vocabularies, Vocabulary, train_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -220,111 +215,6 @@ class Validation(ABC, Generic[N]):
         """The time that `fitted` and `totals` will take, by a short measurement."""
 
 
-class TrainedModel:
-    """A model in one file: its network, its vocabularies and its card. The base of all models.
-
-    path:       the model file
-    config:     the network's shape
-    tokenizer:  of the text that it reads
-    card:       where the model comes from, and how good it is
-
-    task:           the name of its task
-    purpose:        what it does, in words, for messages
-    predicted:      what it predicts one of at a time: "token" or "label"
-    next_commands:  commands to try after training
-    """
-
-    task: ClassVar[str]
-    purpose: ClassVar[str]
-    predicted: ClassVar[str] = "token"
-    next_commands: ClassVar[Sequence[str]] = ()
-    config: StackConfig
-    tokenizer: Tokenizer
-
-    def __init__(
-        self,
-        file: ModelFile,
-        path: Path,
-        *,
-        backend: str | Backend = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        network_only: bool = False,
-    ) -> None:
-        """See `charlm.load` for the arguments."""
-        self.path, self.card = path, file.card
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickled without what is computed when it is first used."""
-        kind = type(self)
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if not isinstance(getattr(kind, name, None), cached_property)
-        }
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r})"
-
-    @property
-    def independent_lines(self) -> bool:
-        """Whether the model reads every line by itself."""
-        return True
-
-    def validation(self) -> str:
-        """The validation figures of the card, in words."""
-        return f"{self.card.valid_nats:.4f} nats/{self.predicted}"
-
-    def about(self) -> dict[str, str]:
-        """Further lines about the model, by their headings, for `charlm info`."""
-        return {}
-
-    def record(self) -> dict[str, Any]:
-        """Further fields about the model, for `charlm info --json`."""
-        return {}
-
-    def example(self) -> str | None:
-        """A text that the model writes, to be shown after training; None if it writes none."""
-        return None
-
-
-class Measure(Protocol):
-    """How well a model predicts a text. The measures of several texts add up.
-
-    columns:  the names of the figures that a table shows, and their formats
-    """
-
-    columns: ClassVar[Mapping[str, str]]
-
-    @property
-    def predicted(self) -> int:
-        """The number of tokens, or labels, that were predicted."""
-
-    def figures(self) -> dict[str, Any]:
-        """The figures under their names in JSON output."""
-
-    def __add__(self, other: Any) -> Any: ...
-
-
-@runtime_checkable
-class Measurable(Protocol):
-    """A model that can be measured on a text, by `charlm evaluate`."""
-
-    def evaluate(self, text: str | Iterable[str], **options: Any) -> Measure:
-        """Measure a text. progress: called with the fraction that is done; options: of the task"""
-
-    def warning(self, measure: Any, **options: Any) -> str | None:
-        """What the figures do not say about a text that was measured with these options."""
-
-
-@runtime_checkable
-class Predicts(Protocol):
-    """A model that predicts something else than the text itself, for `charlm predict`."""
-
-    def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
-        """The k most probable answers for each text, named tuples, the best first."""
-
-
 def stack_options(options: TrainOptions) -> dict[str, Any]:
     """The fields of `StackConfig` that options set, but for the hidden size."""
     return {
@@ -335,24 +225,3 @@ def stack_options(options: TrainOptions) -> dict[str, Any]:
         "layer_norm": options.layer_norm,
         "residual": options.residual,
     }
-
-
-def several(texts: object) -> Iterable[str]:
-    """The texts. Raises InputError for what is not an iterable."""
-    if not isinstance(texts, Iterable):
-        raise InputError(f"{texts!r}: is no text; give a string, or several")
-    return texts
-
-
-def one_line_end(text: str) -> str:
-    """The text with "\\n" for "\\r\\n", as in training texts. Raises InputError for no text."""
-    if not isinstance(text, str):
-        raise InputError(f"{text!r}: is no text; give a string, or several")
-    return text.replace("\r\n", "\n")
-
-
-def one_line(text: str) -> str:
-    """The text, if it is a single line. Raises InputError otherwise."""
-    if "\n" in one_line_end(text):
-        raise InputError("a line end in the text; give one line at a time")
-    return text

@@ -30,16 +30,8 @@ from charlm.model.file import ModelFile
 from charlm.model.names import add_prefix
 from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
-from charlm.tasks.base import (
-    Companions,
-    Sizes,
-    Task,
-    TrainedModel,
-    Validation,
-    one_line,
-    several,
-    stack_options,
-)
+from charlm.tasks.base import Companions, Sizes, Task, Validation, stack_options
+from charlm.tasks.trained import TrainedModel, one_line, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,

@@ -18,8 +18,9 @@ from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.parts import WHOLE, Part
-from charlm.tasks.base import Companions, one_line, several
+from charlm.tasks.base import Companions
 from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
+from charlm.tasks.trained import one_line, several
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,17 +20,8 @@ from charlm.model.file import ModelFile
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
 from charlm.model.split_softmax import softmax_rows, split_softmax
-from charlm.tasks.base import (
-    B,
-    Candidate,
-    Sizes,
-    Task,
-    TrainedModel,
-    Validation,
-    one_line,
-    several,
-    stack_options,
-)
+from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
+from charlm.tasks.trained import TrainedModel, one_line, several
 from charlm.tokenizer import TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
 from charlm.tokenizer.letters import Letters
 

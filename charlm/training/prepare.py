@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ from typing import Any
 
 import torch
 
-from charlm import runs
 from charlm.corpus import word_vectors
 from charlm.corpus.examples import TEXT, Examples
 from charlm.corpus.reading import Corpus, CorpusStats
 from charlm.corpus.word_vectors import WordVectors
-from charlm.errors import InputError, ModelError, OptionError
+from charlm.errors import ModelError, OptionError
 from charlm.model.devices import choose_device
 from charlm.tasks import load_task
 from charlm.tasks.base import Sizes, Task
@@ -29,7 +27,7 @@ from charlm.training.distributed import Ranks
 from charlm.training.folder import Folder, attempts, check_target, runs_of
 from charlm.training.loop import LoopState
 from charlm.training.machine import check_processes, choose_precision
-from charlm.training.options import BUDGETS, RunOptions, TrainOptions
+from charlm.training.options import RunOptions, TrainOptions
 from charlm.training.plan import PLAN, Plan
 from charlm.training.recipe import (
     PROBE_HIDDEN,
@@ -41,9 +39,14 @@ from charlm.training.recipe import (
     probe_options,
 )
 from charlm.training.reporter import Reporter
-
-# Options that may differ when a run is resumed: the budget, and what does not change the result.
-MAY_CHANGE = (*BUDGETS, "threads")
+from charlm.training.resume import (
+    check_corpus,
+    check_unchanged,
+    command_to_resume,
+    earlier_run,
+    restarted_options,
+    with_budget,
+)
 
 
 @dataclass(frozen=True)
@@ -83,72 +86,25 @@ def prepare(
 
     Raises InputError, OptionError or ModelError, and leaves nothing behind then.
     """
-    folder = _earlier_run(corpus, given, place, ranks)
+    folder = earlier_run(corpus, given, place, ranks)
     if not folder:
         return _started(corpus, TrainOptions(**given), place, ranks, reporter)
     try:
         assert folder.plan
         if folder.plan.finished and not place.resume:  # while another process has failed
             return Prepared(folder, {})
-        _check_corpus(corpus, folder, folder.plan)
-        _check_unchanged(given, folder.plan.options)
+        check_corpus(corpus, folder, folder.plan)
+        check_unchanged(given, folder.plan.options)
         if folder.has_checkpoint:
             return _continued(folder, folder.plan, given, ranks, reporter)
         reporter.note(
             f"note: {folder.path} was stopped before its first checkpoint, and starts again"
         )
-        options = _restarted_options(folder.plan.options, given)
+        options = restarted_options(folder.plan.options, given)
         return _started(corpus, options, place, ranks, reporter, folder)
     except BaseException:
         folder.release()
         raise
-
-
-# --- which run ---
-
-
-def _earlier_run(
-    corpus: Corpus, given: Mapping[str, Any], place: RunOptions, ranks: Ranks
-) -> Folder | None:
-    """The folder of the run that goes on, locked; None for a new run."""
-    options = TrainOptions(**given)
-    if place.resume:
-        return Folder.locked(place.folder or _run_to_resume(corpus))
-    path = _run_of_this_launch(corpus, options, place.folder, ranks)
-    return Folder.locked(path) if path else None
-
-
-def _run_to_resume(corpus: Corpus) -> Path:
-    """The newest run of this corpus, an unfinished one first."""
-    folders = [f for f in runs_of(corpus.name) if f.plan and _is_of(corpus, f.plan)]
-    for folder in (*(f for f in folders if f.plan and not f.plan.finished), *folders):
-        return folder.path
-    raise ModelError(
-        f"no run of {corpus.name} to resume in {runs.RUNS.resolve()}; name it with `out`, or train "
-        "without `resume`"
-    )
-
-
-def _run_of_this_launch(
-    corpus: Corpus, options: TrainOptions, out: Path | None, ranks: Ranks
-) -> Path | None:
-    """The run that this torchrun launch started before it restarted its processes."""
-    if not ranks.launch or not (ranks.restarts or ranks.launch_is_unique):
-        return None
-    for folder in runs_of(corpus.name) if out is None else (Folder(out), *attempts(out)):
-        plan = folder.plan
-        if not plan or (plan.launch, plan.options) != (ranks.launch, options):
-            continue
-        if (ranks.restarts or not plan.finished) and _is_of(corpus, plan):
-            return folder.path
-    return None
-
-
-def _is_of(corpus: Corpus, plan: Plan) -> bool:
-    return dataset.is_of(corpus, plan.options, plan.sha256)
-
-
-# --- a run that goes on ---
 
 
 def _continued(
@@ -158,69 +114,13 @@ def _continued(
     checkpoint = folder.load_checkpoint()
     if not plan.recipe:
         raise ModelError(f"{folder.path / PLAN}: the recipe is missing; train anew")
-    recipe = _with_budget(plan, plan.recipe, given)
+    recipe = with_budget(plan, plan.recipe, given)
     check_processes(recipe, choose_device(recipe.device), ranks)
     folder.remove_unfinished_files()
     folder.drop_metrics_after(checkpoint.state.step)
     folder.write_plan(dataclasses.replace(plan, recipe=recipe, finished=False))
     reporter.note(f"note: resuming after step {checkpoint.state.step:,}")
     return Prepared(folder, checkpoint.vocabularies, state=checkpoint.state)
-
-
-def _check_corpus(corpus: Corpus, folder: Folder, plan: Plan) -> None:
-    if not _is_of(corpus, plan):
-        raise InputError(
-            f"{folder.path} was trained on another text than {', '.join(map(str, corpus.paths))}; "
-            "name that one, or train anew without `resume`"
-        )
-
-
-def _check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
-    """Raise OptionError for an option that differs from the run's own."""
-    options = TrainOptions(**given)
-    for name in given:
-        value, before = getattr(options, name), getattr(earlier, name)
-        if name not in MAY_CHANGE and value != before:
-            with_it = "without it" if before in (None, False) else f"with {before}"
-            raise OptionError(
-                f"`{name}={value}`: the run was started {with_it}; leave the option out, or "
-                "train anew without `resume`"
-            )
-
-
-def _restarted_options(earlier: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
-    """The options of a run that starts anew, with another budget if one is given."""
-    if any(given.get(name) for name in BUDGETS):
-        earlier = dataclasses.replace(earlier, minutes=None, epochs=None, steps=None)
-    changed = {name: value for name, value in given.items() if name in MAY_CHANGE}
-    return dataclasses.replace(earlier, **changed)
-
-
-def _with_budget(plan: Plan, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """The run's recipe, with a larger budget if one is given."""
-    larger = recipe
-    for name in BUDGETS:
-        budget, before = given.get(name), getattr(recipe, name)
-        if budget is None:
-            continue
-        if before is None or budget < before:
-            raise OptionError(
-                f"`{name}={budget:g}`: the run's budget is {recipe.budget}; give as much or "
-                "more of the same"
-            )
-        larger = dataclasses.replace(larger, **{name: budget})
-    if plan.finished and larger == recipe:
-        raise OptionError(f"the run is finished; to train on, give it more than {recipe.budget}")
-    return larger
-
-
-def command_to_resume(corpus: Corpus, folder: Folder) -> str:
-    """The command that continues a run."""
-    paths = map(str, corpus.paths)
-    return shlex.join(["charlm", "train", *paths, "--out", str(folder.path), "--resume"])
-
-
-# --- a run that starts ---
 
 
 def _started(

@@ -23,9 +23,10 @@ from charlm.training.distributed import Ranks
 from charlm.training.loop import EVALUATION_SHARE, Loop
 from charlm.training.machine import cpu_for_training, use_threads
 from charlm.training.options import RunOptions, TrainOptions
-from charlm.training.prepare import Prepared, command_to_resume, prepare
+from charlm.training.prepare import Prepared, prepare
 from charlm.training.recipe import Recipe
 from charlm.training.reporter import Reporter, Silent
+from charlm.training.resume import command_to_resume
 from charlm.training.saver import Saver
 from charlm.training.stopping import StopSignals
 
