@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 import charlm
-from tests.golden.make import fill_scores, language_model_scores
+from tests.golden.make import scores_of
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.safetensors"))
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    """Numbers within 1e-6, relative to those above 1; everything else equal."""
+def assert_close(found: Any, expected: Any, tolerance: float) -> None:
+    """Numbers within the tolerance, relative to those above 1; everything else equal."""
     if isinstance(expected, list | tuple):
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
-            assert_close(one, other)
+            assert_close(one, other, tolerance)
     elif isinstance(expected, float):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
     else:
         assert found == expected
 
@@ -33,13 +33,15 @@ def test_a_model_file_of_an_earlier_version_gives_the_same_scores(name: str) -> 
     expected = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
     del expected["charlm"]
     model = charlm.load(GOLDEN / f"{name}.safetensors")
-    scores = fill_scores(model) if name.startswith("fill") else language_model_scores(model)
+    scores = scores_of(name, model)
+    # A classifier runs in torch, whose kernels round differently on different processors.
+    tolerance = 1e-5 if name.startswith("classify") else 1e-6
     assert scores.keys() == expected.keys()
     for measure, values in expected.items():
-        assert_close(scores[measure], values)
+        assert_close(scores[measure], values, tolerance)
 
 
 def test_every_level_has_a_golden_file_of_every_kind() -> None:
-    assert {f"{kind}-{level}" for kind in ("lm", "fill") for level in charlm.tokenizer.LEVELS} <= {
-        *NAMES
-    }
+    levels = charlm.tokenizer.LEVELS
+    assert {f"{kind}-{level}" for kind in ("lm", "fill") for level in levels} <= {*NAMES}
+    assert {name.split("-")[0] for name in NAMES} == {*TABLE}

@@ -44,13 +44,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lm-char-lines-ngram": {"lines": True, "ngram": 3},
     "lm-word-ngram": {"level": "word", "vocab_size": 600, "ngram": 3},
     "lm-word-spelling": {"level": "word", "vocab_size": 300, "ngram": 2},
-    "fill-char": {"bidirectional": True},
-    "fill-byte": {"bidirectional": True, "level": "byte"},
-    "fill-word": {"bidirectional": True, "level": "word", "vocab_size": 200, "layers": 2},
+    "fill-char": {"task": "fill"},
+    "fill-byte": {"task": "fill", "level": "byte"},
+    "fill-word": {"task": "fill", "level": "word", "vocab_size": 200, "layers": 2},
     "fill-word-letters": {
-        "bidirectional": True, "level": "word", "vocab_size": 200, "characters": "recurrent"
+        "task": "fill", "level": "word", "vocab_size": 200, "characters": "recurrent"
     },
-    "fill-subword": {"bidirectional": True, "level": "subword", "vocab_size": 400},
+    "fill-subword": {"task": "fill", "level": "subword", "vocab_size": 400},
+    "classify-char": {"task": "classify"},
+    "classify-word": {"task": "classify", "level": "word", "cell": "gru", "layers": 2},
 }  # fmt: skip
 SENTENCES = [
     "The harbour was quiet.",
@@ -92,17 +94,49 @@ def fill_scores(model: Any) -> dict[str, Any]:
     }
 
 
+def classifier_scores(model: Any) -> dict[str, Any]:
+    """What a classifier says of the texts above: the labels and their probabilities."""
+    answers = model.predict(SENTENCES, k=2)
+    return {
+        "labels": [[answer.label for answer in best] for best in answers],
+        "probabilities": [[answer.probability for answer in best] for best in answers],
+    }
+
+
+def scores_of(name: str, model: Any) -> dict[str, Any]:
+    """What the model of this golden file says."""
+    kinds = {
+        "lm": language_model_scores,
+        "fill": fill_scores,
+        "classify": classifier_scores,
+    }
+    return kinds[name.split("-")[0]](model)
+
+
+def labelled(lines: Path) -> Path:
+    """The lines of a text, each with a label: whether it is longer than half of them."""
+    texts = lines.read_text(encoding="utf-8").split("\n")
+    half = sorted(map(len, texts))[len(texts) // 2]
+    path = Path("labelled.tsv")
+    of_all = (f"{t}\t{'long' if len(t) > half else 'short'}\n" for t in texts if t)
+    path.write_text("".join(of_all), encoding="utf-8")
+    return path
+
+
 def make(name: str) -> None:
     target = HERE / f"{name}.safetensors"
     if target.exists():
         sys.exit(f"{target} exists, and golden files are never written again")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        model = charlm.train(CORPUS, out="run", quiet=True, **{**SMALL, **RECIPES[name]})
+        corpus, options = CORPUS, {**SMALL, **RECIPES[name]}
+        if options.get("task") == "classify":
+            corpus = labelled(CORPUS)
+            del options["bptt"]
+        model = charlm.train(corpus, out="run", quiet=True, **options)
         shutil.copy(model.path, target)
     model = charlm.load(target)
-    scores = fill_scores(model) if name.startswith("fill") else language_model_scores(model)
-    about = {"charlm": charlm.__version__, **scores}
+    about = {"charlm": charlm.__version__, **scores_of(name, model)}
     target.with_suffix(".json").write_text(
         json.dumps(about, ensure_ascii=False) + "\n", encoding="utf-8"
     )
