@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import charlm
+from charlm.tasks import TABLE
 from tests.golden.make import scores_of
 
 GOLDEN = Path(__file__).parent / "golden"
