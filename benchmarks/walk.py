@@ -2,8 +2,8 @@
 
     python -m benchmarks.walk
 
-Each command runs on a small text. Every function of the package counts once, when it is first called:
-so this is the way of a reader who reads each function when it is needed.
+Each command runs on a small text. Every function of the package counts once, when it is first
+called: so this is the way of a reader who reads each function when it is needed.
 
 files:    different files of the package
 stays:    stretches of functions that are in the same file
