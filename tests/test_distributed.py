@@ -220,6 +220,7 @@ def test_several_processes_train_the_model_of_one(
     assert folders[0] == folders[1]
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_one_process_to_several_and_back(corpus: Path, tmp_path: Path) -> None:
     """Stopped by a signal to torchrun, which reaches all processes and is answered after saving."""
     options = {**OPTIONS, "dropout": 0.2}
@@ -251,6 +252,7 @@ def test_a_run_goes_from_one_process_to_several_and_back(corpus: Path, tmp_path:
     assert found.card.valid_nats == pytest.approx(whole.card.valid_nats, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_run_whose_process_is_killed_goes_on_by_itself(
     corpus: Path, tmp_path: Path, rank: int
@@ -324,6 +326,7 @@ def two_machines(folders: Sequence[Path], corpora: Sequence[Path]) -> list[tuple
     return [(p.returncode, *streams) for p, streams in zip(started, ended, strict=True)]
 
 
+@pytest.mark.slow
 def test_machines_without_a_common_folder_train_together(corpus: Path, tmp_path: Path) -> None:
     """The second one encodes the text itself, and leaves nothing behind."""
     folders = [tmp_path / "first", tmp_path / "second"]
