@@ -14,7 +14,7 @@ demo: .venv/run-time
 
 # A process for each core, and one thread in each: the networks are small.
 test: .venv/development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: .venv/development
 	$(BIN)/ruff check $(SOURCES)
