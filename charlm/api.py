@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from charlm.errors import ModelError
-from charlm.keywords import TrainKeywords
 from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
 from charlm.runs import find_model
@@ -16,8 +15,18 @@ from charlm.tasks import load_task
 from charlm.tasks.trained import TrainedModel
 
 if TYPE_CHECKING:
+    from charlm.keywords import TrainKeywords
     from charlm.tasks.language_model import LanguageModel
     from charlm.training.reporter import Reporter
+
+    class RunKeywords(TrainKeywords, total=False):
+        """The keywords of `train`."""
+
+        out: str | Path | None
+        force: bool
+        quiet: bool
+        started: float | None
+        reporter: Reporter | None
 
 
 M = TypeVar("M", bound=TrainedModel)
@@ -74,16 +83,6 @@ def load(
         file, path, backend=backend, device=device, threads=threads, network_only=network_only
     )
     return _as_kind(loaded, kind)
-
-
-class RunKeywords(TrainKeywords, total=False):
-    """The keywords of `train`."""
-
-    out: str | Path | None
-    force: bool
-    quiet: bool
-    started: float | None
-    reporter: Reporter | None
 
 
 Paths = str | Path | Sequence[str | Path]

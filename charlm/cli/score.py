@@ -194,21 +194,22 @@ def score(
 
 
 def _load(options: ModelOptions, machine: MachineOptions, pseudo: bool) -> Model:
-    from charlm.tasks.fill import FillModel
+    if pseudo:
+        from charlm.tasks.fill import FillModel
+
+        return load_model(FillModel, options, machine)
     from charlm.tasks.language_model import LanguageModel
 
-    if pseudo:
-        return load_model(FillModel, options, machine)
     return load_model(LanguageModel, options, machine)
 
 
 def _scorer(model: Model, details: bool, options: ScoreOptions) -> ScoreSentences:
     """The function of a model that scores sentences."""
-    from charlm.tasks.fill import FillModel
+    from charlm.tasks.language_model import LanguageModel
 
-    if isinstance(model, FillModel):
-        return model.iter_pseudo_scores
-    return partial(model.iter_scores, details=details, **vars(options))
+    if isinstance(model, LanguageModel):
+        return partial(model.iter_scores, details=details, **vars(options))
+    return model.iter_pseudo_scores
 
 
 def _sentences(

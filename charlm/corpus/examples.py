@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile, encode_to_file
-from charlm.corpus.reading import CorpusStats
 from charlm.tokenizer import START, Blocks, Vocabularies
 
 # Sequences are padded to multiples of this length: a fused kernel is built for each new shape.
@@ -28,20 +27,6 @@ class ExampleError(ValueError):
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(problem)
         self.line = line
-
-
-@dataclass(frozen=True)
-class CorpusInfo(CorpusStats):
-    """What is known about an encoded corpus.
-
-    name:         of the corpus
-    valid_chars:  characters of the first field of the validation part
-    held_out:     False if the validation part is the training part itself
-    """
-
-    name: str
-    valid_chars: int
-    held_out: bool
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from charlm.corpus.stats import CorpusStats
 from charlm.errors import InputError, OptionError
 
 BLOCK_BYTES = 1 << 20
@@ -32,29 +33,6 @@ RAW = "utf-8-raw"
 BYTE_ORDER_MARK = "\ufeff"
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PROBED = 1000  # characters that tell what kind of file it is
-
-
-@dataclass(frozen=True)
-class CorpusStats:
-    """Facts about a corpus, from one pass over it.
-
-    chars:               number of characters, line ends included
-    lines:               number of line ends
-    longest_line:        in characters, without its line end
-    sha256:              hash of the text as UTF-8
-    looks_hard_wrapped:  see the function of this name; applied to the first block
-    """
-
-    chars: int
-    lines: int
-    longest_line: int
-    sha256: str
-    looks_hard_wrapped: bool
-
-    @property
-    def has_hardly_any_lines(self) -> bool:
-        """Whether lines have over 5,000 characters on average, in a text of over 20,000."""
-        return self.chars > 20_000 and self.chars > 5_000 * self.lines
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.engines.scores import in_groups
-from charlm.engines.vector_files import Arrays
 from charlm.model.backend import Backends
 from charlm.model.sequences import token_states
 from charlm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from charlm.engines.vector_files import Arrays
 
 LINES_AT_ONCE, CHARS_AT_ONCE = 1024, 1 << 16
 

@@ -49,8 +49,8 @@ class Ngram:
         self.inputs[START] = EOS  # a line end is read as <START>
 
         # By number: the children of an n-gram are the numbers first … first + sizes − 1.
-        numbers = len(tables.tokens)
-        self.sizes = np.bincount(tables.parents, minlength=numbers).astype(np.int32)
+        numbers, parents = len(tables.tokens), tables.parents.astype(np.intp)
+        self.sizes = np.bincount(parents, minlength=numbers).astype(np.int32)
         self.sizes[NONE] = 0
         self.first = np.cumsum(self.sizes, dtype=np.int32)
         self.first += EMPTY + 1 - self.sizes
@@ -58,7 +58,7 @@ class Ngram:
         self.lengths = np.array(self.levels[1:])  # where the numbers of longer contexts begin
         discounts = self._discounts()
         totals, left = (
-            np.bincount(tables.parents, of_children, numbers).astype(np.float32)
+            np.bincount(parents, of_children, numbers).astype(np.float32)
             for of_children in (tables.counts, discounts)
         )
         # With γ(u) = Σ D / Σ c, p(w | u) = γ(u) ((c − D) / Σ D + p(w | u′)).

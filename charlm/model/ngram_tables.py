@@ -85,18 +85,21 @@ class NgramTables:
             tokens, codes, values = (arrays[name] for name in ("tokens", "counts", "values"))
             discounts, size = arrays["discounts"], len(tokens)
             bits = np.unpackbits(arrays["children"])[: 2 * size + 1].view(bool)
-            parents, counts = np.flatnonzero(bits).astype(np.int32), values[codes]
+            ones, counts = np.flatnonzero(bits), np.zeros(size + 2, values.dtype)
+            values.take(codes, out=counts[2:])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ModelError(f"n-gram tables: {error}") from None
-        is_whole = len(codes) == len(parents) == size > 0 and len(bits) == 2 * size + 1
+        is_whole = len(codes) == len(ones) == size > 0 and len(bits) == 2 * size + 1
         if not is_whole or discounts.shape != (len(discounts), 4) or not len(discounts):
             raise ModelError("n-gram tables: parts are missing")
         in_range = tokens.min() > START and tokens.max() < vocab and values.min() > 0
         # A discount of 0 would leave nothing for the tokens that did not occur.
         if not in_range or not ((discounts[:, 1:] > 0) & (discounts[:, 1:] <= [1, 2, 3])).all():
             raise ModelError("n-gram tables: values out of range")
-        parents -= np.arange(size, dtype=np.int32) - EMPTY
-        return cls.of(tokens, counts, parents, discounts)
+        parents = np.zeros(size + 2, np.int32)
+        parents[2:] = ones
+        parents[2:] -= np.arange(-EMPTY, size - EMPTY, dtype=np.int32)
+        return cls(_padded(tokens), counts, parents, discounts)
 
 
 def _representatives(counts: Indices) -> Indices:

@@ -13,7 +13,7 @@ from charlm.model.backend import Backend, Floats, Ids
 from charlm.model.equations import LayerState
 from charlm.model.numpy_network import log_softmax
 from charlm.model.sequences import STEPS_AT_ONCE
-from charlm.tokenizer import START, IntArray, as_inputs
+from charlm.tokenizer import EOS, START, IntArray, as_inputs
 
 # The state of a predictor after B sequences: a list of tuples of arrays (B, …). The arrays are
 # NumPy's; those of a network in torch are torch's.
@@ -141,11 +141,13 @@ class Reader:
         rows:  a row may come several times, or not at all
         ids:   `<EOS>` is read as `<START>`
         """
-        inputs, state = as_inputs(np.array(ids)), self._state
+        inputs, state = np.array(ids), self._state
         if list(rows) != self._rows:
             state = take(state, rows)
-        if self._independent_lines and (inputs == START).any():
-            state = zero(state, inputs == START)
+        if EOS in ids:
+            inputs = as_inputs(inputs)
+            if self._independent_lines:
+                state = zero(state, inputs == START)
         self._prediction, self._state = self._predictor.read(inputs[:, None], state)
         self._rows = list(range(len(rows)))
 

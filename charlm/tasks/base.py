@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charlm.corpus.batches import Batch, Batches, BatchShape
-    from charlm.corpus.examples import CorpusInfo, Examples
+    from charlm.corpus.examples import Examples
+    from charlm.corpus.stats import CorpusInfo
     from charlm.model.layers import States
     from charlm.model.network import Trainable
     from charlm.training.options import TrainOptions

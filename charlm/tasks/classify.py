@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from charlm.corpus.batches import BatchShape, find_rare, replace_rare
 from charlm.corpus.buckets import Buckets
 from charlm.corpus.encoding import TokenFile
-from charlm.corpus.examples import TEXT, CorpusInfo, ExampleError, Examples, whole_lines
+from charlm.corpus.examples import TEXT, ExampleError, Examples, whole_lines
+from charlm.corpus.stats import CorpusInfo
 from charlm.engines.scores import in_groups
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backend

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from charlm.corpus.batches import BatchShape
     from charlm.corpus.buckets import Buckets
-    from charlm.corpus.examples import CorpusInfo, Examples
+    from charlm.corpus.examples import Examples
+    from charlm.corpus.stats import CorpusInfo
     from charlm.keywords import FillKeywords
     from charlm.model.layers import States
     from charlm.model.network import Network

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from charlm.corpus.batches import BatchShape
-    from charlm.corpus.examples import CorpusInfo, Examples
+    from charlm.corpus.examples import Examples
+    from charlm.corpus.stats import CorpusInfo
     from charlm.model.layers import States
     from charlm.model.network import Network
     from charlm.training.options import TrainOptions

@@ -28,7 +28,8 @@ from charlm.tokenizer.letters import Letters
 if TYPE_CHECKING:
     import torch
 
-    from charlm.corpus.examples import CorpusInfo, Examples
+    from charlm.corpus.examples import Examples
+    from charlm.corpus.stats import CorpusInfo
     from charlm.model.network import Network
     from charlm.training.options import TrainOptions
 

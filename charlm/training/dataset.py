@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charlm.corpus.examples import CorpusInfo, ExampleError, Examples
-from charlm.corpus.reading import RAW, Corpus, CorpusStats
+from charlm.corpus.examples import ExampleError, Examples
+from charlm.corpus.reading import RAW, Corpus
+from charlm.corpus.stats import CorpusInfo, CorpusStats
 from charlm.errors import InputError
 from charlm.tasks import load_task
 from charlm.tasks.base import Task

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm.corpus.examples import CorpusInfo
+from charlm.corpus.stats import CorpusInfo
 from charlm.errors import CharlmError
 from charlm.files import write_text
 from charlm.model.file import known_fields

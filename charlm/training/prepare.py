@@ -14,7 +14,8 @@ import torch
 
 from charlm.corpus import word_vectors
 from charlm.corpus.examples import TEXT, Examples
-from charlm.corpus.reading import Corpus, CorpusStats
+from charlm.corpus.reading import Corpus
+from charlm.corpus.stats import CorpusStats
 from charlm.corpus.word_vectors import WordVectors
 from charlm.errors import ModelError, OptionError
 from charlm.model.devices import choose_device
