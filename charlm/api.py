@@ -147,12 +147,12 @@ def train(
     from charlm.training.reporter import Reporter
     from charlm.training.train import train as train_run
 
-    given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+    overrides = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task or kind is not TrainedModel:
-        given["task"] = task or kind.task
+        overrides["task"] = task or kind.task
     path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
-        given,
+        overrides,
         RunOptions(None if out is None else str(out), resume, force),
         started,
         reporter or Reporter(quiet),

@@ -136,7 +136,7 @@ def options_of(
             yield field, about
 
 
-def given_options(options: DataclassInstance) -> dict[str, Any]:
+def overrides_of(options: DataclassInstance) -> dict[str, Any]:
     """The options that are given, by their names: those that differ from their defaults."""
     values = {field.name: getattr(options, field.name) for field, _ in options_of(options)}
     defaults = {field.name: field.default for field, _ in options_of(options)}
@@ -156,7 +156,7 @@ def check_options(*options: DataclassInstance) -> None:
             declared[name], values[name] = about, getattr(group, name)
             if about.limits and values[name] is not None:
                 about.limits.check(name, values[name])
-    given = {name: value for group in options for name, value in given_options(group).items()}
+    given = {name: value for group in options for name, value in overrides_of(group).items()}
     for name, value in given.items():
         _check_conditions(argument(name, value), name, declared[name], values, given)
 

@@ -30,9 +30,9 @@ from charlm.options import (
     Option,
     Range,
     check_options,
-    given_options,
     option,
     options_of,
+    overrides_of,
 )
 from charlm.training.options import TrainOptions
 
@@ -188,7 +188,7 @@ def test_options_that_go_together_are_accepted() -> None:
     check_options(Tea(milk=True, sugar=2), Cup(spoon=True, foam=True))
     check_options(Tea(kind="green", steep=2.0))
     check_options(Cup(spoon=True, foam=True))  # a condition on an option that does not exist
-    assert given_options(Tea(milk=True, kind="black")) == {"milk": True}
+    assert overrides_of(Tea(milk=True, kind="black")) == {"milk": True}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 from charlm.cli.options import as_flags
 from charlm.errors import OptionError
 from charlm.model.devices import DEVICES
-from charlm.options import argument, given_options, option
+from charlm.options import argument, option, overrides_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -93,7 +93,7 @@ def refuse(names: Collection[str], why: str, *options: DataclassInstance) -> Non
     why:    what is wrong with them
     """
     for group in options:
-        for name, value in given_options(group).items():
+        for name, value in overrides_of(group).items():
             if name in names or f"{name}={value}" in names:
                 raise OptionError(f"{argument(name, value)}: {why}")
 

@@ -23,7 +23,7 @@ from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, format_option, write_json, write_table, write_tsv
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.errors import InputError, ModelError
-from charlm.options import given_options
+from charlm.options import overrides_of
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ def _measure(
     """The name and the measure of each file, with warnings. model: a `Measurable`"""
     from charlm.corpus.reading import Corpus
 
-    given = given_options(options)
+    overrides = overrides_of(options)
     for file in files:
         text = Corpus([file], model.card.unit, encoding, once=True).blocks()
         with show_progress() as progress:
-            score = model.evaluate(text, progress=progress, **given)
+            score = model.evaluate(text, progress=progress, **overrides)
         if not score.predicted and options.shard:
             raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
         if not score.predicted:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
-        if warning := model.warning(score, **given):
+        if warning := model.warning(score, **overrides):
             note(f"warning: {file}: {warning}")
         yield file, score
 

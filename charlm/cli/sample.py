@@ -15,7 +15,7 @@ from charlm.cli.records import printable, write_json
 from charlm.cli.session import Session
 from charlm.engines.sampling import SampleOptions
 from charlm.errors import OptionError
-from charlm.options import Range, given_options, option
+from charlm.options import Range, option, overrides_of
 
 if TYPE_CHECKING:
     from charlm.engines.stream import Stream
@@ -72,7 +72,7 @@ def sample(
     text = prime.text
     loaded = load_model(LanguageModel, models)
     if output.interactive:
-        return interact(Session(loaded, text, **given_options(options)))
+        return interact(Session(loaded, text, **overrides_of(options)))
     is_drawn = options.seed is None and not options.beam and options.temperature != 0
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32))

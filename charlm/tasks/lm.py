@@ -228,8 +228,8 @@ class TextValidation(TokenValidation):
 
     def carried(self, predictor: Predictor, part: Part = WHOLE) -> float:
         """Σ −log p, with the state carried from line to line."""
-        found = text_logprobs(predictor, self.ids, part.span(len(self.ids)))
-        return -sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in found)
+        of_text = text_logprobs(predictor, self.ids, part.span(len(self.ids)))
+        return -sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in of_text)
 
     def by_line(self, predictor: Predictor, part: Part = WHOLE) -> tuple[float, int]:
         """Σ −log p and the number of tokens of whole lines, with each from the zero state."""

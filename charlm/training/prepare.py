@@ -79,29 +79,33 @@ class Prepared:
 
 
 def prepare(
-    corpus: Corpus, given: Mapping[str, Any], place: RunOptions, ranks: Ranks, reporter: Reporter
+    corpus: Corpus,
+    overrides: Mapping[str, Any],
+    place: RunOptions,
+    ranks: Ranks,
+    reporter: Reporter,
 ) -> Prepared:
     """A new run, or an earlier one that goes on. Rank 0 alone calls this.
 
-    given:  the options of `TrainOptions` that the user gave
+    overrides:  the options of `TrainOptions` that the user has set
 
     Raises InputError, OptionError or ModelError, and leaves nothing behind then.
     """
-    folder = earlier_run(corpus, given, place, ranks)
+    folder = earlier_run(corpus, overrides, place, ranks)
     if not folder:
-        return _started(corpus, TrainOptions(**given), place, ranks, reporter)
+        return _started(corpus, TrainOptions(**overrides), place, ranks, reporter)
     try:
         assert folder.plan
         if folder.plan.finished and not place.resume:  # while another process has failed
             return Prepared(folder, {})
         check_corpus(corpus, folder, folder.plan)
-        check_unchanged(given, folder.plan.options)
+        check_unchanged(overrides, folder.plan.options)
         if folder.has_checkpoint:
-            return _continued(folder, folder.plan, given, ranks, reporter)
+            return _continued(folder, folder.plan, overrides, ranks, reporter)
         reporter.note(
             f"note: {folder.path} was stopped before its first checkpoint, and starts again"
         )
-        options = restarted_options(folder.plan.options, given)
+        options = restarted_options(folder.plan.options, overrides)
         return _started(corpus, options, place, ranks, reporter, folder)
     except BaseException:
         folder.release()
@@ -109,13 +113,13 @@ def prepare(
 
 
 def _continued(
-    folder: Folder, plan: Plan, given: Mapping[str, Any], ranks: Ranks, reporter: Reporter
+    folder: Folder, plan: Plan, overrides: Mapping[str, Any], ranks: Ranks, reporter: Reporter
 ) -> Prepared:
     """A run from its checkpoint on."""
     checkpoint = folder.load_checkpoint()
     if not plan.recipe:
         raise ModelError(f"{folder.path / PLAN}: the recipe is missing; train anew")
-    recipe = with_budget(plan, plan.recipe, given)
+    recipe = with_budget(plan, plan.recipe, overrides)
     check_processes(recipe, choose_device(recipe.device), ranks)
     folder.remove_unfinished_files()
     folder.drop_metrics_after(checkpoint.state.step)

@@ -23,10 +23,10 @@ MAY_CHANGE = (*BUDGETS, "threads")
 
 
 def earlier_run(
-    corpus: Corpus, given: Mapping[str, Any], place: RunOptions, ranks: Ranks
+    corpus: Corpus, overrides: Mapping[str, Any], place: RunOptions, ranks: Ranks
 ) -> Folder | None:
     """The folder of the run that goes on, locked; None for a new run."""
-    options = TrainOptions(**given)
+    options = TrainOptions(**overrides)
     if place.resume:
         return Folder.locked(place.folder or _run_to_resume(corpus))
     path = _run_of_this_launch(corpus, options, place.folder, ranks)
@@ -72,10 +72,10 @@ def check_corpus(corpus: Corpus, folder: Folder, plan: Plan) -> None:
         )
 
 
-def check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
+def check_unchanged(overrides: Mapping[str, Any], earlier: TrainOptions) -> None:
     """Raise OptionError for an option that differs from the run's own."""
-    options = TrainOptions(**given)
-    for name in given:
+    options = TrainOptions(**overrides)
+    for name in overrides:
         value, before = getattr(options, name), getattr(earlier, name)
         if name not in MAY_CHANGE and value != before:
             with_it = "without it" if before in (None, False) else f"with {before}"
@@ -85,19 +85,19 @@ def check_unchanged(given: Mapping[str, Any], earlier: TrainOptions) -> None:
             )
 
 
-def restarted_options(earlier: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
+def restarted_options(earlier: TrainOptions, overrides: Mapping[str, Any]) -> TrainOptions:
     """The options of a run that starts anew, with another budget if one is given."""
-    if any(given.get(name) for name in BUDGETS):
+    if any(overrides.get(name) for name in BUDGETS):
         earlier = dataclasses.replace(earlier, minutes=None, epochs=None, steps=None)
-    changed = {name: value for name, value in given.items() if name in MAY_CHANGE}
+    changed = {name: value for name, value in overrides.items() if name in MAY_CHANGE}
     return dataclasses.replace(earlier, **changed)
 
 
-def with_budget(plan: Plan, recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+def with_budget(plan: Plan, recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     """The run's recipe, with a larger budget if one is given."""
     larger = recipe
     for name in BUDGETS:
-        budget, before = given.get(name), getattr(recipe, name)
+        budget, before = overrides.get(name), getattr(recipe, name)
         if budget is None:
             continue
         if before is None or budget < before:

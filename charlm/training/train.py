@@ -36,28 +36,28 @@ FEW_STEPS = 200  # no network learns much with fewer
 
 def train(
     paths: Sequence[str | Path],
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     place: RunOptions,
     started: float,
     reporter: Reporter,
 ) -> tuple[Path, ModelFile]:
     """Train as `charlm.train` describes. Each of several processes calls this.
 
-    given:    the options of `TrainOptions` that the user gave
-    started:  `time.monotonic()` from which a budget in minutes counts
+    overrides:  the options of `TrainOptions` that the user has set
+    started:    `time.monotonic()` from which a budget in minutes counts
 
     Returns the path of the model file, and what it holds.
     """
     ranks = Ranks()
     reporter = reporter if ranks.is_first else Silent()
     with StopSignals() as signals, ranks.joined():
-        ranks.check_same(lambda: _facts(paths, given))
+        ranks.check_same(lambda: _facts(paths, overrides))
         corpus = Corpus(paths)
-        with cpu_for_training(given.get("threads") or ranks.threads):
-            run = ranks.first(lambda: prepare(corpus, given, place, ranks, reporter))
+        with cpu_for_training(overrides.get("threads") or ranks.threads):
+            run = ranks.first(lambda: prepare(corpus, overrides, place, ranks, reporter))
             try:
                 if not run.plan.finished:
-                    if not given.get("threads"):
+                    if not overrides.get("threads"):
                         use_threads(run.recipe.threads, ranks.here)
                     _train(run, corpus, started, signals, ranks, reporter)
                 path = ranks.first(run.folder.complete) / MODEL_FILE
@@ -109,12 +109,12 @@ def _train(
         reporter.close()
 
 
-def _facts(paths: Sequence[str | Path], given: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same in all processes. Raises OptionError and InputError."""
-    TrainOptions(**given)
+    TrainOptions(**overrides)
     Corpus(paths)
     versions = {"charlm": __version__, "torch": str(torch.__version__)}
-    return {"version": versions, "options": dict(given)}
+    return {"version": versions, "options": dict(overrides)}
 
 
 def _described(run: Prepared, ranks: Ranks) -> str:
