@@ -12,7 +12,7 @@ from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
 from charlm.runs import find_model
 from charlm.tasks import load_task
-from charlm.tasks.trained import TrainedModel
+from charlm.tasks.trained import LoadOptions, TrainedModel
 
 if TYPE_CHECKING:
     from charlm.keywords import TrainKeywords
@@ -79,10 +79,8 @@ def load(
     """
     path = find_model(model)
     file = ModelFile.load(path)
-    loaded = load_task(file.task).model(
-        file, path, backend=backend, device=device, threads=threads, network_only=network_only
-    )
-    return _as_kind(loaded, kind)
+    options = LoadOptions(backend, device, threads, network_only)
+    return _as_kind(load_task(file.task).model(file, path, options), kind)
 
 
 Paths = str | Path | Sequence[str | Path]
@@ -157,7 +155,7 @@ def train(
         started,
         reporter or Reporter(quiet),
     )
-    return _as_kind(load_task(file.task).model(file, path), kind)
+    return _as_kind(load_task(file.task).model(file, path, LoadOptions()), kind)
 
 
 def _as_kind(model: TrainedModel, kind: type[M]) -> M:

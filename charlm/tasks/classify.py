@@ -24,7 +24,6 @@ from charlm.corpus.examples import TEXT, ExampleError, Examples, whole_lines
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.scores import in_groups
 from charlm.errors import InputError, OptionError
-from charlm.model.backend import Backend
 from charlm.model.config import FEATURES, Dropout, Shapes, StackConfig
 from charlm.model.devices import choose_device
 from charlm.model.file import ModelFile
@@ -32,7 +31,7 @@ from charlm.model.names import add_prefix
 from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Sizes, Task, Validation, stack_options
-from charlm.tasks.trained import TrainedModel, one_line, several
+from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,
@@ -175,22 +174,13 @@ class TextClassifier(TrainedModel):
     next_commands = ('charlm predict "a text"', "charlm evaluate FILE")
     config: ClassifierConfig
 
-    def __init__(
-        self,
-        file: ModelFile,
-        path: Path,
-        *,
-        backend: str | Backend = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        network_only: bool = False,
-    ) -> None:
-        super().__init__(file, path)
+    def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
+        super().__init__(file, path, options)
         self.config, self._weights = file.network(ClassifierConfig)
         self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
         size = self.config.labels + len(SPECIALS)
         self._labels: Labels = file.vocabulary(LABEL, Labels.from_state, size)
-        self._device, self._threads = device, threads
+        self._device, self._threads = options.device, options.threads
 
     @property
     def labels(self) -> list[str]:

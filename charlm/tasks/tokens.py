@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from charlm.corpus.batches import find_rare
 from charlm.corpus.examples import TEXT
 from charlm.engines.embedding import LineVectors, embed_lines
-from charlm.model.backend import Backend, Backends
+from charlm.model.backend import Backends
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
 from charlm.model.split_softmax import softmax_rows, split_softmax
 from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
-from charlm.tasks.trained import TrainedModel, one_line, several
+from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
 from charlm.tokenizer import TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
 from charlm.tokenizer.letters import Letters
 
@@ -51,21 +51,14 @@ class TokenModel(TrainedModel):
     validation_note: ClassVar[str] = ""
     config: ModelConfig
 
-    def __init__(
-        self,
-        file: ModelFile,
-        path: Path,
-        *,
-        backend: str | Backend = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        network_only: bool = False,
-    ) -> None:
-        super().__init__(file, path)
+    def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
+        super().__init__(file, path, options)
         self.config, self._weights = file.network(ModelConfig)
         self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
-        self.backends = Backends(self.config, self._weights, backend, device, threads)
-        self.mixture = None if network_only else file.part(NGRAM, Mixture.from_state)
+        self.backends = Backends(
+            self.config, self._weights, options.backend, options.device, options.threads
+        )
+        self.mixture = None if options.network_only else file.part(NGRAM, Mixture.from_state)
         self.lexicon = file.part(LEXICON, Lexicon.from_state)
 
     @property

@@ -9,6 +9,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
+    NamedTuple,
     Protocol,
     runtime_checkable,
 )
@@ -21,6 +22,15 @@ from charlm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     pass
+
+
+class LoadOptions(NamedTuple):
+    """How a model is loaded, see `charlm.load`."""
+
+    backend: str | Backend = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    network_only: bool = False
 
 
 class TrainedModel:
@@ -44,17 +54,8 @@ class TrainedModel:
     config: StackConfig
     tokenizer: Tokenizer
 
-    def __init__(
-        self,
-        file: ModelFile,
-        path: Path,
-        *,
-        backend: str | Backend = "auto",
-        device: str = "auto",
-        threads: int | None = None,
-        network_only: bool = False,
-    ) -> None:
-        """See `charlm.load` for the arguments."""
+    def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
+        """options: for the parts of a model that compute, which subclasses make"""
         self.path, self.card = path, file.card
 
     def __getstate__(self) -> dict[str, Any]:
