@@ -24,6 +24,7 @@ from charlm.tasks.base import Sizes, Task
 from charlm.tokenizer import Tokenizer, Vocabularies
 from charlm.tokenizer.letters import Letters
 from charlm.training import dataset
+from charlm.training.dataset import Dataset
 from charlm.training.distributed import Ranks
 from charlm.training.folder import Folder, attempts, check_target, runs_of
 from charlm.training.loop import LoopState
@@ -168,15 +169,7 @@ def _started(
     try:
         data = dataset.encode(corpus.name, stats, parts, task.fields, vocabularies, folder.path)
         start = _start_vectors(vectors, data.training, reporter)
-        sizes = _sizes(data.training, options, width)
-        candidates = task.candidates(options, data.training, sizes, hidden_sizes(options))
-        recipe = choose(
-            options,
-            candidates,
-            train_tokens=data.training.tokens,
-            chars=stats.chars,
-            machine=machine,
-        )
+        recipe = _recipe(task, options, data, width, machine)
         check_processes(recipe, device, ranks)
         assert folder.plan
         folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))
@@ -200,11 +193,22 @@ def _check_shape(task: Task[Any, Any], options: TrainOptions, width: int | None)
         )
 
 
-def _sizes(data: Examples, options: TrainOptions, width: int | None) -> Sizes:
-    alphabet = 0
-    if options.characters and isinstance(text := data.vocabularies[TEXT], Tokenizer):
+def _recipe(
+    task: Task[Any, Any], options: TrainOptions, data: Dataset, width: int | None, machine: Machine
+) -> Recipe:
+    """The recipe for the encoded corpus. width: features of the word vectors to start from"""
+    training, alphabet = data.training, 0
+    if options.characters and isinstance(text := training.vocabularies[TEXT], Tokenizer):
         alphabet = Letters(text).size
-    return Sizes({name: v.size for name, v in data.vocabularies.items()}, alphabet, width)
+    sizes = Sizes({n: v.size for n, v in training.vocabularies.items()}, alphabet, width)
+    candidates = task.candidates(options, training, sizes, hidden_sizes(options))
+    return choose(
+        options,
+        candidates,
+        train_tokens=training.tokens,
+        chars=data.info.chars,
+        machine=machine,
+    )
 
 
 def _advice(stats: CorpusStats, options: TrainOptions, task: Task[Any, Any]) -> Iterator[str]:
