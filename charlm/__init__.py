@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     from charlm.tasks import TABLE
 
     modules = {"load": "charlm.api", "train": "charlm.api"}
-    modules |= {model: module for module, model in TABLE.values()}
+    modules |= {entry.model: entry.module for entry in TABLE.values()}
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(modules[name]), name)

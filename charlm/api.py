@@ -120,8 +120,8 @@ def train(
     """Train a model of a text, and write it to a run folder.
 
     corpus:    a text file, or several that are read one after the other; "-" for standard input
-    task:      what the model is for: "lm", "fill" or "classify"; None for the task of `kind`, then
-               for that of a resumed run, then for "lm"
+    task:      what the model is for, a name in `charlm.tasks.TABLE`; None for the task of `kind`,
+               then for that of a resumed run, then for "lm"
     kind:      the class that the model must be, such as `FillModel`
     out:       the run folder; None for runs/NAME, or the next free runs/NAME-2 …
     resume:    continue the run in `out`, or the last one of this corpus

@@ -28,7 +28,7 @@ from charlm.tasks.classify import TASK, ClassifierConfig, LabelScore, LabelValid
 from charlm.tokenizer import Labels, train_tokenizer
 from charlm.training.dataset import blocks_of, split
 from charlm.training.options import TrainOptions
-from conftest import stopped_after
+from conftest import Command, stopped_after
 
 GOOD, BAD = ("lovely", "fine", "great", "bright"), ("awful", "poor", "dull", "grim")
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
@@ -113,6 +113,37 @@ def test_texts_are_labelled_alone_and_in_any_order(classifier: TextClassifier) -
         (alone,) = classifier.predict(text, k=2)
         assert [label for label, _ in alone] == [label for label, _ in both]
         np.testing.assert_allclose([p for _, p in alone], [p for _, p in both], atol=1e-5)
+
+
+def test_blank_lines_are_no_examples(classifier: TextClassifier) -> None:
+    assert classifier.evaluate("\n\n").examples == 0
+    assert classifier.evaluate(["\n", "a fine day\tgood\n", "\n\n"]).examples == 1
+    with pytest.raises(InputError, match="line 3: should be a text, a TAB and a label"):
+        classifier.evaluate(["a fine day\tgood\n\n", "a fine day\n"])
+
+
+def test_predict_and_evaluate_on_the_command_line(
+    classifier: TextClassifier, charlm_command: Command
+) -> None:
+    texts = ["a fine day", "the dull film"]
+    model, as_json = ("--model", classifier.path), ("--format", "json")
+    answers = charlm_command("predict", *texts, "-k", 2, *model, *as_json).objects
+    assert [answer["text"] for answer in answers] == texts
+    for answer, expected in zip(answers, classifier.predict(texts, k=2), strict=True):
+        assert [(one["label"], one["probability"]) for one in answer["answers"]] == expected
+    _, *rows = charlm_command("predict", *model, stdin="\n".join(texts).encode()).rows
+    assert [(row[2], row[-1]) for row in rows] == [("good", texts[0]), ("bad", texts[1])]
+
+    text = "a fine day\tgood\nthe dull film\tgood\n"
+    Path("test.tsv").write_text(text, encoding="utf-8")
+    (measured,) = charlm_command("evaluate", "test.tsv", *model, *as_json).objects
+    assert measured == {"file": "test.tsv", **classifier.evaluate(text).figures()}
+    for content, message in (
+        ("\n \n", "bad.tsv: the file is empty"),
+        ("a fine day\n", "bad.tsv, line 1: should be a text, a TAB and a label"),
+    ):
+        Path("bad.tsv").write_text(content, encoding="utf-8")
+        assert message in charlm_command("evaluate", "bad.tsv", *model).error
 
 
 def test_a_classifier_is_loaded_as_it_was_saved(classifier: TextClassifier) -> None:

@@ -97,7 +97,8 @@ def test_labels_are_turned_where_they_would_overlap_and_left_out_of_a_long_text(
 
 def test_training_curve_has_the_losses_of_the_run(model: LanguageModel) -> None:
     lines = read(model.path.parent / METRICS)
-    figure = training_figure(Curve.of([*lines, lines[0] | {"valid_nats_per_token": math.nan}]), "")
+    curve = Curve.of([*lines, lines[0] | {"valid_nats_per_token": math.nan}])
+    figure = training_figure(curve, "", "token")
     axes: Any = figure.axes[0]
     training, validation = axes.lines
     assert [training.get_label(), validation.get_label()] == ["training", "validation"]

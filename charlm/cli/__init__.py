@@ -28,8 +28,7 @@ class Commands(LazyGroup):
             "evaluate": "Measure the perplexity and the bits per character of whole texts.",
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
-            "predict": "Find the label of each text, by a model that was trained to (train --task "
-            "classify).",
+            "predict": "Print what a model predicts for each text, such as its label.",
         },
         "Put scores to use": {
             "compare": "Compare sentences: which is more probable, where they first differ, which "

@@ -77,13 +77,17 @@ def _measure(
     model: Any, files: Sequence[str], encoding: str, options: EvaluateOptions
 ) -> Iterator[tuple[str, Measure]]:
     """The name and the measure of each file, with warnings. model: a `Measurable`"""
+    from charlm.corpus.examples import ExampleError
     from charlm.corpus.reading import Corpus
 
     overrides = overrides_of(options)
     for file in files:
         text = Corpus([file], model.card.unit, encoding, once=True).blocks()
-        with show_progress() as progress:
-            score = model.evaluate(text, progress=progress, **overrides)
+        try:
+            with show_progress() as progress:
+                score = model.evaluate(text, progress=progress, **overrides)
+        except ExampleError as error:
+            raise InputError(f"{file}, {error}") from None
         if not score.predicted and options.shard:
             raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
         if not score.predicted:

@@ -72,7 +72,7 @@ def _plot(path: Path, curve: metrics.Curve, model: TrainedModel) -> None:
     if not curve.steps:
         raise InputError(f"`plot`: {model.path} has {NO_CURVE}")
     title = f"{model.path.absolute().parent.name}: {model.config.described()}"
-    write_plot(path, training_figure(curve, title))
+    write_plot(path, training_figure(curve, title, model.predicted))
 
 
 def _weights(model: TrainedModel) -> int:

@@ -66,8 +66,8 @@ def write_plot(path: Path, figure: Figure) -> None:
     note(f"plot: {path}")
 
 
-def training_figure(curve: Curve, title: str) -> Figure:
-    """The training and the validation loss, by step."""
+def training_figure(curve: Curve, title: str, predicted: str) -> Figure:
+    """The loss by step, in training and validation. predicted: the unit, such as "token"."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -75,7 +75,7 @@ def training_figure(curve: Curve, title: str) -> Figure:
     axes.plot(curve.steps, curve.training, ".--", color=RED, label="training")
     axes.plot(curve.steps, curve.validation, ".-", color=BLUE, label="validation")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss of the network, nats/token")
+    axes.set_ylabel(f"loss of the network, nats/{predicted}")
     axes.set_title(title, loc="left", fontsize="medium", parse_math=False)
     _tidy(axes)
     axes.legend()

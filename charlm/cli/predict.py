@@ -60,7 +60,7 @@ def predict(
     input: Annotated[InputOptions, "encoding"],
     machine: MachineOptions,
 ) -> None:
-    """Find the label of each text, by a model that was trained to (train --task classify)."""
+    """Print what a model predicts for each text, such as its label."""
     from charlm.tasks.trained import Predicts, TrainedModel
 
     if texts and options.file is not None:
@@ -68,8 +68,8 @@ def predict(
     loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, Predicts):
         raise ModelError(
-            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; labels are "
-            "predicted by a model of `task=classify`"
+            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; for labels "
+            "train a model with `task=classify`"
         )
     groups: Iterable[Sequence[str]] = [texts] if texts else []
     if not texts:

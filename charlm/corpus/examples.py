@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile, encode_to_file
+from charlm.errors import InputError
 from charlm.tokenizer import START, Blocks, Vocabularies
 
 # Sequences are padded to multiples of this length: a fused kernel is built for each new shape.
@@ -18,15 +19,16 @@ LENGTH_MULTIPLE = 16
 TEXT = "text"  # the field of the tasks that have no other
 
 
-class ExampleError(ValueError):
+class ExampleError(InputError):
     """An example that a task cannot read.
 
-    line:  of the corpus, from 1
+    line:     of the text, from 1
+    problem:  in words
     """
 
     def __init__(self, line: int, problem: str) -> None:
-        super().__init__(problem)
-        self.line = line
+        super().__init__(f"line {line:,}: {problem}")
+        self.line, self.problem = line, problem
 
 
 @dataclass(frozen=True)

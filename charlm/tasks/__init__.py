@@ -7,7 +7,7 @@ tasks only through that contract.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlm.errors import ModelError
 from charlm.options import Choices
@@ -15,19 +15,28 @@ from charlm.options import Choices
 if TYPE_CHECKING:
     from charlm.tasks.base import Task
 
-# By the name of the task: its file, which has the task as `TASK`, and the class of its models,
-# which is there, too. Files are imported when they are needed.
+
+class Entry(NamedTuple):
+    """A task: its file, which has it as `TASK`, the class of its models there, and what they do."""
+
+    module: str
+    model: str
+    purpose: str
+
+
+# Files are imported when they are needed.
 TABLE = {
-    "lm": ("charlm.tasks.lm", "LanguageModel"),
-    "fill": ("charlm.tasks.fill", "FillModel"),
-    "classify": ("charlm.tasks.classify", "TextClassifier"),
+    "lm": Entry("charlm.tasks.lm", "LanguageModel", "scores and writes text"),
+    "fill": Entry("charlm.tasks.fill", "FillModel", "fills blanks"),
+    "classify": Entry("charlm.tasks.classify", "TextClassifier", "finds the label of a text"),
 }
 TASKS = Choices(tuple(TABLE))
+PURPOSES = ", ".join(f"{name} {entry.purpose}" for name, entry in TABLE.items())
 
 
 def load_task(name: str) -> Task[Any, Any]:
     """The task of this name. Raises ModelError for a task that this version does not know."""
     if name not in TABLE:
         raise ModelError(f"the model was trained for the task {name}; upgrade charlm to use it")
-    task: Task[Any, Any] = import_module(TABLE[name][0]).TASK
+    task: Task[Any, Any] = import_module(TABLE[name].module).TASK
     return task

@@ -82,6 +82,8 @@ class Task(ABC, Generic[N, B]):
     def parse(self, blocks: Iterable[str]) -> Iterator[tuple[str, ...]]:
         """Blocks of a corpus -> blocks of each field, with a line for each example.
 
+        A line of a field is text, which its vocabulary turns into ids.
+
         A block may end within a long line: see `whole_lines`. Raises ExampleError for an example
         that cannot be read.
         """
@@ -92,7 +94,10 @@ class Task(ABC, Generic[N, B]):
         return True
 
     def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
-        """Learn the vocabulary of a field. Raises OptionError and InputError."""
+        """Learn the vocabulary of a field. Raises OptionError and InputError.
+
+        It is a tokenizer, `Labels`, or a new kind that `charlm.tokenizer.VOCABULARIES` knows.
+        """
         o = options.vocabulary
         return train_tokenizer(options.level, blocks, o.vocab_size, o.split, o.normalize)
 
@@ -108,7 +113,10 @@ class Task(ABC, Generic[N, B]):
     def candidates(
         self, options: TrainOptions, data: Examples, sizes: Sizes, hidden: Sequence[int]
     ) -> list[Candidate]:
-        """The networks of these hidden sizes."""
+        """The networks of these hidden sizes.
+
+        What a network needs to know of the training examples goes into its shape here.
+        """
         shapes = [self.shape(options, sizes, size) for size in hidden]
         return [Candidate(shape, shape.multiplied_weights()) for shape in shapes]
 
@@ -124,6 +132,9 @@ class Task(ABC, Generic[N, B]):
     ) -> N:
         """A network of this shape, of the class `config`, with initial weights.
 
+        Parameters are saved with a run, and buffers are not.
+
+        vocabularies:        empty if weights are loaded later, or the speed is measured
         dropout, generator:  see `charlm.model.network.Trainable`
         forget_bias:         initial bias of forget gates
         """
@@ -175,7 +186,7 @@ class Task(ABC, Generic[N, B]):
 class Validation(ABC, Generic[N]):
     """The held-out examples of a task.
 
-    chance:  the loss of a guess among all tokens, or labels, in nats for each
+    chance:  the loss of a model that reads nothing, such as a guess among all labels, in nats
     """
 
     chance: float

@@ -23,7 +23,7 @@ from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import TEXT, ExampleError, Examples, whole_lines
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.scores import in_groups
-from charlm.errors import InputError, OptionError
+from charlm.errors import OptionError
 from charlm.model.config import FEATURES, Dropout, Shapes, StackConfig
 from charlm.model.devices import choose_device
 from charlm.model.file import ModelFile
@@ -220,20 +220,18 @@ class TextClassifier(TrainedModel):
 
         text:  lines with a text, a TAB and a label: a string, or blocks of it
 
-        Raises InputError for another line, and OptionError for options of a language model.
+        Raises ExampleError, an InputError, for another line, and OptionError for options of a
+        language model.
         """
         for name, value in options.items():
             if name != "progress":
                 raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
         score = LabelScore(0, 0, 0.0)
-        try:
-            for texts, labels in TASK.parse([text] if isinstance(text, str) else text):
-                data = self._examples(texts.removesuffix("\n").split("\n"), labels)
-                nats, right = LabelValidation(data).totals(self.network, {})
-                unseen = int(np.count_nonzero(_labels(data, np.arange(len(data))) < 0))
-                score += LabelScore(len(data), int(right), nats, unseen)
-        except ExampleError as error:
-            raise InputError(f"line {error.line:,}: {error}") from None
+        for texts, labels in TASK.parse([text] if isinstance(text, str) else text):
+            data = self._examples(texts.removesuffix("\n").split("\n"), labels)
+            nats, right = LabelValidation(data).totals(self.network, {})
+            unseen = int(np.count_nonzero(_labels(data, np.arange(len(data))) < 0))
+            score += LabelScore(len(data), int(right), nats, unseen)
         return score
 
     def warning(self, measure: LabelScore, **options: Any) -> str | None:
@@ -289,7 +287,8 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
                     raise ExampleError(number, "should be a text, a TAB and a label")
                 texts.append(f"{text}\n")
                 labels.append(f"{label.strip()}\n")
-            yield "".join(texts), "".join(labels)
+            if texts:
+                yield "".join(texts), "".join(labels)
 
     def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
         if field == LABEL:

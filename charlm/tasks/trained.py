@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     NamedTuple,
@@ -19,9 +18,6 @@ from charlm.model.backend import Backend
 from charlm.model.config import StackConfig
 from charlm.model.file import ModelFile
 from charlm.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    pass
 
 
 class LoadOptions(NamedTuple):
@@ -43,7 +39,7 @@ class TrainedModel:
 
     task:           the name of its task
     purpose:        what it does, in words, for messages
-    predicted:      what it predicts one of at a time: "token" or "label"
+    predicted:      what it predicts one of at a time, in words, such as "token" or "label"
     next_commands:  commands to try after training
     """
 
@@ -126,7 +122,7 @@ class Predicts(Protocol):
     """A model that predicts something else than the text itself, for `charlm predict`."""
 
     def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
-        """The k most probable answers for each text, named tuples, the best first."""
+        """Up to k answers for each text, the most probable one first: named tuples."""
 
 
 def several(texts: object) -> Iterable[str]:

@@ -112,7 +112,7 @@ def parsed(corpus: Corpus, task: Task[Any, Any]) -> Iterator[tuple[str, ...]]:
     try:
         yield from task.parse(corpus.blocks())
     except ExampleError as error:
-        raise InputError(f"{corpus.located(error.line)}: {error}") from None
+        raise InputError(f"{corpus.located(error.line)}: {error.problem}") from None
 
 
 def blocks_of(passes: Passes, fields: tuple[str, ...]) -> dict[str, Blocks]:

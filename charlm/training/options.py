@@ -11,7 +11,7 @@ from charlm.model.devices import DEVICES, check_threads
 from charlm.model.equations import CELLS
 from charlm.model.ngram import NO_NGRAM, ORDERS
 from charlm.options import SEED, Choices, Range, check_options, option
-from charlm.tasks import TASKS
+from charlm.tasks import PURPOSES, TASKS
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
@@ -90,7 +90,7 @@ class TrainOptions:
 
     task: str = option(
         "lm",
-        "lm scores and writes text, fill fills blanks, classify finds the label of a text.",
+        f"What the model is for: {PURPOSES}.",
         TASKS,
         panel=TEXT,
     )

@@ -1,5 +1,7 @@
 """Writes golden model files and their scores: `python tests/golden/make.py NAME...`.
 
+NAME is a key of RECIPES: the task, the level, and what is special.
+
 A golden file is a small model beside the scores that the program gave when the file was written.
 `tests/test_golden.py` holds that every later version gives the same scores. Files are only ever
 added: a file that exists is not written again.
@@ -12,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +54,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "task": "fill", "level": "word", "vocab_size": 200, "characters": "recurrent"
     },
     "fill-subword": {"task": "fill", "level": "subword", "vocab_size": 400},
-    "classify-char": {"task": "classify"},
-    "classify-word": {"task": "classify", "level": "word", "cell": "gru", "layers": 2},
+    "classify-char": {"task": "classify", "bptt": None},
+    "classify-word": {
+        "task": "classify", "bptt": None, "level": "word", "cell": "gru", "layers": 2
+    },
 }  # fmt: skip
 SENTENCES = [
     "The harbour was quiet.",
@@ -123,16 +128,18 @@ def labelled(lines: Path) -> Path:
     return path
 
 
+# The corpora of tasks that need more than a text.
+CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled}
+
+
 def make(name: str) -> None:
     target = HERE / f"{name}.safetensors"
     if target.exists():
         sys.exit(f"{target} exists, and golden files are never written again")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        corpus, options = CORPUS, {**SMALL, **RECIPES[name]}
-        if options.get("task") == "classify":
-            corpus = labelled(CORPUS)
-            del options["bptt"]
+        options, task = {**SMALL, **RECIPES[name]}, name.split("-")[0]
+        corpus = CORPORA[task](CORPUS) if task in CORPORA else CORPUS
         model = charlm.train(corpus, out="run", quiet=True, **options)
         shutil.copy(model.path, target)
     model = charlm.load(target)
