@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,8 @@ def test_predict_and_evaluate_on_the_command_line(
     ):
         Path("bad.tsv").write_text(content, encoding="utf-8")
         assert message in charlm_command("evaluate", "bad.tsv", *model).error
+    refused = charlm_command("embed", "test.tsv", *model, "--out", "v.npz").error
+    assert "was trained with --task classify: it labels texts" in refused
 
 
 def test_a_classifier_is_loaded_as_it_was_saved(classifier: TextClassifier) -> None:
@@ -233,8 +236,8 @@ def test_a_block_that_ends_within_an_example_does_not_cut_it() -> None:
         assert "".join(whole_lines(blocks)) == text
 
 
-def examples() -> Examples:
-    text, labels = zip(*(line.rstrip("\n").split("\t") for line in lines()), strict=True)
+def examples(of: Sequence[str] | None = None) -> Examples:
+    text, labels = zip(*(line.rstrip("\n").split("\t") for line in of or lines()), strict=True)
     words = train_tokenizer("word", lambda: ["\n".join(text) + "\n"])
     names = Labels.train(lambda: ["\n".join(labels) + "\n"])
     fields = {
@@ -333,5 +336,41 @@ def test_the_parts_of_a_validation_add_up() -> None:
     parts = np.array([validation.totals(network, {}, part) for part in PARTS])
     np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-6)
     assert whole[0] / len(data) == pytest.approx(validation.chance, abs=0.2)
-    first = validation.first(50)
-    assert first.data.tokens <= 50 and 5 < first.predicted < 20
+    few = validation.first(50)
+    assert few.data.tokens <= 50 and 5 < few.predicted < 20
+
+
+def test_a_part_of_a_validation_is_a_sample_of_a_sorted_corpus() -> None:
+    data = examples(sorted(lines(), key=lambda line: line.split("\t")[1]))
+    few = LabelValidation(data).first(250).data
+    labels = few.single("label", np.arange(len(few))).tolist()
+    assert len(few) > 40 and 0.25 < labels.count(labels[0]) / len(labels) < 0.75
+    whole = [data.padded("text", np.array([k]))[:, 0].tolist() for k in range(len(data))]
+    for k in range(len(few)):
+        assert few.padded("text", np.array([k]))[:, 0].tolist() in whole
+
+
+def test_a_long_text_among_short_ones_is_labelled_in_bounded_memory(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a fine day"] * 20 + ["the dull film " * 100]
+    expected = classifier.predict(texts)
+    monkeypatch.setattr("charlm.tasks.classify.TOKENS_AT_ONCE", 40)
+    shapes: list[torch.Size] = []
+    forward = classifier.network.forward
+
+    def noted(text: torch.Tensor) -> torch.Tensor:
+        shapes.append(text.shape)
+        return forward(text)
+
+    monkeypatch.setattr(classifier.network, "forward", noted)
+    found = classifier.predict(texts)
+    for of_text, before in zip(found, expected, strict=True):
+        assert of_text[0].label == before[0].label
+        assert of_text[0].probability == pytest.approx(before[0].probability, abs=1e-5)
+    assert [shape[1] for shape in shapes] == [13, 7, 1]
+
+
+def test_a_label_is_one_label_in_either_normal_form() -> None:
+    text = "a\ttal\u00e9\nb\ttale\u0301\n"
+    assert [labels for _, labels in TASK.parse([text])] == ["tal\u00e9\ntal\u00e9\n"]

@@ -561,14 +561,38 @@ def test_run_folders_are_never_overwritten_unasked(corpus: Path, tmp_path: Path)
     with pytest.raises(InputError, match="exists; add `force`"):
         charlm.train(corpus, out="runs/corpus", steps=2, **SMALL)
     Path("mine").mkdir()
-    Path("mine/precious.txt").touch()
-    with pytest.raises(InputError, match="mine is not a run folder and is not replaced"):
-        charlm.train(corpus, out="mine", force=True, steps=2, **SMALL)
+    for name in ("precious.txt", "valid-de.lines"):
+        path = Path("mine", name)
+        path.touch()
+        with pytest.raises(InputError, match="mine exists; add `force`"):
+            charlm.train(corpus, out="mine", steps=2, **SMALL)
+        with pytest.raises(InputError, match="mine is not a run folder and is not replaced"):
+            charlm.train(corpus, out="mine", force=True, steps=2, **SMALL)
+        path.unlink()
     before = weights(runs[0])
     forced = charlm.train(corpus, out="runs/corpus", force=True, steps=3, **{**SMALL, "hidden": 8})
     assert forced.path.parent == runs[0] and forced.config.hidden == 8
     assert before["output.W"].shape[1] == 16
     assert sorted(p.name for p in Path("runs").iterdir()) == [".last", "corpus", "corpus-2"]
+
+
+def test_a_plan_that_cannot_be_read_is_named(corpus: Path) -> None:
+    folder = charlm.train(corpus, steps=2, **SMALL).path.parent
+    plan = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    for damaged in ("{", json.dumps({**plan, "options": {"of a later version": 1}})):
+        (folder / "run.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(ModelError, match=r"run\.json is damaged, or of a later version"):
+            charlm.train(corpus, out=folder, resume=True, steps=4, quiet=True)
+
+
+def test_a_finished_run_of_an_earlier_version_is_not_taken_for_an_unfinished_one(
+    corpus: Path,
+) -> None:
+    old, new = (charlm.train(corpus, steps=2, **SMALL).path.parent for _ in range(2))
+    plan = json.loads((old / "run.json").read_text(encoding="utf-8"))
+    del plan["finished"], plan["recipe"]
+    (old / "run.json").write_text(json.dumps(plan), encoding="utf-8")
+    assert charlm.train(corpus, resume=True, steps=4, quiet=True).path.parent == new
 
 
 def test_the_model_trained_last_is_the_one_that_is_loaded(

@@ -42,6 +42,12 @@ class TokenFile:
         """The same in memory, from the tokens of whole lines."""
         return cls(ids, np.append(0, np.flatnonzero(ids == EOS) + 1))
 
+    def lines(self, which: NDArray[np.int64]) -> TokenFile:
+        """Some of the lines, in memory."""
+        starts, ends = self.bounds[which], self.bounds[which + 1]
+        pieces = [self.ids[start:end] for start, end in zip(starts, ends, strict=True)]
+        return TokenFile(np.concatenate(pieces), np.append(0, (ends - starts).cumsum()))
+
     def digest(self) -> str:
         """A hash of the tokens."""
         return hashlib.sha256(self.ids.data).hexdigest()

@@ -77,16 +77,17 @@ class Examples:
     def _first(self) -> TokenFile:
         return next(iter(self.fields.values()))
 
-    def first(self, tokens: int) -> Self:
-        """The first whole examples, with about this many tokens in their first field."""
-        count = int(np.searchsorted(self._first.bounds, tokens, side="right")) - 1
-        count = min(max(count, 1), len(self))
+    def sample(self, tokens: int) -> Self:
+        """Random examples, always the same, with about this many tokens in their first field.
+
+        The examples of a corpus may be sorted, such as by their labels.
+        """
+        order = np.random.default_rng(0).permutation(len(self))
+        sizes = np.diff(self._first.bounds)[order]
+        count = int(np.searchsorted(sizes.cumsum(), tokens, side="right"))
+        which = np.sort(order[: max(count, 1)])
         return type(self)(
-            {
-                name: TokenFile(file.ids[: file.bounds[count]], file.bounds[: count + 1])
-                for name, file in self.fields.items()
-            },
-            self.vocabularies,
+            {name: file.lines(which) for name, file in self.fields.items()}, self.vocabularies
         )
 
     def lengths(self, field: str) -> NDArray[np.int64]:

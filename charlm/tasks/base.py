@@ -198,7 +198,7 @@ class Validation(ABC, Generic[N]):
 
     @abstractmethod
     def first(self, tokens: int) -> Self:
-        """The first examples, with about this many tokens."""
+        """The first examples, or a sample of them, with about this many tokens."""
 
     @abstractmethod
     def total(self, network: N, part: Part = WHOLE) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 LABEL = "label"
 ACCURACY = "valid_accuracy"
 EXAMPLES_AT_ONCE = 256  # in a batch
+TOKENS_AT_ONCE = 1 << 18  # in a batch, the filling included
 TEXTS_AT_ONCE = 4096  # read before the first one is labelled
 MOST_SHOWN = 8  # labels
 PROBED_TOKENS = 16384  # of the validation part, to estimate the time for all of it
@@ -286,7 +288,7 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
                 if not tab or not label.strip():
                     raise ExampleError(number, "should be a text, a TAB and a label")
                 texts.append(f"{text}\n")
-                labels.append(f"{label.strip()}\n")
+                labels.append(f"{unicodedata.normalize('NFC', label.strip())}\n")
             if texts:
                 yield "".join(texts), "".join(labels)
 
@@ -370,7 +372,7 @@ class LabelValidation(Validation["Classifier"]):
         return len(self.data)
 
     def first(self, tokens: int) -> Self:
-        return type(self)(self.data.first(tokens))
+        return type(self)(self.data.sample(tokens))
 
     def total(self, network: Classifier, part: Part = WHOLE) -> float:
         return self.totals(network, {}, part)[0]
@@ -405,9 +407,14 @@ def label_logprobs(
     """Numbers of examples (n,) and log p of each label (n, K) in nats, from short to long texts."""
     import torch
 
-    order = np.argsort(data.lengths(TEXT), kind="stable")[part.every]
-    for start in range(0, len(order), EXAMPLES_AT_ONCE):
+    lengths = data.lengths(TEXT)
+    order = np.argsort(lengths, kind="stable")[part.every]
+    start = 0
+    while start < len(order):
         which = order[start : start + EXAMPLES_AT_ONCE]
+        tokens = lengths[which] * np.arange(1, len(which) + 1)  # of so many, which are the shortest
+        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
+        start += len(which)
         with torch.no_grad():
             text = torch.from_numpy(data.padded(TEXT, which)).to(network.device)
             yield which, network(text).float().log_softmax(dim=1).cpu().numpy()

@@ -285,7 +285,7 @@ class LanguageModel(TokenModel):
         return rows
 
     def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = {**super().record(), "ngram": None}
+        record = super().record()
         if self.mixture:
             combination = self.mixture.combination
             record["ngram"] = {

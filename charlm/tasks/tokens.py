@@ -48,6 +48,7 @@ class TokenModel(TrainedModel):
     validation_note:  what the validation loss is of, in words
     """
 
+    task = "lm"  # if nothing else is asked for
     validation_note: ClassVar[str] = ""
     config: ModelConfig
 
@@ -125,7 +126,7 @@ class TokenModel(TrainedModel):
         return {"tokens": f"{self.tokenizer.level}, {size}"}
 
     def record(self) -> dict[str, Any]:
-        return {"level": self.tokenizer.level}
+        return {"level": self.tokenizer.level, "ngram": None}
 
 
 class TokenTask(Task["Network", B]):

@@ -92,6 +92,11 @@ class Folder:
             folder.plan = Plan.read(path)  # it may have changed until now
         if not folder.plan:
             folder.release()
+            if (path / PLAN).exists():
+                raise ModelError(
+                    f"{path / PLAN} is damaged, or of a later version: upgrade charlm, or train "
+                    "anew"
+                )
             raise ModelError(f"{path}: no run to resume in this folder; name another or train anew")
         return folder
 
@@ -119,8 +124,8 @@ class Folder:
         return True
 
     def clear(self) -> None:
-        """Remove all files in the folder."""
-        for path in self.path.iterdir():
+        """Remove all files in the folder, last the plan, by which the others are known."""
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == PLAN):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def lock(self) -> None:
@@ -254,12 +259,9 @@ def is_left_behind(path: Path) -> bool:
     """
     if not path.is_dir() or _is_run(path):
         return False
-    return all(
-        child.name in WRITTEN_FIRST
-        or TOKEN_FILE.fullmatch(child.name)
-        or LEFT_BEHIND.fullmatch(child.name)
-        for child in path.iterdir()
-    )
+    names = [child.name for child in path.iterdir() if not LEFT_BEHIND.fullmatch(child.name)]
+    own = all(name in WRITTEN_FIRST or TOKEN_FILE.fullmatch(name) for name in names)
+    return not names or (PLAN in names and own)
 
 
 def attempts(target: Path) -> Iterator[Folder]:

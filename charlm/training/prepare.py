@@ -46,6 +46,7 @@ from charlm.training.resume import (
     check_unchanged,
     command_to_resume,
     earlier_run,
+    is_unfinished,
     restarted_options,
     with_budget,
 )
@@ -232,10 +233,8 @@ def _mention_unfinished(
 ) -> None:
     """Say how to continue the unfinished runs of this corpus."""
     for folder in chain(runs_of(corpus.name), attempts(out) if out else ()):
-        plan = folder.plan
-        if not plan or plan.finished or not folder.has_checkpoint or plan.sha256 != stats.sha256:
-            continue
-        if not plan.recipe:  # of an earlier version, which cannot be continued
+        is_own = folder.plan and folder.plan.sha256 == stats.sha256
+        if not (is_own and folder.has_checkpoint and is_unfinished(folder)):
             continue
         too = "; `force` will replace it, too" if out and folder.target == out else ""
         reporter.note(

@@ -35,14 +35,19 @@ def earlier_run(
 
 def _run_to_resume(corpus: Corpus) -> Path:
     """The newest run of this corpus, an unfinished one first."""
-    plans = {f.path: f.plan for f in runs_of(corpus.name) if f.plan and _is_of(corpus, f.plan)}
-    unfinished = [path for path, plan in plans.items() if not plan.finished]
-    for path in (*unfinished, *plans):
-        return path
+    folders = [f for f in runs_of(corpus.name) if f.plan and _is_of(corpus, f.plan)]
+    for folder in (*filter(is_unfinished, folders), *folders):
+        return folder.path
     raise ModelError(
         f"no run of {corpus.name} to resume in {runs.RUNS.resolve()}; name it with `out`, or train "
         "without `resume`"
     )
+
+
+def is_unfinished(folder: Folder) -> bool:
+    """Whether its run goes on. Versions before 0.2 wrote no recipe into the plan of a run."""
+    plan = folder.plan
+    return bool(plan and not plan.finished and (plan.recipe or not folder.has_checkpoint))
 
 
 def _run_of_this_launch(
