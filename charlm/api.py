@@ -162,7 +162,7 @@ def _as_kind(model: TrainedModel, kind: type[M]) -> M:
     """The model. Raises ModelError if it is of another class."""
     if not isinstance(model, kind):
         raise ModelError(
-            f"{model.path} was trained with `task={model.task}`: it {model.purpose}; for the rest "
+            f"{model.path} was trained with `task={model.task}`: it {model.purpose}; to do this, "
             f"train a model with `task={kind.task}`"
         )
     return model

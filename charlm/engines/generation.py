@@ -69,7 +69,7 @@ class _Sample:
 
     decoder:  of the text up to here
     used:     the tokens up to here
-    unread:   its pieces that nobody has read
+    unread:   pieces of its text that the caller has not taken yet
     """
 
     def __init__(

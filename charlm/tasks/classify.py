@@ -412,7 +412,8 @@ def label_logprobs(
     start = 0
     while start < len(order):
         which = order[start : start + EXAMPLES_AT_ONCE]
-        tokens = lengths[which] * np.arange(1, len(which) + 1)  # of so many, which are the shortest
+        # The n shortest texts have n · length of the last of them tokens, when they are filled up.
+        tokens = np.arange(1, len(which) + 1) * lengths[which]
         which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
         start += len(which)
         with torch.no_grad():
