@@ -153,7 +153,7 @@ def test_a_classifier_is_loaded_as_it_was_saved(classifier: TextClassifier) -> N
     again = charlm.load(classifier.path, kind=TextClassifier)
     assert again.config == classifier.config and again.card == classifier.card
     assert again.predict(["a fine day"]) == classifier.predict(["a fine day"])
-    with pytest.raises(ModelError, match=r"labels texts .*; to do this .*`task=lm`"):
+    with pytest.raises(ModelError, match=r"labels texts .*; to do this, .*`task=lm`"):
         charlm.load(classifier.path, kind=charlm.LanguageModel)
     with pytest.raises(OptionError, match="`cache=9`: is not for `task=classify`"):
         classifier.evaluate("a\tgood\n", cache=9)
