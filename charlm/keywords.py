@@ -13,6 +13,8 @@ from typing import TypedDict
 class TrainKeywords(TypedDict, total=False):
     """See `charlm.training.options.TrainOptions`."""
 
+    text_column: str | None
+    label_column: str | None
     minutes: float | None
     epochs: float | None
     steps: int | None
@@ -36,6 +38,8 @@ class TrainKeywords(TypedDict, total=False):
     reset: str | None
     layer_norm: bool
     residual: bool
+    directions: int
+    readout: str | None
     feedforward: int | None
     highway: int | None
     characters: str | None
@@ -50,6 +54,7 @@ class TrainKeywords(TypedDict, total=False):
     input_dropout: float | None
     state_dropout: float
     weight_dropout: float | None
+    token_dropout: float | None
     dropout_per_step: bool
     seed: int
     device: str

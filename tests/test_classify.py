@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Sequence
@@ -20,13 +21,15 @@ from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples, whole_lines
 from charlm.corpus.reading import Corpus
+from charlm.engines.label_scores import LabelScore
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.model.config import Dropout
 from charlm.model.equations import lstm
 from charlm.model.layers import BidirectionalLayer, Layer
+from charlm.model.sequence_config import ClassifierConfig
 from charlm.parts import WHOLE, Part
-from charlm.tasks.classify import TASK, ClassifierConfig, LabelScore, LabelValidation
-from charlm.tokenizer import Labels, train_tokenizer
+from charlm.tasks.classify import TASK, TextLabelValidation
+from charlm.tokenizer import Symbols, TextFeatures, train_tokenizer
 from charlm.training.dataset import blocks_of, split
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
@@ -102,7 +105,9 @@ def test_evaluate_counts_the_right_answers(classifier: TextClassifier) -> None:
     assert score.figures()["accuracy"] == pytest.approx(40 / 42)
     blocks = [text[:100], text[100:101], text[101:]]
     assert classifier.evaluate(blocks) == score
-    assert score + LabelScore(1, 1, 0.5) == LabelScore(43, 41, score.nats + 0.5, 1)
+    more = score + LabelScore.of(["good"], ["good"], [0.7], 0.5)
+    assert (more.examples, more.right) == (43, 41)
+    assert more.nats == pytest.approx(score.nats + 0.5)
     warning = classifier.warning(score)
     assert warning and warning.startswith("1 of 42 texts have a label that the model does not know")
 
@@ -138,7 +143,8 @@ def test_predict_and_evaluate_on_the_command_line(
     text = "a fine day\tgood\nthe dull film\tgood\n"
     Path("test.tsv").write_text(text, encoding="utf-8")
     (measured,) = charlm_command("evaluate", "test.tsv", *model, *as_json).objects
-    assert measured == {"file": "test.tsv", **classifier.evaluate(text).figures()}
+    expected = json.loads(json.dumps(classifier.evaluate(text).figures()))
+    assert measured == {"file": "test.tsv", **expected}
     for content, message in (
         ("\n \n", "bad.tsv: the file is empty"),
         ("a fine day\n", "bad.tsv, line 1: should be a text, a TAB and a label"),
@@ -202,7 +208,7 @@ def test_the_line_is_that_of_its_file() -> None:
     ("options", "message"),
     [
         ({"lines": True}, "`lines=True`: is not for `task=classify`, but for `task=lm` or"),
-        ({"ngram": 3}, "`ngram=3`: is not for `task=classify`, but for `task=lm`"),
+        ({"ngram": 3}, "`ngram=3`: is not for `task=classify`, but for `task=lm`; only"),
         ({"characters": "recurrent", "level": "word"}, "`characters=recurrent`: is not for"),
     ],
 )
@@ -230,21 +236,26 @@ def test_a_block_that_ends_within_an_example_does_not_cut_it() -> None:
     text = "".join(lines())
     for size in (1, 7, 1000):
         blocks = [text[k : k + size] for k in range(0, len(text), size)]
-        pairs = [*TASK.parse(blocks)]
-        assert "".join(a for a, _ in pairs).count("\n") == len(lines())
-        assert "".join(b for _, b in pairs) == "".join(line.split("\t")[1] for line in lines())
+        parsed = [*TASK.parse(blocks)]
+        assert "".join(a for a, *_ in parsed).count("\n") == len(lines())
+        assert "".join(b for _, b, _ in parsed) == "".join(line.split("\t")[1] for line in lines())
         assert "".join(whole_lines(blocks)) == text
 
 
 def examples(of: Sequence[str] | None = None) -> Examples:
     text, labels = zip(*(line.rstrip("\n").split("\t") for line in of or lines()), strict=True)
     words = train_tokenizer("word", lambda: ["\n".join(text) + "\n"])
-    names = Labels.train(lambda: ["\n".join(labels) + "\n"])
-    fields = {
-        "text": TokenFile.of(words.encode_ids("\n".join(text) + "\n")),
-        "label": TokenFile.of(names.encode_ids("\n".join(labels) + "\n")),
+    vocabularies: dict[str, Any] = {
+        "text": words,
+        "label": Symbols.train(lambda: ["\n".join(labels) + "\n"]),
+        "features": TextFeatures(),
     }
-    return Examples(fields, {"text": words, "label": names})
+    blocks = {"text": text, "label": labels, "features": text}
+    fields = {
+        name: TokenFile.of(vocabularies[name].encode_ids("\n".join(block) + "\n"))
+        for name, block in blocks.items()
+    }
+    return Examples(fields, vocabularies)
 
 
 def test_each_epoch_has_every_example_with_its_label() -> None:
@@ -267,7 +278,7 @@ def test_each_epoch_has_every_example_with_its_label() -> None:
 
 def config_of(data: Examples, **fields: Any) -> ClassifierConfig:
     sizes: dict[str, Any] = {"hidden": 6, "embedding": 5, "cell": "gru", **fields}
-    return ClassifierConfig(data.vocabularies["text"].size, 2, **sizes)
+    return ClassifierConfig(vocab=data.vocabularies["text"].size, labels=2, **sizes)
 
 
 def test_a_bidirectional_layer_is_torchs_own_for_sequences_of_any_length() -> None:
@@ -331,7 +342,7 @@ def test_the_processes_have_the_gradient_of_one() -> None:
 
 def test_the_parts_of_a_validation_add_up() -> None:
     data = examples()
-    network, validation = TASK.network(config_of(data), {}).eval(), LabelValidation(data)
+    network, validation = TASK.network(config_of(data), {}).eval(), TextLabelValidation(data)
     whole = validation.totals(network, {})
     parts = np.array([validation.totals(network, {}, part) for part in PARTS])
     np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-6)
@@ -342,7 +353,7 @@ def test_the_parts_of_a_validation_add_up() -> None:
 
 def test_a_part_of_a_validation_is_a_sample_of_a_sorted_corpus() -> None:
     data = examples(sorted(lines(), key=lambda line: line.split("\t")[1]))
-    few = LabelValidation(data).first(250).data
+    few = TextLabelValidation(data).first(250).data
     labels = few.single("label", np.arange(len(few))).tolist()
     assert len(few) > 40 and 0.25 < labels.count(labels[0]) / len(labels) < 0.75
     whole = [data.padded("text", np.array([k]))[:, 0].tolist() for k in range(len(data))]
@@ -355,15 +366,15 @@ def test_a_long_text_among_short_ones_is_labelled_in_bounded_memory(
 ) -> None:
     texts = ["a fine day"] * 20 + ["the dull film " * 100]
     expected = classifier.predict(texts)
-    monkeypatch.setattr("charlm.tasks.classify.TOKENS_AT_ONCE", 40)
-    shapes: list[torch.Size] = []
-    forward = classifier.network.forward
+    monkeypatch.setattr("charlm.tasks.labelled.TOKENS_AT_ONCE", 40)
+    shapes: list[tuple[int, ...]] = []
+    logprobs = classifier.backends.numpy.logprobs
 
-    def noted(text: torch.Tensor) -> torch.Tensor:
+    def noted(text: np.ndarray) -> Any:
         shapes.append(text.shape)
-        return forward(text)
+        return logprobs(text)
 
-    monkeypatch.setattr(classifier.network, "forward", noted)
+    monkeypatch.setattr(classifier.backends.numpy, "logprobs", noted)
     found = classifier.predict(texts)
     for of_text, before in zip(found, expected, strict=True):
         assert of_text[0].label == before[0].label
@@ -373,4 +384,4 @@ def test_a_long_text_among_short_ones_is_labelled_in_bounded_memory(
 
 def test_a_label_is_one_label_in_either_normal_form() -> None:
     text = "a\ttal\u00e9\nb\ttale\u0301\n"
-    assert [labels for _, labels in TASK.parse([text])] == ["tal\u00e9\ntal\u00e9\n"]
+    assert [labels for _, labels, _ in TASK.parse([text])] == ["tal\u00e9\ntal\u00e9\n"]

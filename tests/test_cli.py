@@ -594,7 +594,7 @@ def test_info_compares_only_what_was_measured_on_the_same_text(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "a", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
+        (["sample", "-m", "A", "-m", "B"], "--model/-m is given more than once"),
         (["train", "a", "--steps", "2", "--steps", "3"], "--steps is given more than once"),
         (["score", "-ein"], "No such option: -e. Texts that begin with - come last, after --"),
     ],

@@ -67,7 +67,15 @@ def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
     )
     machine = Machine(rate, "cpu", "fp32", 1)
     tokens = int(counts.sum())
-    return choose(asked, candidates, train_tokens=tokens, chars=chars, machine=machine)
+    task = load_task(asked.task)
+    return choose(
+        asked,
+        candidates,
+        task.defaults(asked, tokens),
+        train_tokens=tokens,
+        chars=chars,
+        machine=machine,
+    )
 
 
 def test_larger_corpora_longer_budgets_and_faster_machines_get_larger_networks() -> None:

@@ -25,10 +25,10 @@ class Commands(LazyGroup):
         },
         "Use it": {
             "score": "Give the probability of sentences, or the surprisal of every token or word.",
-            "evaluate": "Measure the perplexity and the bits per character of whole texts.",
+            "evaluate": "Measure how well models predict whole texts, or the labels in them.",
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
-            "predict": "Print what a model predicts for each text, such as its label.",
+            "predict": "Print what a model predicts for each text: its label, or the tags of its words.",
         },
         "Put scores to use": {
             "compare": "Compare sentences: which is more probable, where they first differ, which "

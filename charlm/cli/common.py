@@ -40,6 +40,19 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class SeveralModels:
+    """The models of a command. The field describes itself."""
+
+    model: Sequence[str] | None = option(
+        None,
+        "The model; several are put side by side.",
+        metavar="FILE|FOLDER",
+        short="-m",
+        auto=THE_MODEL,
+    )
+
+
+@dataclass(frozen=True)
 class InputOptions:
     """How a command reads its files. The fields describe themselves."""
 

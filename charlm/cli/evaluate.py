@@ -1,9 +1,9 @@
-"""`charlm evaluate`: how well a model predicts a text, or its labels."""
+"""`charlm evaluate`: how well models predict a text, or its labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,22 +14,34 @@ from charlm.cli.common import (
     InputOptions,
     MachineOptions,
     ModelOptions,
+    SeveralModels,
     load_model,
     note,
+    refuse,
     text_encoding,
 )
 from charlm.cli.log10 import write_srilm_totals
 from charlm.cli.options import with_options
-from charlm.cli.records import FormatOptions, format_option, write_json, write_table, write_tsv
+from charlm.cli.records import (
+    FormatOptions,
+    format_option,
+    write,
+    write_json,
+    write_table,
+    write_tsv,
+)
+from charlm.cli.side_by_side import names_of
+from charlm.corpus.labelled import ColumnOptions
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.errors import InputError, ModelError
 from charlm.options import overrides_of
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.tasks.trained import Measure
+    from charlm.tasks.trained import Measure, TrainedModel
 
 TOTAL, SRILM = "total", "srilm"
+MOST_SHOWN = 20  # labels of a table of answers
 
 
 @dataclass(frozen=True)
@@ -45,42 +57,63 @@ def evaluate(
         list[str], typer.Argument(metavar="FILE...", help="Texts; - is standard input.")
     ],
     options: EvaluateOptions,
-    models: ModelOptions,
+    columns: ColumnOptions,
+    models: SeveralModels,
+    shared: Annotated[ModelOptions, "network_only"],
     output: EvaluateOutput,
     input: Annotated[InputOptions, "encoding"],
     machine: MachineOptions,
 ) -> None:
-    """Measure the perplexity and the bits per character of whole texts."""
+    """Measure how well models predict whole texts, or the labels in them.
+
+    Of a text: perplexity and bits per character. Of labels: accuracy, F1 and more.
+    """
     from charlm.tasks.language_model import LanguageModel
-    from charlm.tasks.trained import Measurable, TrainedModel
+    from charlm.tasks.trained import TrainedModel
 
     # The format of SRILM is that of a language model.
     kind = LanguageModel if output.format == SRILM else TrainedModel
-    loaded = load_model(kind, models, machine)
-    if not isinstance(loaded, Measurable):
+    names: Sequence[str | None] = models.model or [None]
+    several = [load_model(kind, replace(shared, model=name), machine) for name in names]
+    overrides = overrides_of(options) | overrides_of(columns)
+    for loaded in several:
+        _check(loaded, columns)
+    encoding = text_encoding(several, input.encoding)
+    rows: list[tuple[dict[str, str], Measure]] = []
+    titles = names_of(several) if len(several) > 1 else [""]
+    try:
+        for loaded, title in zip(several, titles, strict=True):
+            model = {"model": title} if title else {}
+            scores = []
+            for file, score in _measure(loaded, files, encoding, overrides):
+                scores.append(score)
+                rows.append(({"file": file, **model}, score))
+            if len(scores) > 1:
+                rows.append(({"file": TOTAL, **model}, reduce(add, scores)))
+    finally:  # after an error, what has been measured before
+        _write(output.chosen_format, rows)
+
+
+def _check(model: TrainedModel, columns: ColumnOptions) -> None:
+    """Raise ModelError or OptionError if this model cannot measure such a file."""
+    from charlm.tasks.trained import Measurable
+
+    if not isinstance(model, Measurable):
         raise ModelError(
-            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; a text is "
+            f"{model.path} was trained with `task={model.task}`: it {model.purpose}; a text is "
             "measured by a model of `task=lm`"
         )
-    encoding = text_encoding([loaded], input.encoding)
-    scores: list[tuple[str, Measure]] = []
-    try:
-        for score in _measure(loaded, files, encoding, options):
-            scores.append(score)
-        if len(scores) > 1:
-            scores.append((TOTAL, reduce(add, (score for _, score in scores))))
-    finally:  # after an error, what has been measured before
-        _write(output.chosen_format, scores)
+    if not model.reads_columns:
+        refuse(overrides_of(columns), f"is not for `task={model.task}`", columns)
 
 
 def _measure(
-    model: Any, files: Sequence[str], encoding: str, options: EvaluateOptions
+    model: Any, files: Sequence[str], encoding: str, overrides: Mapping[str, Any]
 ) -> Iterator[tuple[str, Measure]]:
     """The name and the measure of each file, with warnings. model: a `Measurable`"""
     from charlm.corpus.examples import ExampleError
     from charlm.corpus.reading import Corpus
 
-    overrides = overrides_of(options)
     for file in files:
         text = Corpus([file], model.card.unit, encoding, once=True).blocks()
         try:
@@ -88,7 +121,7 @@ def _measure(
                 score = model.evaluate(text, progress=progress, **overrides)
         except ExampleError as error:
             raise InputError(f"{file}, {error}") from None
-        if not score.predicted and options.shard:
+        if not score.predicted and overrides.get("shard"):
             raise InputError(f"{file}: there is no line in this `shard`; use fewer shards")
         if not score.predicted:
             raise InputError(f"{file}: the file is empty; there is nothing to measure")
@@ -97,28 +130,55 @@ def _measure(
         yield file, score
 
 
-def _write(format: str, scores: Sequence[tuple[str, Any]]) -> None:
-    """Write the measures of files. scores: names, and a `Measure` of each"""
-    records = [{"file": name, **score.figures()} for name, score in scores]
+def _write(format: str, rows: Sequence[tuple[Mapping[str, str], Any]]) -> None:
+    """Write the measures of files. rows: names, and a `Measure` of each"""
     if format == SRILM:
-        for name, score in scores:
-            write_srilm_totals(score, f"file {name}: ")
+        for names, score in rows:
+            write_srilm_totals(score, f"file {names['file']}: ")
     elif format == "json":
-        for record in records:
-            write_json(record)
+        for names, score in rows:
+            write_json({**names, **score.figures()})
     elif format == "tsv":
-        write_tsv(records)
-    elif scores:
-        _table(records, scores[0][1].columns)
+        write_tsv({**names, **_flat(score.figures())} for names, score in rows)
+    elif rows:
+        _table(rows)
+        if len(rows) == 1:
+            _confusion(rows[0][1].figures().get("confusion") or {})
 
 
-def _table(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """The records, with the columns in these formats."""
-    headings = [name.replace("_per_", "/") for name in columns]
-    write_table(
-        [("file", "left"), *((heading, "right") for heading in headings)],
-        (
-            [record["file"], *(f"{record[name]:{form}}" for name, form in columns.items())]
-            for record in records
-        ),
-    )
+def _flat(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures without tables; an interval as two of them."""
+    flat: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, tuple):
+            flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        elif not isinstance(value, dict):
+            flat[name] = value
+    return flat
+
+
+def _table(rows: Sequence[tuple[Mapping[str, str], Any]]) -> None:
+    """The names and the figures, in the formats of the measure."""
+    formats = rows[0][1].columns
+    headings = [name.replace("_per_", "/").replace("_interval", " 95 %") for name in formats]
+    cells = []
+    for names, score in rows:
+        figures = score.figures()
+        cells.append([*names.values(), *(_cell(figures[n], f) for n, f in formats.items())])
+    lefts = [(name, "left") for name in rows[0][0]]
+    write_table([*lefts, *((heading, "right") for heading in headings)], cells)
+
+
+def _cell(value: Any, form: str) -> str:
+    if isinstance(value, tuple):
+        return "–".join(f"{edge:{form}}" for edge in value)
+    return "" if value is None else f"{value:{form}}"
+
+
+def _confusion(table: Mapping[str, Mapping[str, int]]) -> None:
+    """How often each label was answered in place of each."""
+    if not 0 < len(table) <= MOST_SHOWN:
+        return
+    write("")
+    columns = [("label ↓ answer →", "left"), *((label, "right") for label in table)]
+    write_table(columns, ([label, *map(str, row.values())] for label, row in table.items()))

@@ -1,12 +1,13 @@
-"""`charlm predict`: what a model says of texts, such as their labels."""
+"""`charlm predict`: what a model says of texts, such as their labels or the tags of their words."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,19 +16,18 @@ from charlm.cli.common import (
     MachineOptions,
     ModelOptions,
     load_model,
+    note,
     read_groups,
     text_encoding,
 )
+from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, write_json, write_table, write_tsv
 from charlm.errors import InputError, ModelError
-from charlm.options import Range, check_options, option
+from charlm.options import Range, option
 
 if TYPE_CHECKING:
     from charlm.tasks.trained import Predicts
-
-# The answers of a text, the best first, after the text.
-Answered = tuple[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,23 @@ class PredictOptions:
     file: str | None = option(
         None, "Predict for the lines of a file; - is standard input.", metavar="FILE"
     )
+    text_column: str | None = option(
+        None,
+        "The file is a table, or JSON lines, and this column has the texts. The other columns are "
+        "written, too.",
+        metavar="NAME",
+    )
     k: int = option(1, "Answers for each text.", Range(1), metavar="K")
+    html: str | None = option(
+        None, "Write a page that shows what the model looked at.", metavar="FILE"
+    )
 
-    def __post_init__(self) -> None:
-        check_options(self)
+
+class Answered(NamedTuple):
+    """The answers of a text, the best first; for a tagger those of its words, in their order."""
+
+    sentence: Sentence
+    answers: Sequence[Any]
 
 
 @with_options
@@ -55,48 +68,93 @@ def predict(
     ] = None,
     *,
     options: PredictOptions,
-    models: Annotated[ModelOptions, "model"],
+    models: ModelOptions,
     output: FormatOptions,
-    input: Annotated[InputOptions, "encoding"],
+    input: InputOptions,
     machine: MachineOptions,
 ) -> None:
-    """Print what a model predicts for each text, such as its label."""
-    from charlm.tasks.trained import Predicts, TrainedModel
+    """Print what a model predicts for each text: its label, or the tags of its words.
 
-    if texts and options.file is not None:
+    A tagger reads files of columns (CoNLL), too, and adds a column.
+    """
+    from charlm.tasks.trained import Annotates, Predicts, TrainedModel
+
+    if texts and (options.file is not None or options.text_column is not None):
         raise InputError("give texts or `file`, not both")
+    if options.html and not Path(options.html).parent.is_dir():
+        raise InputError(f"{Path(options.html).parent}: no such folder; make it first")
     loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, Predicts):
         raise ModelError(
             f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; for labels "
-            "train a model with `task=classify`"
+            "train a model with `task=classify`, for tags with `task=tag`"
         )
-    groups: Iterable[Sequence[str]] = [texts] if texts else []
-    if not texts:
-        groups = read_groups(options.file or "-", text_encoding([loaded], input.encoding))
+    path, encoding = options.file or "-", text_encoding([loaded], input.encoding)
+    plain = not (texts or options.text_column or options.html or output.format)
+    if plain and isinstance(loaded, Annotates) and path != "-" and loaded.are_columns(path):
+        blocks = ("".join(f"{line}\n" for line in g) for g in read_groups(path, encoding))
+        for annotated in loaded.annotate(blocks):
+            sys.stdout.write(annotated)
+        return
+    groups: Iterable[Sequence[Sentence]] = [from_texts(texts or ())]
+    if options.text_column:
+        groups = from_table(path, encoding, options.text_column, None, input.strict)
+    elif not texts:
+        groups = from_lines(path, encoding)
     answers = chain.from_iterable(_answered(loaded, group, options.k) for group in groups)
-    {"table": _table, "tsv": _tsv, "json": _json}[output.chosen_format](answers)
+    if options.html:
+        from charlm.cli.predicted_page import write_predicted_page
+
+        answered = list(answers)
+        write_predicted_page(Path(options.html), loaded, [a.sentence.text for a in answered])
+        note(f"page: {options.html}")
+        answers = chain(answered)
+    writers = {"table": _table, "tsv": _tsv, "json": _json}
+    writers[output.chosen_format](answers, loaded.numbered, options)
 
 
-def _answered(model: Predicts, texts: Sequence[str], k: int) -> Iterator[Answered]:
+def _answered(model: Predicts, sentences: Sequence[Sentence], k: int) -> Iterator[Answered]:
     """The answers for a group of texts, which are written before the next group is read."""
-    yield from zip(texts, model.iter_predict(texts, k=k), strict=True)
+    answers = model.iter_predict([sentence.text for sentence in sentences], k=k)
+    yield from map(Answered, sentences, answers)
     sys.stdout.flush()
 
 
-def _records(answers: Iterable[Answered]) -> Iterator[dict[str, Any]]:
-    """A record for each answer, the text last, since it may be long."""
-    for number, (text, best) in enumerate(answers, 1):
+def _records(
+    answers: Iterable[Answered], numbered: str, options: PredictOptions
+) -> Iterator[dict[str, Any]]:
+    """A record for each answer, the text last, since it may be long.
+
+    Columns of the input come first; then the text is where it was.
+    """
+    for number, (sentence, best) in enumerate(answers, 1):
         for rank, answer in enumerate(best, 1):
-            yield {"number": number, "rank": rank, **answer._asdict(), "text": text}
+            found = answer._asdict()
+            if options.text_column is None:
+                yield {"number": number, numbered: rank, **found, "text": sentence.text}
+                continue
+            carried = {**sentence.columns, options.text_column: sentence.text}
+            ranked = found if options.k == 1 and numbered == "rank" else {numbered: rank, **found}
+            yield _beside(carried, ranked)
 
 
-def _tsv(answers: Iterable[Answered]) -> None:
-    write_tsv(_records(answers))
+def _beside(columns: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the input, then what was found. A name that both have gets a prefix."""
+    return {**columns, **{_free(name, columns): value for name, value in found.items()}}
 
 
-def _table(answers: Iterable[Answered]) -> None:
-    records = list(_records(answers))
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
+
+
+def _tsv(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
+    write_tsv(_records(answers, numbered, options))
+
+
+def _table(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
+    records = list(_records(answers, numbered, options))
     if not records:
         return
     rows = [
@@ -106,6 +164,10 @@ def _table(answers: Iterable[Answered]) -> None:
     write_table([(name, "left") for name in records[0]], rows)
 
 
-def _json(answers: Iterable[Answered]) -> None:
-    for text, best in answers:
-        write_json({"text": text, "answers": [answer._asdict() for answer in best]})
+def _json(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
+    for sentence, best in answers:
+        found = [answer._asdict() for answer in best]
+        name = options.text_column or "text"
+        carried = {**sentence.columns, name: sentence.text}
+        flat = found[0] if options.text_column and options.k == 1 and numbered == "rank" else {}
+        write_json(_beside(carried, flat or {"answers": found}))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli.common import (
-    THE_MODEL,
     InputOptions,
     MachineOptions,
     ModelOptions,
+    SeveralModels,
     load_model,
     note,
     refuse,
@@ -97,19 +97,6 @@ class SourceOptions:
     def part(self) -> Part:
         """The part of the sentences that is scored."""
         return parse_shard(self.shard) if self.shard else WHOLE
-
-
-@dataclass(frozen=True)
-class SeveralModels:
-    """The models that score. The field describes itself."""
-
-    model: Sequence[str] | None = option(
-        None,
-        "The model; several are put side by side.",
-        metavar="FILE|FOLDER",
-        short="-m",
-        auto=THE_MODEL,
-    )
 
 
 @dataclass(frozen=True)

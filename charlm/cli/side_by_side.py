@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def write_side_by_side(format: str, models: Sequence[TrainedModel], groups: Groups) -> None:
     """Write the surprisal of each sentence by each model, in bits, and the model with the least."""
-    names = _names(models)
+    names = names_of(models)
     if format == "json":
         for row in chain.from_iterable(groups):
             write_json(_nested(row, names))
@@ -55,7 +55,7 @@ def _cells(record: Mapping[str, Any]) -> list[str]:
     return [f"{v:.1f}" if isinstance(v, float) else str(v) for v in record.values()]
 
 
-def _names(models: Sequence[TrainedModel]) -> list[str]:
+def names_of(models: Sequence[TrainedModel]) -> list[str]:
     """The names of the models: of their folders or files, or whole paths where two are the same."""
     names = [
         model.path.parent.resolve().name if model.path.name == MODEL_FILE else model.path.stem

@@ -35,9 +35,9 @@ class ExampleError(InputError):
 class Examples:
     """Parallel token files, one for each field, and the vocabulary of each.
 
-    >>> from charlm.tokenizer import Labels
+    >>> from charlm.tokenizer import Symbols
     >>> ids, bounds = np.array([3, 1, 4, 1]), np.array([0, 2, 4])
-    >>> data = Examples({"label": TokenFile(ids, bounds)}, {"label": Labels(["bad", "good"])})
+    >>> data = Examples({"label": TokenFile(ids, bounds)}, {"label": Symbols(["bad", "good"])})
     >>> len(data), data.tokens, data.single("label", np.array([1, 0])).tolist()
     (2, 4, [4, 3])
     """

@@ -64,7 +64,7 @@ def read_records(
         for line in group:
             number += 1
             if read is None:
-                read = _line_parser(path, line, required, broken.name)
+                read = line_parser(path, line, required, broken.name)
             try:
                 fields = read(line)
                 if fields is not None:
@@ -84,7 +84,7 @@ def read_records(
         broken.report(start, "a quoted value begins here and does not end")
 
 
-def _line_parser(
+def line_parser(
     path: str, first: str, required: Sequence[str], name: str
 ) -> Callable[[str], dict[str, Any] | None]:
     """A function from the lines of a file, in their order, to their fields.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.config import ModelConfig
+from charlm.model.config import ModelConfig, StackConfig
 from charlm.model.devices import DEVICES, check_threads, choose_device, survive_forks
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.options import Choices
@@ -56,6 +56,26 @@ class Backend(Protocol):
         ...
 
 
+class Twins(NamedTuple):
+    """The two classes of a network.
+
+    numpy:  makes it in NumPy, of its shape and its weights
+    torch:  makes it in torch, of its shape; imports torch
+    """
+
+    numpy: Callable[[Any, Mapping[str, Floats]], Any]
+    torch: Callable[[Any], Any]
+
+
+def _torch_network(config: ModelConfig) -> Network:
+    from charlm.model.network import Network
+
+    return Network(config)
+
+
+OF_TOKENS = Twins(NumpyNetwork, _torch_network)
+
+
 class Backends:
     """The backends of one model, each made when it is first used.
 
@@ -64,6 +84,7 @@ class Backends:
                       and changes to torch once the work so far would have paid for loading it
     device:           where torch computes: "cpu", "cuda" or "mps"; "auto" for the best there is
     threads:          of torch on the CPU; None for torch's own choice
+    twins:            the classes of the network
 
     Raises OptionError for an unknown name, for a device that this machine does not have, and for
     more threads than it has cores.
@@ -71,23 +92,24 @@ class Backends:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: StackConfig,
         weights: Mapping[str, Floats],
         backend: str | Backend = "auto",
         device: str = "auto",
         threads: int | None = None,
+        twins: Twins = OF_TOKENS,
     ) -> None:
         if isinstance(backend, str):
             BACKENDS.check("backend", backend)
         DEVICES.check("device", device)
         check_threads(threads)
         self.config, self.backend, self.device = config, backend, device
-        self.threads = threads
+        self.threads, self._twins = threads, twins
         self._weights = weights
         self._flop = 0.0  # of all work so far
         self._flop_per_token = 2 * config.multiplied_weights()
 
-    def for_tokens(self, tokens: int) -> Backend:
+    def for_tokens(self, tokens: int) -> Any:
         """The backend for the next `tokens` tokens, whose work this counts.
 
         Called before every batch.
@@ -106,18 +128,17 @@ class Backends:
         return {name: v for name, v in vars(self).items() if name not in ("numpy", "torch")}
 
     @cached_property
-    def numpy(self) -> NumpyNetwork:
+    def numpy(self) -> Any:
         """The network in NumPy."""
-        return NumpyNetwork(self.config, self._weights)
+        return self._twins.numpy(self.config, self._weights)
 
     @cached_property
-    def torch(self) -> Network:
+    def torch(self) -> Any:
         """The network in torch, which this imports."""
         import torch
-
-        from charlm.model.network import Network
 
         if self.threads:
             torch.set_num_threads(self.threads)
         survive_forks()
-        return Network(self.config).load_weights(self._weights).to(choose_device(self.device))
+        network = self._twins.torch(self.config).load_weights(self._weights)
+        return network.to(choose_device(self.device))

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from charlm.model.config import CHARACTER_EMBEDDING, WIDTHS, ModelConfig
 from charlm.model.equations import lstm
 from charlm.model.layers import Layer, reverse_in_time
+from charlm.model.sequence_config import SequenceConfig
 
 WORDS_PER_CHUNK = 2048
 
@@ -23,7 +24,7 @@ class CharFeatures(nn.Module):
                     al. 2016)
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig | SequenceConfig) -> None:
         super().__init__()
         self.letters = nn.Parameter(torch.empty(config.alphabet, CHARACTER_EMBEDDING))
         self.recurrent = config.characters == "recurrent"

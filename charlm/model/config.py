@@ -149,6 +149,27 @@ class StackConfig(ABC):
         return (len(self.recurrence.gates) + len(self.recurrence.state) + 2) * self.hidden
 
 
+def character_shapes(kind: str, alphabet: int, features: int) -> Shapes:
+    """The weights of the network over a word's characters, see `CharFeatures`.
+
+    kind:      "recurrent" or "convolutional"
+    alphabet:  number of different characters
+    features:  of a word
+    """
+    shapes: Shapes = {"letters": (alphabet, CHARACTER_EMBEDDING)}
+    if kind == "recurrent":
+        layer = lstm().shapes(CHARACTER_EMBEDDING, features // 2, False)
+        shapes |= add_prefix("forwards", layer) | add_prefix("backwards", layer)
+    else:
+        for width in WIDTHS:
+            filters = features * width // sum(WIDTHS)
+            shapes |= {
+                f"filters.{width}.W": (filters, CHARACTER_EMBEDDING, width),
+                f"filters.{width}.b": (filters,),
+            }
+    return add_prefix("characters", shapes)
+
+
 @dataclass(frozen=True)
 class ModelConfig(StackConfig):
     """The shape of a network: an encoder (ids → states) and a head (states → distribution).
@@ -272,19 +293,8 @@ class ModelConfig(StackConfig):
         """The network over a word's characters, and its output for each word of the vocabulary."""
         if self.characters is None:
             return {}
-        shapes: Shapes = {"letters": (self.alphabet, CHARACTER_EMBEDDING)}
-        if self.characters == "recurrent":
-            layer = lstm().shapes(CHARACTER_EMBEDDING, self.char_features // 2, False)
-            shapes |= add_prefix("forwards", layer) | add_prefix("backwards", layer)
-        else:
-            for width in WIDTHS:
-                features = self.char_features * width // sum(WIDTHS)
-                shapes |= {
-                    f"filters.{width}.W": (features, CHARACTER_EMBEDDING, width),
-                    f"filters.{width}.b": (features,),
-                }
-        table = {"char_features": (self.vocab, self.char_features)}
-        return add_prefix("characters", shapes) | table
+        shapes = character_shapes(self.characters, self.alphabet, self.char_features)
+        return shapes | {"char_features": (self.vocab, self.char_features)}
 
     def multiplied_weights(self, output_rows: float | None = None) -> float:
         # Embeddings are looked up, and the softmax is counted by its rows.
@@ -312,6 +322,7 @@ class Dropout:
     state:     features of the hidden state in the recurrent product; one mask a sequence (Gal and
                Ghahramani 2016)
     weights:   recurrent weights; one mask a sequence (Merity et al. 2018)
+    tokens:    whole vectors of tokens, of networks that read a sequence (Iyyer et al. 2015)
     per_step:  inputs and outputs have a new mask at every step (Zaremba et al. 2014); otherwise
                one mask a sequence, "variational" dropout (Gal and Ghahramani 2016)
 
@@ -323,10 +334,12 @@ class Dropout:
     state: float = 0.0
     weights: float = 0.0
     per_step: bool = False
+    tokens: float = 0.0
 
     def described(self) -> str:
         """In words."""
         rates = {"inputs": self.inputs, "state": self.state, "weights": self.weights}
+        rates["tokens"] = self.tokens
         parts = [f"dropout {self.outputs:g}"]
         parts += [f"{rate:g} of {name}" for name, rate in rates.items() if rate]
         return ", ".join(parts + ["per step"] * self.per_step)

@@ -52,6 +52,12 @@ class DropoutMasks:
         """Dropout of the input (T, B, I) of the first layer."""
         return self.features(x, self.dropout.inputs)
 
+    def tokens(self, x: Tensor) -> Tensor:
+        """Dropout of whole tokens of the input (T, B, I)."""
+        if not (rate := self.dropout.tokens):
+            return x
+        return x * (self.sequence_draws(x, (*x.shape[:2], 1)) >= rate)
+
     def outputs(self, x: Tensor) -> Tensor:
         """Dropout of the output (T, B, H) of a layer."""
         return self.features(x, self.dropout.outputs)

@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A task: its file, which has it as `TASK`, the class of its models there, and what they do."""
+    """A task: its file, which has it as `TASK`, the class of its models there, and what they do.
+
+    level:  what a token is, where the options do not say it
+    """
 
     module: str
     model: str
     purpose: str
+    level: str = "char"
 
 
 # Files are imported when they are needed.
 TABLE = {
     "lm": Entry("charlm.tasks.lm", "LanguageModel", "scores and writes text"),
     "fill": Entry("charlm.tasks.fill", "FillModel", "fills blanks"),
-    "classify": Entry("charlm.tasks.classify", "TextClassifier", "finds the label of a text"),
+    "classify": Entry("charlm.tasks.classify", "TextClassifier", "labels a text", "word"),
 }
 TASKS = Choices(tuple(TABLE))
 PURPOSES = ", ".join(f"{name} {entry.purpose}" for name, entry in TABLE.items())

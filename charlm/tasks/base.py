@@ -15,11 +15,12 @@ from typing import (
 )
 
 from charlm.corpus.examples import TEXT
+from charlm.corpus.labelled import STANDARD, ColumnOptions
 from charlm.model.config import VARIANTS, Dropout, StackConfig
 from charlm.model.file import Storable
 from charlm.parts import WHOLE, Part
 from charlm.tasks.trained import TrainedModel
-from charlm.tokenizer import Blocks, Vocabularies, Vocabulary, train_tokenizer
+from charlm.tokenizer import TOKENIZERS, Blocks, Vocabularies, Vocabulary, train_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,25 @@ class Sizes(NamedTuple):
     vectors: int | None = None
 
 
+class Defaults(NamedTuple):
+    """What the recipe takes where options leave it open. None: its own rule.
+
+    large_vocabulary:  the tokens are words or the like, thousands of different ones
+    most_epochs:       more of them teach nothing
+    bptt:              tokens of a training step are batch · bptt
+    lr:                highest learning rate
+    dropout:           of inputs and outputs
+    token_dropout:     of whole tokens
+    """
+
+    large_vocabulary: bool
+    most_epochs: float | None = None
+    bptt: int | None = None
+    lr: float | None = None
+    dropout: float | None = None
+    token_dropout: float = 0.0
+
+
 class Candidate(NamedTuple):
     """A network that the recipe may choose.
 
@@ -79,10 +99,14 @@ class Task(ABC, Generic[N, B]):
 
     # --- from a corpus to examples ---
 
-    def parse(self, blocks: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    def parse(
+        self, blocks: Iterable[str], columns: ColumnOptions = STANDARD
+    ) -> Iterator[tuple[str, ...]]:
         """Blocks of a corpus -> blocks of each field, with a line for each example.
 
         A line of a field is text, which its vocabulary turns into ids.
+
+        columns:  where the text and what is said of it stand
 
         A block may end within a long line: see `whole_lines`. Raises ExampleError for an example
         that cannot be read.
@@ -96,12 +120,20 @@ class Task(ABC, Generic[N, B]):
     def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
         """Learn the vocabulary of a field. Raises OptionError and InputError.
 
-        It is a tokenizer, `Labels`, or a new kind that `charlm.tokenizer.VOCABULARIES` knows.
+        It is a tokenizer, `Symbols`, or a new kind that `charlm.tokenizer.VOCABULARIES` knows.
         """
         o = options.vocabulary
         return train_tokenizer(options.level, blocks, o.vocab_size, o.split, o.normalize)
 
+    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+        """What a user should know about the training examples and the held-out ones."""
+        yield from ()
+
     # --- the network ---
+
+    def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
+        """What the recipe takes where the options leave it open."""
+        return Defaults(TOKENIZERS[options.level].large_vocabulary)
 
     @abstractmethod
     def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> StackConfig:
@@ -190,6 +222,7 @@ class Validation(ABC, Generic[N]):
     """
 
     chance: float
+    fewest: ClassVar[int] = 4096  # tokens that are measured during training, at the least
 
     @property
     @abstractmethod

@@ -1,19 +1,12 @@
-"""The task `classify`: find the label of a text. Its models label texts.
-
-An example is a line of the corpus: a text, a TAB and a label.
-"""
+"""The task `classify`: find the label of a text. Its models label texts."""
 
 from __future__ import annotations
 
 import math
-import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
-from functools import cached_property
-from math import prod
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +14,38 @@ from numpy.typing import NDArray
 from charlm.corpus.batches import BatchShape, find_rare, replace_rare
 from charlm.corpus.buckets import Buckets
 from charlm.corpus.encoding import TokenFile
-from charlm.corpus.examples import TEXT, ExampleError, Examples, whole_lines
+from charlm.corpus.examples import TEXT, Examples
+from charlm.corpus.labelled import STANDARD, ColumnOptions, labelled_texts
 from charlm.corpus.stats import CorpusInfo
+from charlm.engines.label_scores import LabelScore
 from charlm.engines.scores import in_groups
 from charlm.errors import OptionError
-from charlm.model.config import FEATURES, Dropout, Shapes, StackConfig
-from charlm.model.devices import choose_device
-from charlm.model.file import ModelFile
-from charlm.model.names import add_prefix
+from charlm.model.backend import Backends, Twins
+from charlm.model.config import Dropout
+from charlm.model.file import ModelFile, Storable
+from charlm.model.linear import LinearModel
+from charlm.model.numpy_sequences import NumpyClassifier
+from charlm.model.sequence_config import ClassifierConfig
 from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
-from charlm.tasks.base import Companions, Sizes, Task, Validation, stack_options
-from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
+from charlm.tasks.base import Companions, Defaults, Sizes, Task, stack_options
+from charlm.tasks.labelled import (
+    FEATURES,
+    LINEAR,
+    LabelValidation,
+    by_length,
+    fit_linear_model,
+    label_defaults,
+    label_notes,
+    train_labels,
+    weighed,
+)
+from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,
-    Labels,
+    Symbols,
+    TextFeatures,
     Tokenizer,
     Vocabularies,
     Vocabulary,
@@ -51,55 +60,13 @@ if TYPE_CHECKING:
     from charlm.model.layers import States
     from charlm.training.options import TrainOptions
 
+    Network = Classifier | NumpyClassifier
+
 LABEL = "label"
 ACCURACY = "valid_accuracy"
-EXAMPLES_AT_ONCE = 256  # in a batch
-TOKENS_AT_ONCE = 1 << 18  # in a batch, the filling included
 TEXTS_AT_ONCE = 4096  # read before the first one is labelled
 MOST_SHOWN = 8  # labels
-PROBED_TOKENS = 16384  # of the validation part, to estimate the time for all of it
-
-
-@dataclass(frozen=True)
-class ClassifierConfig(StackConfig):
-    """The shape of a classifier: embedding, layers of two directions, softmax over labels.
-
-    vocab:      number of token ids V, the three special ones included
-    labels:     number of labels K
-    embedding:  features E of a token's vector
-    """
-
-    vocab: int
-    labels: int
-    embedding: int = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        FEATURES.check("embedding", self.embedding)
-
-    def shapes(self) -> Shapes:
-        shapes: Shapes = {"embedding": (self.vocab, self.embedding)}
-        for k in range(self.layers):
-            inputs = 2 * self.hidden if k else self.embedding
-            layer = self.recurrence.shapes(inputs, self.hidden, self.layer_norm)
-            for direction in ("forwards", "backwards"):
-                shapes |= add_prefix(f"layers.{k}.{direction}", layer)
-        shapes["output.weight"] = (self.labels, 2 * self.hidden)
-        shapes["output.bias"] = (self.labels,)
-        return shapes
-
-    def multiplied_weights(self, output_rows: float | None = None) -> float:
-        # The output layer is used once for a text, and the embedding is looked up.
-        layers = (s for name, s in self.shapes().items() if name.startswith("layers."))
-        return sum(prod(shape) for shape in layers if len(shape) > 1)
-
-    @property
-    def kept_floats(self) -> int:
-        return 2 * self.embedding + 2 * self.layers * self.kept_layer_floats
-
-    @property
-    def reads_both_ways(self) -> bool:
-        return True
+ENOUGH_TOKENS, RATE = 800_000, 3e-3  # see `label_defaults`
 
 
 class LabelBatch(NamedTuple):
@@ -127,77 +94,41 @@ class Label(NamedTuple):
     probability: float
 
 
-@dataclass(frozen=True)
-class LabelScore:
-    """How well the labels of texts are found. The scores of several texts add up.
-
-    examples:  texts with a label
-    right:     texts whose most probable label is their own
-    nats:      Σ −log p(label); a label that training has not seen counts as much as a guess
-    unseen:    texts with such a label
-    """
-
-    examples: int
-    right: int
-    nats: float
-
-    unseen: int = 0
-
-    columns: ClassVar = {"examples": ",", "accuracy": ".4f", "nats_per_label": ".4f"}
-
-    @property
-    def predicted(self) -> int:
-        """The number of examples."""
-        return self.examples
-
-    def figures(self) -> dict[str, Any]:
-        """The measures under their names in JSON output."""
-        examples = max(self.examples, 1)
-        return {
-            "examples": self.examples,
-            "accuracy": self.right / examples,
-            "nats_per_label": self.nats / examples,
-        }
-
-    def __add__(self, other: LabelScore) -> LabelScore:
-        both = zip(astuple(self), astuple(other), strict=True)
-        return LabelScore(*(a + b for a, b in both))
-
-
 class TextClassifier(TrainedModel):
-    """A model that finds the label of a text. Its network runs in torch.
+    """A model that finds the label of a text.
 
-    labels:  from the first id on
+    backends:  what runs the network
+    linear:    the other half of the model; None for the network alone
     """
 
     task = "classify"
     purpose = "labels texts (charlm predict)"
     predicted = "label"
+    reads_columns = True
+    numbered = "rank"
+    page_note = (
+        "The stronger the colour, the more the network looked at a word: the share of its features "
+        "that come from there."
+    )
     next_commands = ('charlm predict "a text"', "charlm evaluate FILE")
     config: ClassifierConfig
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
         super().__init__(file, path, options)
-        self.config, self._weights = file.network(ClassifierConfig)
+        self.config, weights = file.network(ClassifierConfig)
         self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
         size = self.config.labels + len(SPECIALS)
-        self._labels: Labels = file.vocabulary(LABEL, Labels.from_state, size)
-        self._device, self._threads = options.device, options.threads
+        self._labels: Symbols = file.vocabulary(LABEL, Symbols.from_state, size)
+        self.backends = Backends(
+            self.config, weights, options.backend, options.device, options.threads, TWINS
+        )
+        linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
+        self.linear: LinearModel | None = linear
 
     @property
     def labels(self) -> list[str]:
-        """All labels, in the order of their columns."""
+        """All labels, in the order of the alphabet."""
         return self._labels.names
-
-    @cached_property
-    def network(self) -> Classifier:
-        """The network in torch, which this imports."""
-        import torch
-
-        if self._threads:
-            torch.set_num_threads(self._threads)
-        network = TASK.network(self.config, {}).load_weights(self._weights)
-        return network.to(choose_device(self._device))
 
     def predict(self, texts: str | Iterable[str], *, k: int = 1) -> list[list[Label]]:
         """The k most probable labels of each text, the best first, with their probabilities.
@@ -209,32 +140,41 @@ class TextClassifier(TrainedModel):
     def iter_predict(self, texts: Iterable[str], *, k: int = 1) -> Iterator[list[Label]]:
         """`predict` for any number of texts, in input order and in bounded memory."""
         for group in in_groups(map(one_line, several(texts)), TEXTS_AT_ONCE):
-            data = self._examples(group)
-            logprobs = np.empty((len(group), len(self.labels)), np.float32)
-            for which, of_batch in label_logprobs(self.network, data):
-                logprobs[which] = of_batch
-            for row in logprobs:
+            for row in self._logprobs(self._examples(group)):
                 best = np.argsort(-row, kind="stable")[:k].tolist()
                 yield [Label(self.labels[j], math.exp(row[j])) for j in best]
 
     def evaluate(self, text: str | Iterable[str], **options: Any) -> LabelScore:
         """How well the labels of a text are found.
 
-        text:  lines with a text, a TAB and a label: a string, or blocks of it
+        text:  lines with a text and its label, as in training: a string, or blocks of it
+
+        options:  text_column, label_column, as in training
 
         Raises ExampleError, an InputError, for another line, and OptionError for options of a
         language model.
         """
+        options.pop("progress", None)
+        names = ("text_column", "label_column")
         for name, value in options.items():
-            if name != "progress":
+            if name not in names:
                 raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
-        score = LabelScore(0, 0, 0.0)
-        for texts, labels in TASK.parse([text] if isinstance(text, str) else text):
-            data = self._examples(texts.removesuffix("\n").split("\n"), labels)
-            nats, right = LabelValidation(data).totals(self.network, {})
-            unseen = int(np.count_nonzero(_labels(data, np.arange(len(data))) < 0))
-            score += LabelScore(len(data), int(right), nats, unseen)
+        score = LabelScore({})
+        blocks = [text] if isinstance(text, str) else text
+        for texts, labels in labelled_texts(blocks, ColumnOptions(**options)):
+            score += self._measured(texts, labels)
         return score
+
+    def _measured(self, texts: Sequence[str], labels: Sequence[str]) -> LabelScore:
+        data = self._examples(texts, labels)
+        logprobs = self._logprobs(data)
+        known = _labels(data, np.arange(len(data)))
+        answers = logprobs.argmax(axis=1)
+        confidences = np.exp(logprobs.max(axis=1)).tolist()
+        nats = _nats(logprobs, known)
+        named = [self.labels[k] for k in answers.tolist()]
+        unseen = int(np.count_nonzero(known < 0))
+        return LabelScore.of(labels, named, confidences, nats, unseen)
 
     def warning(self, measure: LabelScore, **options: Any) -> str | None:
         """How many labels of a text training has not seen."""
@@ -245,11 +185,44 @@ class TextClassifier(TrainedModel):
             "not know; none of them can be right"
         )
 
-    def _examples(self, texts: Sequence[str], labels: str = "") -> Examples:
-        """Examples in memory. labels: a line for each text; empty for none"""
-        text = self.tokenizer.encode_ids("".join(f"{text}\n" for text in texts))
-        fields = {TEXT: TokenFile.of(text), LABEL: TokenFile.of(self._labels.encode_ids(labels))}
-        return Examples(fields, {TEXT: self.tokenizer, LABEL: self._labels})
+    def looked(self, text: str) -> tuple[list[Looked], str]:
+        """The pieces of a text, each with its share in what the network looked at: 1 in all.
+
+        See `charlm.model.numpy_sequences.looked_at`. The second value is the label, in words.
+        """
+        (best,) = self.predict(text)[0]
+        answer = f"{best.label} {best.probability:.1%}"
+        encoding = self.tokenizer.encode(one_line(text))
+        ids = encoding.ids[:, None]
+        if not len(ids):
+            return [], answer
+        shares = self.backends.for_tokens(len(ids)).attention_weights(ids)[:, 0].tolist()
+        starts = [0, *encoding.spans[1:, 0].tolist(), len(text)]
+        pieces = (text[a:b] for a, b in pairwise(starts))
+        looked = [
+            Looked(piece, share, title=f"{share:.1%}")
+            for piece, share in zip(pieces, shares, strict=True)
+        ]
+        return looked, answer
+
+    def _examples(self, texts: Sequence[str], labels: Sequence[str] = ()) -> Examples:
+        """Examples in memory. labels: one for each text; empty for none"""
+        block, of_labels = _block(texts), _block(labels)
+        vocabularies = {TEXT: self.tokenizer, LABEL: self._labels, FEATURES: TextFeatures()}
+        fields = {TEXT: block, LABEL: of_labels, FEATURES: block if self.linear else ""}
+        encoded = {n: TokenFile.of(vocabularies[n].encode_ids(b)) for n, b in fields.items()}
+        return Examples(encoded, vocabularies)
+
+    def _logprobs(self, data: Examples) -> NDArray[np.floating]:
+        """(n, K) log p of the labels of each example."""
+        logprobs = np.empty((len(data), len(self.labels)), np.float32)
+        for which in by_length(data.lengths(TEXT)):
+            text = data.padded(TEXT, which)
+            logprobs[which] = self.backends.for_tokens(text.size).logprobs(text)
+        if not self.linear or not len(data):
+            return logprobs
+        ids, bounds = _features(data)
+        return self.linear.mixed(logprobs, self.linear.logprobs(ids, bounds))
 
     def validation(self) -> str:
         accuracy = self.card.figures.get(ACCURACY)
@@ -258,13 +231,27 @@ class TextClassifier(TrainedModel):
 
     def about(self) -> dict[str, str]:
         few = ", ".join(self.labels[:MOST_SHOWN]) + (", …" if len(self.labels) > MOST_SHOWN else "")
-        return {
+        about = {
             "labels": f"{len(self.labels):,}: {few}",
             "tokens": f"{self.tokenizer.level}, a vocabulary of {self.config.vocab:,}",
         }
+        if self.linear:
+            a, b = self.linear.powers
+            features = f"{len(self.linear.ids):,} features of texts, p ∝ network^{a:.2g}"
+            about["linear part"] = f"{features} · linear^{b:.2g}"
+        return about
 
     def record(self) -> dict[str, Any]:
         return {"level": self.tokenizer.level, "labels": self.labels}
+
+
+def _network(config: ClassifierConfig) -> Classifier:
+    from charlm.model.classifier import Classifier
+
+    return Classifier(config)
+
+
+TWINS = Twins(NumpyClassifier, _network)
 
 
 class ClassifyTask(Task["Classifier", LabelBatch]):
@@ -273,36 +260,42 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
     name = "classify"
     model = TextClassifier
     config = ClassifierConfig
-    fields = (TEXT, LABEL)
+    fields = (TEXT, LABEL, FEATURES)
 
-    def parse(self, blocks: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Lines "text TAB label" -> texts and labels. A text may hold TABs, a label none."""
-        number = 0
-        for block in whole_lines(blocks):
-            texts, labels = [], []
-            for line in block.removesuffix("\n").split("\n"):
-                number += 1
-                if not line.strip():
-                    continue
-                text, tab, label = line.rpartition("\t")
-                if not tab or not label.strip():
-                    raise ExampleError(number, "should be a text, a TAB and a label")
-                texts.append(f"{text}\n")
-                labels.append(f"{unicodedata.normalize('NFC', label.strip())}\n")
-            if texts:
-                yield "".join(texts), "".join(labels)
+    def parse(
+        self, blocks: Iterable[str], columns: ColumnOptions = STANDARD
+    ) -> Iterator[tuple[str, ...]]:
+        for texts, labels in labelled_texts(blocks, columns):
+            text = _block(texts)
+            yield text, _block(labels), text
 
     def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
-        if field == LABEL:
-            return Labels.train(blocks)
-        return super().vocabulary(field, blocks, options)
+        if field == FEATURES:
+            return TextFeatures()
+        return (
+            train_labels(blocks) if field == LABEL else super().vocabulary(field, blocks, options)
+        )
+
+    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+        labels = data.vocabularies[LABEL]
+        assert isinstance(labels, Symbols)
+        training, validation = (_labels(d, np.arange(len(d))) for d in (data, held_out))
+        yield from label_notes(training + len(SPECIALS), validation + len(SPECIALS), labels)
+
+    def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
+        large = super().defaults(options, train_tokens).large_vocabulary
+        if not large:
+            return Defaults(large)
+        return label_defaults(train_tokens, ENOUGH_TOKENS, RATE)
 
     def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> ClassifierConfig:
         return ClassifierConfig(
-            sizes.vocabularies[TEXT],
-            sizes.vocabularies[LABEL] - len(SPECIALS),
-            options.embedding or sizes.vectors or min(128, hidden),
+            vocab=sizes.vocabularies[TEXT],
+            labels=sizes.vocabularies[LABEL] - len(SPECIALS),
+            embedding=options.embedding or sizes.vectors or min(128, hidden),
             hidden=hidden,
+            bidirectional=options.directions == 2,
+            readout=options.readout or "max",
             **stack_options(options),
         )
 
@@ -317,15 +310,7 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
     ) -> Classifier:
         from charlm.model.classifier import Classifier
 
-        return Classifier(
-            config,
-            config.vocab,
-            config.embedding,
-            config.labels,
-            dropout,
-            generator,
-            forget_bias=forget_bias,
-        )
+        return Classifier(config, dropout, generator, forget_bias=forget_bias)
 
     def batches(self, data: Examples, shape: BatchShape) -> Buckets[LabelBatch]:
         tokenizer = data.vocabularies[TEXT]
@@ -355,75 +340,96 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
 
     def validation(
         self, data: Examples, info: CorpusInfo, options: TrainOptions
-    ) -> LabelValidation:
-        return LabelValidation(data)
+    ) -> TextLabelValidation:
+        return TextLabelValidation(data)
+
+    def companions(
+        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
+    ) -> dict[str, Storable]:
+        """The linear model of the training examples."""
+        labels = data.vocabularies[LABEL].size - len(SPECIALS)
+        return fit_linear_model(
+            data, labels, options, lambda d: (*_features(d), _labels(d, np.arange(len(d))))
+        )
+
+    def described_companions(self, options: TrainOptions) -> str:
+        return "" if options.ngram == "none" else "a linear model of n-grams"
 
 
-class LabelValidation(Validation["Classifier"]):
-    """Held-out examples. A label that training has not seen counts as a wrong answer, and as much
-    as a guess."""
+class TextLabelValidation(LabelValidation["Classifier"]):
+    """Held-out texts. A label that training has not seen counts as a wrong answer, and as much as
+    a guess."""
 
     def __init__(self, data: Examples) -> None:
-        self.data = data
+        super().__init__(data)
         self.chance = math.log(data.vocabularies[LABEL].size - len(SPECIALS))
 
     @property
     def predicted(self) -> int:
         return len(self.data)
 
-    def first(self, tokens: int) -> Self:
-        return type(self)(self.data.sample(tokens))
-
-    def total(self, network: Classifier, part: Part = WHOLE) -> float:
-        return self.totals(network, {}, part)[0]
-
     def totals(
         self, network: Classifier, companions: Companions, part: Part = WHOLE
     ) -> Sequence[float]:
-        """Σ −log p(label), and the number of right answers."""
-        nats = right = 0.0
-        for which, logprobs in label_logprobs(network, self.data, part):
-            labels = _labels(self.data, which)
-            of_label = logprobs[np.arange(len(which)), labels]
-            nats -= float(np.where(labels < 0, -self.chance, of_label).sum(dtype=np.float64))
-            right += float(np.count_nonzero(logprobs.argmax(axis=1) == labels))
-        return nats, right
+        """Σ −log p(label), and the number of right answers; with a linear model then the same of
+        the network alone and of the linear model alone."""
+        which, of_network = self._of_network(network, part)
+        labels = _labels(self.data, which)
+        linear = companions.get(LINEAR)
+        if not isinstance(linear, LinearModel) or not len(which):
+            return _nats(of_network, labels), _right(of_network, labels)
+        of_linear = linear.logprobs(*_features(self.data))[which]
+        logprobs = linear.mixed(of_network, of_linear), of_network, of_linear
+        return [total for p in logprobs for total in (_nats(p, labels), _right(p, labels))]
 
     def figures(self, totals: Sequence[float]) -> dict[str, float | None]:
-        right = totals[1] if len(totals) > 1 else None
-        return {ACCURACY: None if right is None else right / max(self.predicted, 1)}
+        figures: dict[str, float | None] = {ACCURACY: None}
+        names = (ACCURACY, f"{ACCURACY}_network", f"{ACCURACY}_linear")
+        shares = (right / max(self.predicted, 1) for right in totals[1::2])
+        return figures | dict(zip(names, shares, strict=False))
 
-    def seconds(self, network: Classifier, companions: Companions) -> float:
-        part = self.first(PROBED_TOKENS)
-        part.total(network)  # the first call builds the kernels
-        start = time.perf_counter()
-        part.total(network)
-        return 1.2 * (time.perf_counter() - start) * self.data.tokens / part.data.tokens
+    def weighed(self, network: Classifier, model: LinearModel) -> LinearModel:
+        which, of_network = self._of_network(network, WHOLE)
+        labels = _labels(self.data, which)
+        of_linear = model.logprobs(*_features(self.data))[which]
+        return weighed(model, lambda m: _nats(m.mixed(of_network, of_linear), labels))
+
+    def _of_network(
+        self, network: Classifier, part: Part
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Numbers of examples (n,), and log p of their labels (n, K)."""
+        batches = list(by_length(self.data.lengths(TEXT), part))
+        of_all = [network.logprobs(self.data.padded(TEXT, which)) for which in batches]
+        labels = self.data.vocabularies[LABEL].size - len(SPECIALS)
+        none = np.empty(0, np.int64), np.empty((0, labels), np.float32)
+        return np.concatenate([none[0], *batches]), np.concatenate([none[1], *of_all])
 
 
-def label_logprobs(
-    network: Classifier, data: Examples, part: Part = WHOLE
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Numbers of examples (n,) and log p of each label (n, K) in nats, from short to long texts."""
-    import torch
-
-    lengths = data.lengths(TEXT)
-    order = np.argsort(lengths, kind="stable")[part.every]
-    start = 0
-    while start < len(order):
-        which = order[start : start + EXAMPLES_AT_ONCE]
-        # The n shortest texts have n · length of the last of them tokens, when they are filled up.
-        tokens = np.arange(1, len(which) + 1) * lengths[which]
-        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
-        start += len(which)
-        with torch.no_grad():
-            text = torch.from_numpy(data.padded(TEXT, which)).to(network.device)
-            yield which, network(text).float().log_softmax(dim=1).cpu().numpy()
+def _block(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _labels(data: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) the columns of the labels of examples; below 0 for one that training has not seen."""
     return data.single(LABEL, which) - len(SPECIALS)
+
+
+def _features(data: Examples) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """The features of all examples, and where those of each begin; see `LinearModel.logprobs`."""
+    file = data.fields[FEATURES]
+    ends = np.asarray(file.bounds[1:]) - 1
+    return np.delete(file.ids, ends), np.append(0, ends - np.arange(len(ends)))
+
+
+def _nats(logprobs: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Σ −log p(label). An unseen label counts as a guess among all."""
+    of_label = logprobs[np.arange(len(labels)), labels]
+    guess = -math.log(logprobs.shape[1])
+    return -float(np.where(labels < 0, guess, of_label).sum(dtype=np.float64))
+
+
+def _right(logprobs: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    return float(np.count_nonzero(logprobs.argmax(axis=1) == labels))
 
 
 TASK = ClassifyTask()

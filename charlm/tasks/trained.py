@@ -41,11 +41,13 @@ class TrainedModel:
     purpose:        what it does, in words, for messages
     predicted:      what it predicts one of at a time, in words, such as "token" or "label"
     next_commands:  commands to try after training
+    reads_columns:  its examples stand in the columns of a table
     """
 
     task: ClassVar[str]
     purpose: ClassVar[str]
     predicted: ClassVar[str] = "token"
+    reads_columns: ClassVar[bool] = False
     next_commands: ClassVar[Sequence[str]] = ()
     config: StackConfig
     tokenizer: Tokenizer
@@ -117,12 +119,47 @@ class Measurable(Protocol):
         """What the figures do not say about a text that was measured with these options."""
 
 
+class Looked(NamedTuple):
+    """A piece of a text on a page of predictions.
+
+    share:  how much the network looked at it, from 0 to 1
+    tag:    of a word; "" for a tag that says nothing; None for a model that gives no tags
+    title:  what a pointer shows
+    """
+
+    text: str
+    share: float = 0.0
+    tag: str | None = None
+    title: str = ""
+
+
 @runtime_checkable
 class Predicts(Protocol):
-    """A model that predicts something else than the text itself, for `charlm predict`."""
+    """A model that predicts something else than the text itself, for `charlm predict`.
+
+    numbered:   what the answers of a text are numbered by: "rank" or "word"
+    page_note:  what a page of predictions shows, in words
+    """
+
+    numbered: ClassVar[str]
+    page_note: ClassVar[str]
+
+    def looked(self, text: str) -> tuple[list[Looked], str]:
+        """The pieces of a text for a page of predictions, and the answer in words."""
 
     def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
         """Up to k answers for each text, the most probable one first: named tuples."""
+
+
+@runtime_checkable
+class Annotates(Protocol):
+    """A model that adds a column to a file of columns."""
+
+    def are_columns(self, path: str) -> bool:
+        """Whether a file looks like one of columns, and not like text."""
+
+    def annotate(self, blocks: Iterable[str]) -> Iterator[str]:
+        """The blocks of such a file, with a further column."""
 
 
 def several(texts: object) -> Iterable[str]:

@@ -36,8 +36,9 @@ from charlm.tokenizer.base import (
 )
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
-from charlm.tokenizer.labels import Labels
+from charlm.tokenizer.features import TextFeatures, WindowFeatures
 from charlm.tokenizer.subwords import Subwords
+from charlm.tokenizer.symbols import Symbols
 from charlm.tokenizer.words import Words, count_words
 
 __all__ = [
@@ -55,14 +56,16 @@ __all__ = [
     "Decoder",
     "Encoding",
     "IntArray",
-    "Labels",
     "Primed",
     "Settings",
     "Subwords",
+    "Symbols",
+    "TextFeatures",
     "Tokenizer",
     "Vocabularies",
     "Vocabulary",
     "VocabularyOptions",
+    "WindowFeatures",
     "Words",
     "as_inputs",
     "check_vocabulary_options",
@@ -76,7 +79,10 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.level: tokenizer for tokenizer in (Characters, Words, Subwords, Bytes)
 }
 LEVELS = tuple(TOKENIZERS)
-VOCABULARIES: dict[str, type[Vocabulary]] = {**TOKENIZERS, Labels.level: Labels}
+VOCABULARIES: dict[str, type[Vocabulary]] = {
+    **TOKENIZERS,
+    **{kind.level: kind for kind in (Symbols, TextFeatures, WindowFeatures)},
+}
 Vocabularies: TypeAlias = Mapping[str, Vocabulary]  # by the name of the field
 
 

@@ -73,7 +73,7 @@ class Vocabulary(ABC):
     """The ids of a field of examples. Ids 0, 1 and 2 are START, EOS and UNK.
 
     Token files and model files need no more than this. `Tokenizer` is a vocabulary of text;
-    `charlm.tokenizer.labels.Labels` is one of whole lines.
+    `charlm.tokenizer.symbols.Symbols` is one of lines that are cut already.
 
     level:  name of the kind of vocabulary, such as "char"
     """

@@ -75,13 +75,13 @@ def split(corpus: Corpus, stats: CorpusStats, options: TrainOptions, task: Task[
 
     Raises InputError for a corpus that cannot be used.
     """
-    whole: Passes = partial(parsed, corpus, task)
+    whole: Passes = partial(parsed, corpus, options, task)
     training: Passes
     validation: Passes
     if options.valid is not None:
         other = with_options(Corpus([options.valid]), options)
         other.stats()  # raises for a text that cannot be used
-        training, validation = whole, partial(parsed, other, task)
+        training, validation = whole, partial(parsed, other, options, task)
     elif stats.chars < SMALLEST_SPLIT:
         return Split(whole, whole, held_out=False)
     elif task.independent_lines(options):
@@ -101,16 +101,18 @@ def training_text(
 ) -> Blocks:
     """The first field of the training part of an encoded corpus, read again."""
     corpus = with_options(corpus, options)
-    passes: Passes = partial(parsed, corpus, task)
+    passes: Passes = partial(parsed, corpus, options, task)
     if info.held_out and options.valid is None:
         passes = split(corpus, info, options, task).training
     return blocks_of(passes, task.fields)[task.fields[0]]
 
 
-def parsed(corpus: Corpus, task: Task[Any, Any]) -> Iterator[tuple[str, ...]]:
+def parsed(
+    corpus: Corpus, options: TrainOptions, task: Task[Any, Any]
+) -> Iterator[tuple[str, ...]]:
     """The blocks of each field of a corpus. Raises InputError, naming the line of the file."""
     try:
-        yield from task.parse(corpus.blocks())
+        yield from task.parse(corpus.blocks(), options)
     except ExampleError as error:
         raise InputError(f"{corpus.located(error.line)}: {error.problem}") from None
 

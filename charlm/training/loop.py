@@ -34,7 +34,6 @@ EVALUATIONS = 12  # evaluations during training, at the least
 MINUTES_BETWEEN_EVALUATIONS = 5.0  # at the most
 EVALUATION_SHARE = 0.05  # of the training time, for all evaluations together
 MOST_SHARE = 0.1  # of a budget in minutes: the upper limit for evaluations
-FEWEST_EVALUATED = 4096  # tokens
 SMOOTHING = 0.02  # of the running training loss
 MOST_SKIPPED = 50
 
@@ -116,7 +115,7 @@ class Loop:
         self.planned = max(EVALUATIONS, long_budget)
         # A token takes a third of the time in evaluation; half of those that are read are warm-up.
         affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / self.planned)
-        self.validation = validation.first(max(affordable, FEWEST_EVALUATED))
+        self.validation = validation.first(max(affordable, validation.fewest))
         self.frozen = {n: rows.to(network.device) for n, rows in (frozen or {}).items()}
         self.parameters = dict(network.named_parameters())
         self.optimizer = AdamW(self.parameters, recipe.weight_decay)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from charlm.corpus.labelled import ColumnOptions
 from charlm.errors import OptionError
 from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
 from charlm.model.devices import DEVICES, check_threads
 from charlm.model.equations import CELLS
 from charlm.model.ngram import NO_NGRAM, ORDERS
+from charlm.model.sequence_config import READOUTS
 from charlm.options import SEED, Choices, Range, check_options, option
-from charlm.tasks import PURPOSES, TASKS
+from charlm.tasks import PURPOSES, TABLE, TASKS
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
@@ -22,6 +24,8 @@ LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 # What options belong to.
 TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
 MIXED = ("lm",)  # tasks whose models have n-grams
+COUNTED = ("classify",)  # tasks whose models have a linear part, which `ngram=none` leaves out
+SEQUENCES = {"task": ("classify",)}  # tasks whose networks read a whole sequence
 ENCODED = {"level": [level for level, t in TOKENIZERS.items() if not t.reads_bytes]}
 WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_words]}
 
@@ -62,7 +66,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(ColumnOptions):
     """What a user may choose. None leaves the choice to `charlm.training.recipe.choose`.
 
     The fields describe themselves. Raises OptionError, naming the option and the value.
@@ -94,7 +98,13 @@ class TrainOptions:
         TASKS,
         panel=TEXT,
     )
-    level: str = option("char", "What a token is.", Choices(TOKENIZERS), panel=TEXT)
+    level: str = option(  # None until the task is known: see `__post_init__`
+        None,
+        "What a token is.",
+        Choices(TOKENIZERS),
+        panel=TEXT,
+        auto="word for `task=classify`, otherwise char",
+    )
     lines: bool = option(
         False,
         "The lines are independent of each other: shuffle them.",
@@ -188,6 +198,18 @@ class TrainOptions:
     )
     layer_norm: bool = option(False, "Layer normalisation of the gates.", panel=NETWORK)
     residual: bool = option(False, "Add each layer's input to its output.", panel=NETWORK)
+    directions: int = option(
+        2, "Directions in which a text is read.", Range(1, 2), panel=NETWORK, only=SEQUENCES
+    )
+    readout: str | None = option(
+        None,
+        "What the label is read off: the last states, or the mean, the maximum or the attention "
+        "over all.",
+        READOUTS,
+        panel=NETWORK,
+        auto="max",
+        only={"task": ("classify",)},
+    )
     feedforward: int | None = option(
         None,
         "Feed-forward layers below the softmax, 0 to 4.",
@@ -233,7 +255,7 @@ class TrainOptions:
         panel=NETWORK,
         metavar="N|none",
         auto="by level and size of the text",
-        only={"task": MIXED},
+        only={"task": (*MIXED, *COUNTED)},
     )
 
     lr: float | None = option(
@@ -290,6 +312,15 @@ class TrainOptions:
         metavar="P",
         auto="0, except for characters that are seen very often",
     )
+    token_dropout: float | None = option(
+        None,
+        "Dropout of whole tokens of the input.",
+        PROBABILITY,
+        panel=DROPOUT,
+        metavar="P",
+        auto="0.2",
+        only=SEQUENCES,
+    )
     dropout_per_step: bool = option(
         False, "Draw a new mask at every step for `dropout`, not one a sequence.", panel=DROPOUT
     )
@@ -307,11 +338,19 @@ class TrainOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.ngram == NO_NGRAM and self.task not in MIXED:  # so it is there
+        TASKS.check("task", self.task)
+        if self.level is None:
+            object.__setattr__(self, "level", TABLE[self.task].level)
+        if self.ngram == NO_NGRAM and self.task not in (*MIXED, *COUNTED):  # so it is there
             object.__setattr__(self, "ngram", None)
         check_options(self)
         check_threads(self.threads)
         if self.ngram not in (None, NO_NGRAM):
+            if self.task in COUNTED:
+                raise OptionError(
+                    f"`ngram={self.ngram}`: is not for `task={self.task}`, but for `task=lm`; only "
+                    "`ngram=none` is, for the network alone"
+                )
             object.__setattr__(self, "ngram", _ngram_order(str(self.ngram)))
 
     @property

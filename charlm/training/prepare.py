@@ -169,8 +169,15 @@ def _started(
         folder = Folder.make(corpus.name, place.folder, place.force, plan)
     try:
         data = dataset.encode(corpus.name, stats, parts, task.fields, vocabularies, folder.path)
+        for note in task.notes(data.training, data.validation):
+            reporter.note(note)
         start = _start_vectors(vectors, data.training, reporter)
         recipe = _recipe(task, options, data, width, machine)
+        if options.minutes and not recipe.minutes:
+            reporter.note(
+                f"note: {recipe.budget} are enough for this text; training ends before "
+                f"{options.minutes:g} minutes have passed"
+            )
         check_processes(recipe, device, ranks)
         assert folder.plan
         folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))
@@ -206,6 +213,7 @@ def _recipe(
     return choose(
         options,
         candidates,
+        task.defaults(options, training.tokens),
         train_tokens=training.tokens,
         chars=data.info.chars,
         machine=machine,

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from charlm.model.config import Dropout, StackConfig
 from charlm.model.file import known_fields
-from charlm.tasks.base import Candidate, Task
-from charlm.tokenizer import TOKENIZERS
+from charlm.tasks.base import Candidate, Defaults, Task
 from charlm.training.options import TrainOptions
 
 
@@ -126,6 +125,7 @@ def hidden_sizes(options: TrainOptions) -> Sequence[int]:
 def choose(
     options: TrainOptions,
     candidates: Sequence[Candidate],
+    defaults: Defaults,
     *,
     train_tokens: int,
     chars: int,
@@ -134,23 +134,28 @@ def choose(
     """Choose everything that the options leave open.
 
     candidates:    the networks of `hidden_sizes`, from the smallest on
+    defaults:      those of the task
     train_tokens:  size of the training part in tokens
     chars:         size of the corpus in characters
     """
-    minutes, batch_shape = _minutes(options, chars), _batch_shape(options, train_tokens)
+    minutes = _minutes(options, chars)
+    batch_shape = _batch_shape(options, defaults, train_tokens)
     budget = Budget(minutes, options.epochs, options.steps, *batch_shape, train_tokens)
-    best = largest_that_fits(candidates, budget, machine.rate, options.level)
+    best = largest_that_fits(candidates, budget, machine.rate, defaults.large_vocabulary)
     tokens = int(budget.tokens(best, machine.rate))
+    if minutes and defaults.most_epochs and tokens > defaults.most_epochs * train_tokens:
+        budget = budget._replace(minutes=None, epochs=defaults.most_epochs)
+        tokens = int(budget.tokens(best, machine.rate))
     epochs, decay = tokens / train_tokens, options.weight_decay
     return Recipe(
         model=best.config,
-        dropout=_dropout(options, best.config, epochs, train_tokens),
-        minutes=minutes,
-        epochs=options.epochs,
-        steps=options.steps,
+        dropout=_dropout(options, defaults, best.config, epochs, train_tokens),
+        minutes=budget.minutes,
+        epochs=budget.epochs,
+        steps=budget.steps,
         batch=budget.batch,
         bptt=budget.bptt,
-        lr=options.lr or _learning_rate(best.config),
+        lr=options.lr or defaults.lr or _learning_rate(best.config),
         weight_decay=_weight_decay(epochs) if decay is None else decay,
         device=machine.device,
         precision=machine.precision,
@@ -160,7 +165,7 @@ def choose(
 
 
 def largest_that_fits(
-    candidates: Sequence[Candidate], budget: Budget, rate: float, level: str
+    candidates: Sequence[Candidate], budget: Budget, rate: float, large_vocabulary: bool
 ) -> Candidate:
     """The largest network that the budget trains well and the text can teach; else the smallest.
 
@@ -169,7 +174,7 @@ def largest_that_fits(
     """
     best = candidates[0]
     for candidate in candidates:
-        trained = _trained_weights(budget.tokens(candidate, rate), level)
+        trained = _trained_weights(budget.tokens(candidate, rate), large_vocabulary)
         taught = WEIGHTS_PER_ROOT * budget.train_tokens**0.5
         if candidate.config.multiplied_weights(0) <= min(trained, taught):
             best = candidate
@@ -184,14 +189,14 @@ def _minutes(options: TrainOptions, chars: int) -> float | None:
     return round(min(max(typical * (chars / 1e6) ** 0.5, least), most), 1)
 
 
-def _batch_shape(options: TrainOptions, train_tokens: int) -> tuple[int, int]:
+def _batch_shape(options: TrainOptions, defaults: Defaults, train_tokens: int) -> tuple[int, int]:
     """Streams, and tokens of a chunk.
 
     Many small steps are better than few large ones, most of all on little text. With a large
     vocabulary each step updates the vocabulary's weights, so chunks are longer.
     """
-    bptt = 64 if TOKENIZERS[options.level].large_vocabulary else 32
-    return options.batch or min(max(train_tokens // 8000, 4), 32), options.bptt or bptt
+    bptt = options.bptt or defaults.bptt or (64 if defaults.large_vocabulary else 32)
+    return options.batch or min(max(train_tokens // 8000, 4), 32), bptt
 
 
 TOKENS_PER_WEIGHT = 5.5  # to train on for each recurrent weight
@@ -201,9 +206,9 @@ WEIGHTS_PER_ROOT = 1600.0  # a text of n tokens can teach 1600·√n weights
 WEIGHTS_LARGE, EXPONENT_LARGE = 15.0, 2 / 3
 
 
-def _trained_weights(tokens: float, level: str) -> float:
+def _trained_weights(tokens: float, large_vocabulary: bool) -> float:
     """The recurrent weights that training on this number of tokens trains well."""
-    if TOKENIZERS[level].large_vocabulary:
+    if large_vocabulary:
         return WEIGHTS_LARGE * tokens**EXPONENT_LARGE
     return tokens / TOKENS_PER_WEIGHT
 
@@ -230,7 +235,11 @@ MOST_WEIGHT_DROPOUT = 0.3
 
 
 def _dropout(
-    options: TrainOptions, model: StackConfig, epochs: float, train_tokens: int
+    options: TrainOptions,
+    defaults: Defaults,
+    model: StackConfig,
+    epochs: float,
+    train_tokens: int,
 ) -> Dropout:
     """Dropout by how often the text is seen.
 
@@ -239,18 +248,23 @@ def _dropout(
     weights get some, too. Words need it sooner, since most of them are rare. Characters have no
     input dropout: their vectors are too small.
     """
-    words = TOKENIZERS[options.level].large_vocabulary
+    words = defaults.large_vocabulary
     weights_per_token = model.multiplied_weights(0) / train_tokens
     need = 0.08 * epochs**0.5 if words else 0.0135 * (epochs - 1.5) * weights_per_token**0.25
     outputs, inputs, weights = options.dropout, options.input_dropout, options.weight_dropout
     if outputs is None:
-        outputs = _at_least(need, MOST_DROPOUT)
+        outputs = defaults.dropout or _at_least(need, MOST_DROPOUT)
     if inputs is None:
         inputs = outputs if words else 0.0
     if weights is None:
         rest = need - 2 * MOST_DROPOUT if options.dropout is None else 0.0
         weights = _at_least(rest / 2, MOST_WEIGHT_DROPOUT)
-    return Dropout(outputs, inputs, options.state_dropout, weights, options.dropout_per_step)
+    tokens = options.token_dropout
+    if tokens is None:
+        tokens = defaults.token_dropout if options.dropout is None else 0.0
+    return Dropout(
+        outputs, inputs, options.state_dropout, weights, options.dropout_per_step, tokens
+    )
 
 
 def _at_least(probability: float, most: float) -> float:

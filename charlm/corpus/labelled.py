@@ -1,0 +1,169 @@
+"""Labelled texts, as the files of the field hold them."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from charlm.corpus.examples import ExampleError, whole_lines
+from charlm.corpus.records import line_parser
+from charlm.errors import InputError
+from charlm.options import option
+
+FASTTEXT = "__label__"
+TEXT_COLUMN, LABEL_COLUMN = "text", "label"
+LABELLED = {"task": ("classify",)}  # tasks whose examples are read from columns
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Where examples stand in the lines of a table. The fields describe themselves."""
+
+    text_column: str | None = option(
+        None,
+        "The column of the text: a name of the heading, or a number from 1 if there is no heading.",
+        panel="Text",
+        metavar="NAME|N",
+        auto="text",
+        only=LABELLED,
+    )
+    label_column: str | None = option(
+        None,
+        "The column of the label, a name or a number.",
+        panel="Text",
+        metavar="NAME|N",
+        auto="label",
+        only=LABELLED,
+    )
+
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """The columns of text and label; None if neither is given."""
+        if self.text_column is None and self.label_column is None:
+            return None
+        return self.text_column or TEXT_COLUMN, self.label_column or LABEL_COLUMN
+
+
+STANDARD = ColumnOptions()
+# A line -> text and label; None for a line without an example. Raises ValueError, saying what the
+# line should be.
+Parser = Callable[[str], tuple[str, str] | None]
+
+
+def labelled_texts(
+    blocks: Iterable[str], columns: ColumnOptions
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Blocks of a file -> texts and labels, by blocks. Blank lines are skipped.
+
+    The first line says what the lines are, if no column is given: JSON objects with `text` and
+    `label`; fastText's `__label__X text`; otherwise a text, a TAB and a label. With columns they
+    are a table with a heading (TSV or CSV) or JSON objects; with numbers, a table without one.
+
+    A text is one line: line ends in it become spaces. Labels are in the normal form NFC, without
+    white space around them. Raises ExampleError for a line that is none of these.
+    """
+    number, parse = 0, None
+    for block in whole_lines(blocks):
+        texts, labels = [], []
+        for line in block.removesuffix("\n").split("\n"):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                parse = parse or _parser(line, columns)
+                example = parse(line)
+            except (ValueError, csv.Error) as problem:
+                raise ExampleError(number, str(problem)) from None
+            if example is None:
+                continue
+            text, label = (" ".join(part.splitlines()) for part in example)
+            label = unicodedata.normalize("NFC", label.strip()).replace("\t", " ")
+            if not label:
+                raise ExampleError(number, "the label is empty")
+            texts.append(text)
+            labels.append(label)
+        if texts:
+            yield texts, labels
+
+
+def _parser(first: str, columns: ColumnOptions) -> Parser:
+    """The parser for a file with this first line."""
+    names = columns.names
+    if names and all(name.isdecimal() and int(name) for name in names):
+        return _numbered(*(int(name) for name in names))
+    if names or (first.startswith("{") and _is_json(first)):
+        return _named(first, *(names or (TEXT_COLUMN, LABEL_COLUMN)))
+    return _fasttext if first.lstrip().startswith(FASTTEXT) else _text_and_label
+
+
+def _is_json(line: str) -> bool:
+    try:
+        parse = line_parser("", line, (), "")
+        return bool(parse(line))
+    except ValueError:
+        return False
+
+
+def _text_and_label(line: str) -> tuple[str, str]:
+    """A text, which may hold TABs, and the label behind the last one."""
+    text, tab, label = line.rpartition("\t")
+    if not tab or not label.strip():
+        raise ValueError("should be a text, a TAB and a label")
+    return text, label
+
+
+def _numbered(text: int, label: int) -> Parser:
+    def parse(line: str) -> tuple[str, str]:
+        values = line.split("\t")
+        if max(text, label) > len(values):
+            raise ValueError(
+                f"has {len(values)} columns, and column {max(text, label)} is asked for; columns "
+                "are separated by TABs"
+            )
+        return values[text - 1], values[label - 1]
+
+    return parse
+
+
+def _named(first: str, text: str, label: str) -> Parser:
+    try:
+        fields = line_parser("", first, (text, label), "the file")
+    except InputError as error:  # such as a heading without one of the columns
+        raise ValueError(str(error)) from None
+
+    def parse(line: str) -> tuple[str, str] | None:
+        try:
+            record = fields(line)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        if record is None:
+            return None
+        for name in (text, label):
+            if name not in record:
+                raise ValueError(f"no {name!r}; it has {', '.join(record)}")
+        return _as_text(text, record[text], str), _as_text(label, record[label], str | int)
+
+    return parse
+
+
+def _as_text(name: str, value: Any, kind: Any) -> str:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name!r} is {value!r}, and should be text")
+    return str(value)
+
+
+def _fasttext(line: str) -> tuple[str, str]:
+    """`__label__X text`; the label may also come last."""
+    words = line.split(" ")
+    labels = [word for word in words if word.startswith(FASTTEXT)]
+    if len(labels) != 1:
+        raise ValueError(
+            f"has {len(labels) or 'no'} labels ({FASTTEXT}…), and should have one"
+            if len(labels) != 1 and labels
+            else f"should be {FASTTEXT}X and a text"
+        )
+    words.remove(labels[0])
+    return " ".join(words).strip(), labels[0].removeprefix(FASTTEXT)

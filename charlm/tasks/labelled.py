@@ -1,0 +1,195 @@
+"""What the tasks share whose models give labels: `classify` and `tag`.
+
+Their models have two halves: a network, and a linear model over features of the text
+(`charlm.model.linear`). The log-probabilities of both are added up with weights that are fitted on
+the validation part.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.corpus.examples import Examples
+from charlm.errors import InputError
+from charlm.model.linear import LinearModel
+from charlm.model.ngram import NO_NGRAM
+from charlm.parts import WHOLE, Part
+from charlm.tasks.base import Companions, Defaults, N, Validation
+from charlm.tokenizer import SPECIALS, Blocks, Symbols
+
+if TYPE_CHECKING:
+    from charlm.training.options import TrainOptions
+
+FEATURES, LINEAR = "features", "linear"  # a field, and a part of a model file
+MOST_LABELS = 10_000  # more different ones are no labels, but text
+EXAMPLES_AT_ONCE = 256  # in a batch
+TOKENS_AT_ONCE = 1 << 18  # in a batch, the filling included
+PROBED_TOKENS = 16384  # of the validation part, to estimate the time for all of it
+MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
+FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
+POWERS_OF = 20_000  # tokens of the validation part, on which the two halves are weighed
+
+
+def train_labels(blocks: Blocks) -> Symbols:
+    """The labels of a corpus. Raises InputError for a single one, and for too many."""
+    labels = Symbols.train(blocks)
+    if len(labels.names) > MOST_LABELS:
+        raise InputError(
+            f"{len(labels.names):,} different labels: does each example end with a label?"
+        )
+    if len(labels.names) < 2:
+        raise InputError(
+            f"all examples have the label {''.join(labels.names)!r}: there is nothing to learn"
+        )
+    return labels
+
+
+def label_notes(
+    training: NDArray[np.integer], held_out: NDArray[np.integer], labels: Symbols
+) -> Iterator[str]:
+    """What a user should know about the labels of the training and the held-out examples.
+
+    training, held_out:  their ids, without line ends
+    """
+    by_folded: dict[str, str] = {}
+    for name in labels.names:
+        if (other := by_folded.setdefault(name.casefold(), name)) != name:
+            yield f"note: the labels {other!r} and {name!r} differ only in upper and lower case"
+    counts = np.bincount(training, minlength=labels.size)
+    share = counts.max() / max(counts.sum(), 1)
+    yield (
+        f"note: {len(labels.names)} labels; the most frequent one, "
+        f"{labels.token(int(counts.argmax()))!r}, is on {share:.1%} of the training examples"
+    )
+    unseen = int(np.count_nonzero(held_out < len(SPECIALS)))
+    if unseen:
+        yield (
+            f"warning: {unseen:,} of {len(held_out):,} labels for validation do not occur in "
+            "training; none of them can be right"
+        )
+
+
+def fit_linear_model(
+    data: Examples,
+    labels: int,
+    options: TrainOptions,
+    rows: Callable[[Examples], tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]],
+) -> dict[str, Any]:
+    """The linear model of the training examples, by its name as a part; {} if it is not wanted.
+
+    labels:  number of labels K
+    rows:    examples -> features, bounds and labels of what is labelled, see `Counted`
+    """
+    if options.ngram == NO_NGRAM:
+        return {}
+    from charlm.model.linear_fit import Counted, fit_linear
+
+    most = MOST_FITTED
+    if options.minutes:
+        most = min(most, int(FITTED_PER_MINUTE * options.minutes / labels))
+    features = len(data.fields[FEATURES].ids)
+    if features > most:
+        data = data.sample(data.tokens * most // features)
+    return {LINEAR: fit_linear(Counted(*rows(data)), labels)}
+
+
+def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearModel:
+    """The model with the powers that make the loss least, by a search in smaller and smaller steps.
+
+    nats:  the loss of held-out examples by both halves together
+    """
+    best, lowest = model, nats(model)
+    step = 0.4
+    while step > 0.02:
+        a, b = best.powers
+        around = [(a + step, b), (a - step, b), (a, b + step), (a, b - step)]
+        tried = [model.with_powers(p) for p in around if min(p) >= 0]
+        losses = [nats(other) for other in tried]
+        k = int(np.argmin(losses))
+        if losses[k] < lowest:
+            best, lowest = tried[k], losses[k]
+        else:
+            step /= 2
+    return best
+
+
+def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArray[np.int64]]:
+    """Numbers of examples in batches, from short to long ones. lengths: tokens of each"""
+    order = np.argsort(lengths, kind="stable")[part.every]
+    start = 0
+    while start < len(order):
+        which = order[start : start + EXAMPLES_AT_ONCE]
+        # The n shortest texts have n · length of the last of them tokens, when they are filled up.
+        tokens = np.arange(1, len(which) + 1) * lengths[which]
+        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
+        start += len(which)
+        yield which
+
+
+def label_defaults(train_tokens: int, enough_tokens: int, lr: float) -> Defaults:
+    """What the recipe takes for networks that give labels.
+
+    They learn fast and then learn by heart. So they need much dropout, and a schedule that ends
+    early; more minutes bring nothing.
+
+    enough_tokens:  to train on, if the corpus is small
+    """
+    epochs = max(FEWEST_EPOCHS, round(enough_tokens / max(train_tokens, 1)))
+    dropout = DROPOUT * min(DROPOUT_UP_TO / max(train_tokens, 1), 1.0) ** 0.2
+    return Defaults(
+        True,
+        most_epochs=epochs,
+        bptt=32,
+        lr=lr,
+        dropout=round(dropout, 2),
+        token_dropout=TOKEN_DROPOUT,
+    )
+
+
+FEWEST_EPOCHS = 4
+TOKEN_DROPOUT = 0.2
+DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
+
+
+class LabelValidation(Validation[N]):
+    """Held-out examples with labels."""
+
+    fewest: ClassVar[int] = 1 << 15
+
+    def __init__(self, data: Examples) -> None:
+        self.data = data
+
+    def first(self, tokens: int) -> Self:
+        if tokens >= self.data.tokens:
+            return self
+        return type(self)(self.data.sample(tokens))
+
+    def total(self, network: N, part: Part = WHOLE) -> float:
+        return self.totals(network, {}, part)[0]
+
+    @abstractmethod
+    def totals(self, network: N, companions: Companions, part: Part = WHOLE) -> Sequence[float]:
+        """See `Validation`."""
+
+    def fitted(self, network: N, companions: Companions) -> Companions:
+        model = companions.get(LINEAR)
+        if not isinstance(model, LinearModel) or not self.predicted:
+            return companions
+        return {**companions, LINEAR: self.first(POWERS_OF).weighed(network, model)}
+
+    @abstractmethod
+    def weighed(self, network: N, model: LinearModel) -> LinearModel:
+        """The linear model with the powers that predict these examples best with the network."""
+
+    def seconds(self, network: N, companions: Companions) -> float:
+        part = self.first(PROBED_TOKENS)
+        part.total(network)  # the first call builds the kernels
+        start = time.perf_counter()
+        part.total(network)
+        return 2.5 * (time.perf_counter() - start) * self.data.tokens / max(part.data.tokens, 1)
