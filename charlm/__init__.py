@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from charlm.tasks.classify import TextClassifier
     from charlm.tasks.fill import FillModel
     from charlm.tasks.language_model import LanguageModel
+    from charlm.tasks.tag import WordTagger
 
 __version__ = "0.2.0.dev0"
-__all__ = ["FillModel", "LanguageModel", "TextClassifier", "__version__", "load", "train"]
+__all__ = [
+    "FillModel",
+    "LanguageModel",
+    "TextClassifier",
+    "WordTagger",
+    "__version__",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,12 +37,13 @@ class TrainKeywords(TypedDict, total=False):
     peepholes: str | None
     reset: str | None
     layer_norm: bool
-    residual: bool
+    residual: bool | None
     directions: int
     readout: str | None
     feedforward: int | None
     highway: int | None
     characters: str | None
+    crf: bool
     embeddings: str | Path | None
     freeze_embeddings: bool
     ngram: int | str | None

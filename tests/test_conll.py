@@ -152,8 +152,8 @@ def test_within_a_sentence_a_line_with_a_hash_is_a_token() -> None:
     """A line that is not complete is an error, and is not taken for a comment."""
     (sentence,) = read("a X Y\n# Z\n")
     assert sentence.rows == [["a", "X", "Y"], ["#", "Z"]]
-    with pytest.raises(ExampleError, match=r"line 2: `tag_column=3`: no such column"):
-        words_and_tags(sentence, tag_column=3)
+    with pytest.raises(ExampleError, match=r"line 2: `label_column=3`: no such column"):
+        words_and_tags(sentence, label_column=3)
 
 
 def test_a_sentence_knows_its_lines() -> None:
@@ -168,8 +168,8 @@ def test_a_sentence_knows_its_lines() -> None:
 def test_columns_have_defaults() -> None:
     assert columns_of(read("a DT O\n")[0]) == Columns(word=1, tag=-1)
     assert columns_of(read(CONLLU)[0]) == Columns(word=2, tag=4)
-    assert columns_of(read(CONLLU)[0], word_column=3) == Columns(word=3, tag=4)
-    assert columns_of(read("a DT O\n")[0], tag_column=2) == Columns(word=1, tag=2)
+    assert columns_of(read(CONLLU)[0], text_column=3) == Columns(word=3, tag=4)
+    assert columns_of(read("a DT O\n")[0], label_column=2) == Columns(word=1, tag=2)
 
 
 def test_columns_are_numbered_from_both_ends() -> None:
@@ -177,13 +177,13 @@ def test_columns_are_numbered_from_both_ends() -> None:
     assert words_and_tags(sentence) == (["a", "b"], ["B", "I"])
     assert words_and_tags(sentence, 2, 3) == (["DT", "NN"], ["B", "I"])
     assert words_and_tags(sentence, -3, -2) == (["a", "b"], ["DT", "NN"])
-    assert words_and_tags(read(CONLLU)[1], tag_column=8)[1] == ["root", "punct"]
+    assert words_and_tags(read(CONLLU)[1], label_column=8)[1] == ["root", "punct"]
 
 
 def test_rows_may_have_different_numbers_of_columns() -> None:
     (sentence,) = read("a DT x B\nb NN I\n")
     assert words_and_tags(sentence) == (["a", "b"], ["B", "I"])
-    assert words_and_tags(sentence, tag_column=2) == (["a", "b"], ["DT", "NN"])
+    assert words_and_tags(sentence, label_column=2) == (["a", "b"], ["DT", "NN"])
 
 
 def test_spaces_around_a_tag_are_dropped() -> None:
@@ -197,17 +197,21 @@ def test_spaces_around_a_tag_are_dropped() -> None:
         (
             "a X\n\nb Y\nc Z\n",
             (5, None),
-            "line 3: `word_column=5`: no such column: the line has 2 columns (separated by "
+            "line 3: `text_column=5`: no such column: the line has 2 columns (separated by "
             "spaces); count them from 1, or from the end: -1 is the last",
         ),
-        ("a\tX\n\nb\tY\nc d\n", (1, 2), "line 4: `tag_column=2`: no such column: the line has 1 "),
-        ("a X\n\nb Y\n", (0, None), "line 3: `word_column=0`: no such column"),
-        ("a X\n\nb Y\n", (None, -3), "line 3: `tag_column=-3`: no such column"),
-        ("a X\n\nb Y\nc\n", (None, None), "line 4: `word_column=1` and `tag_column=-1` are the "),
-        ("a X\n\nb Y\n", (2, None), "line 3: `word_column=2` and `tag_column=-1` are the same"),
-        ("a\tX\n\nb\t \n", (None, None), "line 3: `tag_column=-1`: column 2 is empty; write a "),
-        ("a\tX\n\n\tY\n", (None, None), "line 3: `word_column=1`: column 1 is empty"),
-        (f"{CONLLU}1\tx\n", (None, None), "line 14: `tag_column=4`: no such column"),
+        (
+            "a\tX\n\nb\tY\nc d\n",
+            (1, 2),
+            "line 4: `label_column=2`: no such column: the line has 1 ",
+        ),
+        ("a X\n\nb Y\n", (0, None), "line 3: `text_column=0`: no such column"),
+        ("a X\n\nb Y\n", (None, -3), "line 3: `label_column=-3`: no such column"),
+        ("a X\n\nb Y\nc\n", (None, None), "line 4: `text_column=1` and `label_column=-1` are the "),
+        ("a X\n\nb Y\n", (2, None), "line 3: `text_column=2` and `label_column=-1` are the same"),
+        ("a\tX\n\nb\t \n", (None, None), "line 3: `label_column=-1`: column 2 is empty; write a "),
+        ("a\tX\n\n\tY\n", (None, None), "line 3: `text_column=1`: column 1 is empty"),
+        (f"{CONLLU}1\tx\n", (None, None), "line 14: `label_column=4`: no such column"),
     ],
 )
 def test_a_missing_value_is_named(

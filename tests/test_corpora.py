@@ -5,7 +5,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,17 +17,25 @@ from corpora.generate import (
     GRAMMAR,
     HELD_OUT_LINES,
     HERE,
+    LABELLED_HELD_OUT_LINES,
+    LABELLED_LINES,
+    OPINIONS,
+    TAGGED_HELD_OUT_SENTENCES,
+    TAGGED_SENTENCES,
+    TAGS,
     TRAINING_LINES,
     is_held_out,
+    label,
     sample_sentences,
     swaps,
     write,
 )
-from corpora.grammar import Grammar, Symbol
+from corpora.grammar import Grammar, Symbol, Tree
 from corpora.nbest import HYPOTHESES, LISTS
 from corpora.nbest import write as write_nbest
 from corpora.pairs import minimal_pairs
 from corpora.pairs import write as write_pairs
+from corpora.tagging import TOKEN, Lexicon, tag_tokens
 
 TOY = """
 # Three rules
@@ -40,6 +48,16 @@ Size = small | [2] large
 @pytest.fixture(scope="module")
 def grammar() -> Grammar:
     return Grammar.read(GRAMMAR)
+
+
+@pytest.fixture(scope="module")
+def opinions() -> Grammar:
+    return Grammar.read(OPINIONS)
+
+
+@pytest.fixture(scope="module")
+def lexicon() -> Lexicon:
+    return Lexicon.read(TAGS)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +161,25 @@ def test_sentences_outside_the_language_have_no_probability() -> None:
     for text in ("", "a coffee ", "a medium tea", "a small", "A coffee"):
         assert text not in toy
         assert toy.logprob(text) == -math.inf
+
+
+def test_a_tree_has_the_rules_and_the_texts_of_the_derivation() -> None:
+    toy = Grammar.parse(TOY)
+    tree = toy.tree("small beans and large eggs")
+    size = [child for child in tree.children if isinstance(child, Tree)]
+    assert size == [Tree("Size", ("small",)), Tree("Size", ("large",))]
+    assert list(tree.leaves()) == [
+        *(("Size", "small"), ("Order", " beans and ")),
+        *(("Size", "large"), ("Order", " eggs")),
+    ]
+    for outside in ("", "a coffee ", "a medium tea"):
+        with pytest.raises(ValueError, match=f"not in the language: '{outside}'"):
+            toy.tree(outside)
+
+
+def test_the_leaves_of_a_tree_are_the_sentence(grammar: Grammar, sample: list[str]) -> None:
+    for sentence in sample[:500]:
+        assert "".join(text for _, text in grammar.tree(sentence).leaves()) == sentence
 
 
 def test_an_ambiguous_sentence_has_two_derivations_and_their_summed_probability() -> None:
@@ -255,7 +292,10 @@ def test_homophone_pairs_differ_in_one_word_and_the_wrong_one_is_not_in_the_lang
 def test_the_generated_files_are_reproduced_byte_for_byte(tmp_path: Path) -> None:
     write(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["homophones.tsv", "sentences.heldout.txt", "sentences.txt"]
+    assert names == [
+        *("homophones.tsv", "labelled.heldout.tsv", "labelled.tsv"),
+        *("sentences.heldout.txt", "sentences.txt", "tagged.conll", "tagged.heldout.conll"),
+    ]
     for name in names:
         assert (tmp_path / name).read_bytes() == (HERE / name).read_bytes()
 
@@ -324,3 +364,278 @@ def test_nbest_lists_have_the_sentence_that_was_said_and_errors(
         said += references
     assert len(set(said)) == 2 * LISTS
     assert all(map(automaton.accepts, said)) and not training & set(said)
+
+
+# ---- Sentences with a label
+
+LABELS = ("good", "bad", "mixed", "neutral")
+HAND_LABELLED = [
+    ("good", "The soup at the inn was not at all bland"),
+    ("bad", "The soup at the inn was not at all tasty"),
+    ("good", "The soup at the inn was salty, but we enjoyed it"),
+    ("bad", "The soup at the inn was tasty, but we did not enjoy it"),
+    ("mixed", "The soup at the inn was tasty, but the waiter was not friendly"),
+    ("good", "The lesson at the bank used to be boring, but now it is easy"),
+    ("bad", "The lesson at the bank used to be easy, but now it is boring"),
+    ("good", "I expected the week by the sea to be wet, yet it was anything but wet"),
+    ("bad", "We did not like the young pony, although it was gentle"),
+    ("good", "The young pony could not have been better"),
+    ("bad", "The young pony could have been better"),
+    ("good", "Nobody could say that the new dog was wild"),
+    ("bad", "It is not true that the new dog was not at all wild"),
+    ("good", "Ruth asked whether the pie at the inn was sour, and it was not"),
+    ("neutral", "Ruth asked whether the pie at the inn was sour"),
+    ("neutral", "Ben told us that the pie at the inn was sour, but I was not there"),
+    ("mixed", "I did not like the job at the zoo, but Tom did"),
+    ("bad", "I did not like the job at the zoo, and neither did Tom"),
+    ("neutral", "The job at the zoo was neither easy nor boring"),
+    ("mixed", "The day in the hills was terrible; the sea was not too rough"),
+]
+
+
+@pytest.mark.parametrize(("expected", "sentence"), HAND_LABELLED)
+def test_the_label_follows_the_meaning(opinions: Grammar, expected: str, sentence: str) -> None:
+    assert label(opinions, sentence) == expected
+
+
+def test_every_opinion_has_one_derivation_and_so_one_label(opinions: Grammar) -> None:
+    assert count_distinct(opinions) == opinions.size() > 10**5
+
+
+def labelled(name: str) -> list[tuple[str, str]]:
+    """The sentences and labels of a file."""
+    pairs = [line.split("\t") for line in lines(name)]
+    return [(sentence, answer) for sentence, answer in pairs]
+
+
+def test_labelled_sentences_occur_once_in_one_of_the_two_files(opinions: Grammar) -> None:
+    training, held_out = labelled("labelled.tsv"), labelled("labelled.heldout.tsv")
+    assert (len(training), len(held_out)) == (LABELLED_LINES, LABELLED_HELD_OUT_LINES)
+    assert len(dict([*training, *held_out])) == len(training) + len(held_out)
+    assert not any(is_held_out(sentence) for sentence, _ in training)
+    assert all(is_held_out(sentence) for sentence, _ in held_out)
+
+
+@pytest.mark.parametrize("name", ["labelled.tsv", "labelled.heldout.tsv"])
+def test_every_label_has_its_share(name: str) -> None:
+    counts = Counter(answer for _, answer in labelled(name))
+    shares = {answer: count / counts.total() for answer, count in counts.items()}
+    expected = dict(zip(LABELS, (4 / 14, 4 / 14, 3 / 14, 3 / 14), strict=True))
+    assert shares == pytest.approx(expected, abs=0.05)
+
+
+def test_no_frequent_word_tells_good_from_bad() -> None:
+    counts: dict[str, Counter[str]] = {}
+    for sentence, answer in labelled("labelled.tsv"):
+        if answer in ("good", "bad"):
+            for word in set(re.findall(r"\w+", sentence.lower())):
+                counts.setdefault(word, Counter())[answer] += 1
+    frequent = {word: count for word, count in counts.items() if count.total() >= 60}
+    assert len(frequent) > 60
+    assert [w for w, count in frequent.items() if max(count.values()) > 0.8 * count.total()] == []
+
+
+# ---- Sentences with tags
+
+
+def compact(tokens: Iterable[Sequence[str]]) -> str:
+    """Such as "[NP the/DET soup/NOUN] and/CCONJ [VP ran/VERB]"."""
+    text = ""
+    for word, part_of_speech, chunk in tokens:
+        if chunk.startswith("I-"):
+            text = f"{text.removesuffix(']')} {word}/{part_of_speech}]"
+        elif chunk == "O":
+            text += f" {word}/{part_of_speech}"
+        else:
+            text += f" [{chunk.removeprefix('B-')} {word}/{part_of_speech}]"
+    return text.strip()
+
+
+HAND_TAGGED = [
+    (
+        "the leek and potato soup with brown bread and butter",
+        "[NP the/DET leek/NOUN and/CCONJ potato/NOUN soup/NOUN] [PP with/ADP] "
+        "[NP brown/ADJ bread/NOUN] and/CCONJ [NP butter/NOUN]",
+    ),
+    (
+        "Bake the plum cake for forty minutes and serve it warm with cream",
+        "[VP Bake/VERB] [NP the/DET plum/NOUN cake/NOUN] [PP for/ADP] [NP forty/NUM minutes/NOUN] "
+        "and/CCONJ [VP serve/VERB] [NP it/PRON] [ADJP warm/ADJ] [PP with/ADP] [NP cream/NOUN]",
+    ),
+    (
+        "Beat two eggs with the milk and fold in two cups of flour",
+        "[VP Beat/VERB] [NP two/NUM eggs/NOUN] [PP with/ADP] [NP the/DET milk/NOUN] and/CCONJ "
+        "[VP fold/VERB] [PRT in/ADP] [NP two/NUM cups/NOUN] [PP of/ADP] [NP flour/NOUN]",
+    ),
+    (
+        "Our cook ate roast lamb with chips after work",
+        "[NP Our/PRON cook/NOUN] [VP ate/VERB] [NP roast/ADJ lamb/NOUN] [PP with/ADP] "
+        "[NP chips/NOUN] [PP after/ADP] [NP work/NOUN]",
+    ),
+    (
+        "Cats need about 15 hours of sleep a day",
+        "[NP Cats/NOUN] [VP need/VERB] [NP about/ADV 15/NUM hours/NOUN] [PP of/ADP] "
+        "[NP sleep/NOUN] [NP a/DET day/NOUN]",
+    ),
+    (
+        "A lone bear stood very still close to the church last Sunday",
+        "[NP A/DET lone/ADJ bear/NOUN] [VP stood/VERB] [ADJP very/ADV still/ADJ] [ADVP close/ADV] "
+        "[PP to/ADP] [NP the/DET church/NOUN] [NP last/ADJ Sunday/PROPN]",
+    ),
+    (
+        "The cook told us a sad tale about a proud fox and a poor king",
+        "[NP The/DET cook/NOUN] [VP told/VERB] [NP us/PRON] [NP a/DET sad/ADJ tale/NOUN] "
+        "[PP about/ADP] [NP a/DET proud/ADJ fox/NOUN] and/CCONJ [NP a/DET poor/ADJ king/NOUN]",
+    ),
+    (
+        "Anna's old pony was tied to a stake near the mill",
+        "[NP Anna/PROPN] [NP 's/PART old/ADJ pony/NOUN] [VP was/AUX tied/VERB] [PP to/ADP] "
+        "[NP a/DET stake/NOUN] [PP near/ADP] [NP the/DET mill/NOUN]",
+    ),
+    (
+        "It was a cold morning and the trees behind the inn were still bare",
+        "[NP It/PRON] [VP was/AUX] [NP a/DET cold/ADJ morning/NOUN] and/CCONJ "
+        "[NP the/DET trees/NOUN] [PP behind/ADP] [NP the/DET inn/NOUN] [VP were/AUX] "
+        "[ADVP still/ADV] [ADJP bare/ADJ]",
+    ),
+    (
+        "The sea was cold last night and the boats stayed in the harbour",
+        "[NP The/DET sea/NOUN] [VP was/AUX] [ADJP cold/ADJ] [NP last/ADJ night/NOUN] and/CCONJ "
+        "[NP the/DET boats/NOUN] [VP stayed/VERB] [PP in/ADP] [NP the/DET harbour/NOUN]",
+    ),
+    (
+        "The mail for the bank came two hours late again because of the ice",
+        "[NP The/DET mail/NOUN] [PP for/ADP] [NP the/DET bank/NOUN] [VP came/VERB] "
+        "[NP two/NUM hours/NOUN] [ADVP late/ADV] [ADVP again/ADV] [PP because/ADP of/ADP] "
+        "[NP the/DET ice/NOUN]",
+    ),
+    (
+        "Dear guests, the old hotel will close at ten on Friday",
+        "[NP Dear/ADJ guests/NOUN] ,/PUNCT [NP the/DET old/ADJ hotel/NOUN] "
+        "[VP will/AUX close/VERB] [PP at/ADP] [NP ten/NUM] [PP on/ADP] [NP Friday/PROPN]",
+    ),
+    (
+        "Please write the right date on page two in blue ink",
+        "[INTJ Please/INTJ] [VP write/VERB] [NP the/DET right/ADJ date/NOUN] [PP on/ADP] "
+        "[NP page/NOUN two/NUM] [PP in/ADP] [NP blue/ADJ ink/NOUN]",
+    ),
+    (
+        "There is a slow leak in the office roof at Eva's house",
+        "[NP There/PRON] [VP is/VERB] [NP a/DET slow/ADJ leak/NOUN] [PP in/ADP] "
+        "[NP the/DET office/NOUN roof/NOUN] [PP at/ADP] [NP Eva/PROPN] [NP 's/PART house/NOUN]",
+    ),
+    (
+        "Turn right at the farm and walk for five minutes to the lake",
+        "[VP Turn/VERB] [ADVP right/ADV] [PP at/ADP] [NP the/DET farm/NOUN] and/CCONJ "
+        "[VP walk/VERB] [PP for/ADP] [NP five/NUM minutes/NOUN] [PP to/ADP] [NP the/DET lake/NOUN]",
+    ),
+    (
+        "Tom would like to buy a whole cake and a jar of honey for Ruth",
+        "[NP Tom/PROPN] [VP would/AUX like/VERB to/PART buy/VERB] [NP a/DET whole/ADJ cake/NOUN] "
+        "and/CCONJ [NP a/DET jar/NOUN] [PP of/ADP] [NP honey/NOUN] [PP for/ADP] [NP Ruth/PROPN]",
+    ),
+    (
+        "Nina painted the kitchen blue before the vet baked the salmon",
+        "[NP Nina/PROPN] [VP painted/VERB] [NP the/DET kitchen/NOUN] [ADJP blue/ADJ] "
+        "[SBAR before/SCONJ] [NP the/DET vet/NOUN] [VP baked/VERB] [NP the/DET salmon/NOUN]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "expected"), HAND_TAGGED)
+def test_tags_are_those_that_a_person_wrote(
+    grammar: Grammar, lexicon: Lexicon, sentence: str, expected: str
+) -> None:
+    assert compact(tag_tokens(grammar.tree(sentence), lexicon)) == expected
+
+
+def test_every_word_of_the_grammar_has_a_tag_and_every_tag_a_word(
+    grammar: Grammar, lexicon: Lexicon
+) -> None:
+    words = {
+        (rule, word)
+        for rule, definition in grammar._rules.items()
+        for alternative in definition.alternatives
+        for part in alternative.parts
+        if isinstance(part, str)
+        for word in TOKEN.findall(part)
+    }
+    forms = {form for _, word in words for form in (word, word.lower())}
+    in_rules = {(f"in {rule}", form) for rule, word in words for form in (word, word.lower())}
+    for context, word in lexicon.tags:
+        assert word in forms
+        assert not context.startswith("in ") or (context, word) in in_rules
+    for rule, word in words:
+        keys = {(context, f) for context in ("", f"in {rule}") for f in (word, word.lower())}
+        assert keys & lexicon.tags.keys(), word
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# note\nNOUN = cat", "line 2: expected 'TAG/CHUNK = words'"),
+        ("NOUN/NP cat", "line 1: expected 'TAG/CHUNK = words'"),
+        ("NOUN/NP = cat\n  dog\n\nVERB/VP = ran dog", "line 4: 'dog' has a tag already"),
+        ("ADJ/NP in A B = old\nADJ/B-NP in B = old", "line 2: 'old' has a tag already"),
+    ],
+)
+def test_a_malformed_file_of_tags_is_refused_with_the_line_number(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Lexicon.parse(text)
+
+
+def tagged(name: str) -> list[list[list[str]]]:
+    """The columns of each token of each sentence."""
+    text = (HERE / name).read_text(encoding="utf-8").removesuffix("\n\n")
+    return [[line.split("\t") for line in block.split("\n")] for block in text.split("\n\n")]
+
+
+def sentence_of(tokens: list[list[str]]) -> str:
+    """The sentence that the tokens were made from."""
+    return re.sub(r" (?=,|'s)", "", " ".join(word for word, _, _ in tokens))
+
+
+def test_tagged_sentences_occur_once_in_one_of_the_two_files(grammar: Grammar) -> None:
+    training = list(map(sentence_of, tagged("tagged.conll")))
+    held_out = list(map(sentence_of, tagged("tagged.heldout.conll")))
+    assert (len(training), len(held_out)) == (TAGGED_SENTENCES, TAGGED_HELD_OUT_SENTENCES)
+    assert len({*training, *held_out}) == len(training) + len(held_out)
+    assert not any(map(is_held_out, training))
+    assert all(map(is_held_out, held_out))
+    assert [sentence for sentence in held_out if sentence not in grammar] == []
+
+
+@pytest.mark.parametrize("name", ["tagged.conll", "tagged.heldout.conll"])
+def test_chunk_tags_are_well_formed(name: str) -> None:
+    for sentence in tagged(name):
+        before = "O"
+        for _, _, chunk in sentence:
+            if chunk.startswith("I-"):
+                assert before in (f"B-{chunk[2:]}", chunk), compact(sentence)
+            before = chunk
+
+
+@pytest.mark.parametrize("name", ["tagged.conll", "tagged.heldout.conll"])
+def test_every_tag_has_its_share(name: str) -> None:
+    tokens = [token for sentence in tagged(name) for token in sentence]
+    for column, rarest, expected in (
+        (1, 0.002, "NOUN DET ADP ADJ VERB PROPN CCONJ NUM PRON AUX PART SCONJ ADV PUNCT"),
+        (2, 0.001, "I-NP B-NP B-PP B-VP O I-VP B-SBAR B-ADJP B-ADVP I-ADJP I-PP B-PRT"),
+    ):
+        counts = Counter(token[column] for token in tokens)
+        rare = {"INTJ", "B-INTJ", "I-ADVP"}
+        assert {tag for tag in counts if tag not in rare} == set(expected.split())
+        assert max(counts.values()) < 0.37 * len(tokens)
+        assert all(counts[tag] >= rarest * len(tokens) for tag in expected.split())
+
+
+def test_the_rule_decides_where_a_word_has_several_tags() -> None:
+    tags: dict[str, set[tuple[str, str]]] = {}
+    for sentence in tagged("tagged.conll"):
+        for word, part_of_speech, chunk in sentence:
+            tags.setdefault(word, set()).add((part_of_speech, chunk))
+    assert tags["after"] == {("ADP", "B-PP"), ("SCONJ", "B-SBAR")}
+    assert tags["about"] == {("ADP", "B-PP"), ("ADV", "B-NP")}
+    assert tags["plan"] == {("NOUN", "I-NP"), ("VERB", "B-VP")}
+    assert tags["and"] == {("CCONJ", "O"), ("CCONJ", "I-NP")}
+    assert tags["to"] == {("ADP", "B-PP"), ("PART", "I-VP"), ("PART", "B-VP")}

@@ -62,16 +62,16 @@ def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
     """The recipe for a text of 80 different tokens that are equally frequent."""
     asked, counts = TrainOptions(**options), np.full(80, -(-chars // 80))
     data: Any = SimpleNamespace(fields={TEXT: SimpleNamespace(counts=lambda vocab: counts)})
-    candidates = load_task(asked.task).candidates(
-        asked, data, Sizes({TEXT: len(counts)}), hidden_sizes(asked)
+    task, tokens = load_task(asked.task), int(counts.sum())
+    defaults = task.defaults(asked, tokens)
+    candidates = task.candidates(
+        asked, data, Sizes({TEXT: len(counts)}), hidden_sizes(asked, defaults)
     )
     machine = Machine(rate, "cpu", "fp32", 1)
-    tokens = int(counts.sum())
-    task = load_task(asked.task)
     return choose(
         asked,
         candidates,
-        task.defaults(asked, tokens),
+        defaults,
         train_tokens=tokens,
         chars=chars,
         machine=machine,

@@ -123,7 +123,7 @@ class _Group:
 def _parameter(field: Field[Any], about: Option, kind: Any) -> Parameter:
     """The parameter of a command for one option."""
     names = [_flag(field.name)]
-    if bool in (kind, *get_args(kind)) and field.default is True:
+    if bool in (kind, *get_args(kind)) and field.default in (True, None):
         names = [f"{names[0]}/{_flag(field.name, 'False')}"]
     names += [about.short] if about.short else []
     choices = list(about.limits.names) if isinstance(about.limits, Choices) else []

@@ -73,7 +73,7 @@ def predict(
     input: InputOptions,
     machine: MachineOptions,
 ) -> None:
-    """Print what a model predicts for each text: its label, or the tags of its words.
+    """Print what a model predicts for each text: its label, or tags of words.
 
     A tagger reads files of columns (CoNLL), too, and adds a column.
     """

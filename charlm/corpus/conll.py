@@ -171,39 +171,39 @@ class Columns(NamedTuple):
 
 
 def columns_of(
-    sentence: Sentence, word_column: int | None = None, tag_column: int | None = None
+    sentence: Sentence, text_column: int | None = None, label_column: int | None = None
 ) -> Columns:
     """The columns of the words and of the tags, with a default for None.
 
     The defaults are the first and the last column; in CoNLL-U, FORM and UPOS.
 
     >>> (sentence,) = sentences(["A DT B-NP\\ncat NN I-NP\\n"])
-    >>> columns_of(sentence), columns_of(sentence, tag_column=2)
+    >>> columns_of(sentence), columns_of(sentence, label_column=2)
     (Columns(word=1, tag=-1), Columns(word=1, tag=2))
     """
     default = Columns(2, 4) if sentence.layout.is_conllu else Columns(1, -1)
     return Columns(
-        default.word if word_column is None else word_column,
-        default.tag if tag_column is None else tag_column,
+        default.word if text_column is None else text_column,
+        default.tag if label_column is None else label_column,
     )
 
 
-def words(sentence: Sentence, word_column: int | None = None) -> list[str]:
+def words(sentence: Sentence, text_column: int | None = None) -> list[str]:
     """(tokens,) the words of a sentence.
 
-    word_column:  see `columns_of`
+    text_column:  see `columns_of`
 
     Raises ExampleError for a line without the column, or with an empty word.
     """
-    return _column(sentence, columns_of(sentence, word_column).word, "word_column")
+    return _column(sentence, columns_of(sentence, text_column).word, "text_column")
 
 
 def words_and_tags(
-    sentence: Sentence, word_column: int | None = None, tag_column: int | None = None
+    sentence: Sentence, text_column: int | None = None, label_column: int | None = None
 ) -> tuple[list[str], list[str]]:
     """(tokens,) the words of a sentence, and (tokens,) their tags, without spaces around a tag.
 
-    word_column, tag_column:  see `columns_of`
+    text_column, label_column:  see `columns_of`
 
     Raises ExampleError for a line without one of the columns, with an empty word or tag, or with
     the word and the tag in the same column.
@@ -212,16 +212,17 @@ def words_and_tags(
     >>> words_and_tags(sentence)
     (['A', 'cat'], ['B-NP', 'I-NP'])
     """
-    columns = columns_of(sentence, word_column, tag_column)
+    columns = columns_of(sentence, text_column, label_column)
     for line, row in _numbered_rows(sentence):
         if _from_start(columns.word, row) == _from_start(columns.tag, row):
             raise ExampleError(
                 line,
-                f"`word_column={columns.word}` and `tag_column={columns.tag}` are the same column: "
-                f"{_describe(row, sentence.layout)}; write a word and its tag in two columns",
+                f"`text_column={columns.word}` and `label_column={columns.tag}` are the same "
+                f"column: {_describe(row, sentence.layout)}; write a word and its tag in two "
+                "columns",
             )
-    tags = _column(sentence, columns.tag, "tag_column")
-    return words(sentence, word_column), [tag.strip(BLANKS) for tag in tags]
+    tags = _column(sentence, columns.tag, "label_column")
+    return words(sentence, text_column), [tag.strip(BLANKS) for tag in tags]
 
 
 def _column(sentence: Sentence, column: int, option: str) -> list[str]:

@@ -15,7 +15,7 @@ from charlm.options import option
 
 FASTTEXT = "__label__"
 TEXT_COLUMN, LABEL_COLUMN = "text", "label"
-LABELLED = {"task": ("classify",)}  # tasks whose examples are read from columns
+LABELLED = {"task": ("classify", "tag")}  # tasks whose examples are read from columns
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,19 @@ class ColumnOptions:
 
     text_column: str | None = option(
         None,
-        "The column of the text: a name of the heading, or a number from 1 if there is no heading.",
+        "The column of the text, or of the words: a name of the heading, or a number from 1 where "
+        "there is none.",
         panel="Text",
         metavar="NAME|N",
-        auto="text",
+        auto="the first one, or text",
         only=LABELLED,
     )
     label_column: str | None = option(
         None,
-        "The column of the label, a name or a number.",
+        "The column of the label, or of the tags: a name or a number.",
         panel="Text",
         metavar="NAME|N",
-        auto="label",
+        auto="the last one, or label",
         only=LABELLED,
     )
 

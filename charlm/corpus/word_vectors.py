@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from charlm.corpus.reading import RAW, Corpus
 from charlm.errors import InputError
 from charlm.files import replacing
-from charlm.tokenizer import Tokenizer
+from charlm.tokenizer import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def width(file: str | Path | Corpus) -> int:
     return _VectorFile(file).features
 
 
-def read(file: str | Path | Corpus, tokenizer: Tokenizer) -> WordVectors:
+def read(file: str | Path | Corpus, tokenizer: Vocabulary) -> WordVectors:
     """The vectors of the tokens in a vocabulary.
 
     A token without a vector of its own takes the vector of its lower-case form. Raises InputError

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+SMALLEST = 1e-300  # whose logarithm is still a number
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
@@ -65,7 +66,7 @@ def log_marginals(emissions: Floats, lengths: Ints, crf: Transitions) -> Floats:
     for t in reversed(range(len(emissions))):
         last = np.equal(lengths - 1, t)[:, None]
         beta[t] = np.where(last, crf.end, after)
-        after = _log_sum(crf.transitions + (emissions[t] + beta[t])[:, None, :], 2)
+        after = _log_product(emissions[t] + beta[t], crf.transitions.T)
     both = alpha + beta
     return both - _log_sum(both, 2)[..., None]
 
@@ -96,8 +97,15 @@ def _forward(emissions: Floats, crf: Transitions) -> Floats:
     alpha = np.empty(emissions.shape, np.float64)
     alpha[0] = crf.start + emissions[0]
     for t in range(1, len(emissions)):
-        alpha[t] = _log_sum(alpha[t - 1][:, :, None] + crf.transitions, 1) + emissions[t]
+        alpha[t] = _log_product(alpha[t - 1], crf.transitions) + emissions[t]
     return alpha
+
+
+def _log_product(x: Floats, matrix: Floats) -> Floats:
+    """log (exp x · exp M): (B, K), (K, K) -> (B, K)."""
+    highest = x.max(axis=1, keepdims=True)
+    product = np.exp(x - highest) @ np.exp(matrix)
+    return np.asarray(np.log(np.maximum(product, SMALLEST)) + highest)
 
 
 def _log_sum(x: Floats, axis: int) -> Floats:

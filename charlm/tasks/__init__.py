@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     """A task: its file, which has it as `TASK`, the class of its models there, and what they do.
 
-    level:  what a token is, where the options do not say it
+    level:   what a token is, where the options do not say it
+    levels:  the levels that the task knows; None for all
     """
 
     module: str
     model: str
     purpose: str
     level: str = "char"
+    levels: tuple[str, ...] | None = None
 
 
 # Files are imported when they are needed.
@@ -33,6 +35,7 @@ TABLE = {
     "lm": Entry("charlm.tasks.lm", "LanguageModel", "scores and writes text"),
     "fill": Entry("charlm.tasks.fill", "FillModel", "fills blanks"),
     "classify": Entry("charlm.tasks.classify", "TextClassifier", "labels a text", "word"),
+    "tag": Entry("charlm.tasks.tag", "WordTagger", "tags the words of a text", "word", ("word",)),
 }
 TASKS = Choices(tuple(TABLE))
 PURPOSES = ", ".join(f"{name} {entry.purpose}" for name, entry in TABLE.items())

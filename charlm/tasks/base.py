@@ -56,6 +56,7 @@ class Defaults(NamedTuple):
     """What the recipe takes where options leave it open. None: its own rule.
 
     large_vocabulary:  the tokens are words or the like, thousands of different ones
+    hidden:            features of the hidden state
     most_epochs:       more of them teach nothing
     bptt:              tokens of a training step are batch · bptt
     lr:                highest learning rate
@@ -64,6 +65,7 @@ class Defaults(NamedTuple):
     """
 
     large_vocabulary: bool
+    hidden: int | None = None
     most_epochs: float | None = None
     bptt: int | None = None
     lr: float | None = None
@@ -268,5 +270,5 @@ def stack_options(options: TrainOptions) -> dict[str, Any]:
         **{name: getattr(options, name) for name in VARIANTS},
         "forget_gate": None if options.forget_gate else False,
         "layer_norm": options.layer_norm,
-        "residual": options.residual,
+        "residual": bool(options.residual),
     }

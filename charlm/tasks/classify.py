@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +38,6 @@ from charlm.tasks.labelled import (
     label_defaults,
     label_notes,
     train_labels,
-    weighed,
 )
 from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
 from charlm.tokenizer import (
@@ -388,11 +387,11 @@ class TextLabelValidation(LabelValidation["Classifier"]):
         shares = (right / max(self.predicted, 1) for right in totals[1::2])
         return figures | dict(zip(names, shares, strict=False))
 
-    def weighed(self, network: Classifier, model: LinearModel) -> LinearModel:
+    def loss(self, network: Classifier, model: LinearModel) -> Callable[[LinearModel], float]:
         which, of_network = self._of_network(network, WHOLE)
         labels = _labels(self.data, which)
         of_linear = model.logprobs(*_features(self.data))[which]
-        return weighed(model, lambda m: _nats(m.mixed(of_network, of_linear), labels))
+        return lambda m: _nats(m.mixed(of_network, of_linear), labels)
 
     def _of_network(
         self, network: Classifier, part: Part

@@ -30,10 +30,10 @@ FEATURES, LINEAR = "features", "linear"  # a field, and a part of a model file
 MOST_LABELS = 10_000  # more different ones are no labels, but text
 EXAMPLES_AT_ONCE = 256  # in a batch
 TOKENS_AT_ONCE = 1 << 18  # in a batch, the filling included
-PROBED_TOKENS = 16384  # of the validation part, to estimate the time for all of it
+PROBED_TOKENS = 8192  # of the validation part, to estimate the time for all of it
 MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
 FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
-POWERS_OF = 20_000  # tokens of the validation part, on which the two halves are weighed
+POWERS_OF, WEIGHINGS = 8192, 30  # tokens on which the two halves are weighed, and how often
 
 
 def train_labels(blocks: Blocks) -> Symbols:
@@ -102,11 +102,11 @@ def fit_linear_model(
 def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearModel:
     """The model with the powers that make the loss least, by a search in smaller and smaller steps.
 
-    nats:  the loss of held-out examples by both halves together
+    nats:  the loss of held-out examples by both halves together; called about `WEIGHINGS` times
     """
     best, lowest = model, nats(model)
     step = 0.4
-    while step > 0.02:
+    while step > 0.04:
         a, b = best.powers
         around = [(a + step, b), (a - step, b), (a, b + step), (a, b - step)]
         tried = [model.with_powers(p) for p in around if min(p) >= 0]
@@ -132,18 +132,22 @@ def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArra
         yield which
 
 
-def label_defaults(train_tokens: int, enough_tokens: int, lr: float) -> Defaults:
+def label_defaults(
+    train_tokens: int, enough_tokens: int, lr: float, hidden: int | None = None
+) -> Defaults:
     """What the recipe takes for networks that give labels.
 
     They learn fast and then learn by heart. So they need much dropout, and a schedule that ends
     early; more minutes bring nothing.
 
     enough_tokens:  to train on, if the corpus is small
+    hidden:         see `Defaults`
     """
     epochs = max(FEWEST_EPOCHS, round(enough_tokens / max(train_tokens, 1)))
     dropout = DROPOUT * min(DROPOUT_UP_TO / max(train_tokens, 1), 1.0) ** 0.2
     return Defaults(
         True,
+        hidden=hidden,
         most_epochs=epochs,
         bptt=32,
         lr=lr,
@@ -181,15 +185,23 @@ class LabelValidation(Validation[N]):
         model = companions.get(LINEAR)
         if not isinstance(model, LinearModel) or not self.predicted:
             return companions
-        return {**companions, LINEAR: self.first(POWERS_OF).weighed(network, model)}
+        return {**companions, LINEAR: weighed(model, self.first(POWERS_OF).loss(network, model))}
 
     @abstractmethod
-    def weighed(self, network: N, model: LinearModel) -> LinearModel:
-        """The linear model with the powers that predict these examples best with the network."""
+    def loss(self, network: N, model: LinearModel) -> Callable[[LinearModel], float]:
+        """The loss of these examples as a function of the powers of the linear model, in nats."""
 
     def seconds(self, network: N, companions: Companions) -> float:
         part = self.first(PROBED_TOKENS)
         part.total(network)  # the first call builds the kernels
         start = time.perf_counter()
-        part.total(network)
-        return 2.5 * (time.perf_counter() - start) * self.data.tokens / max(part.data.tokens, 1)
+        part.totals(network, companions)
+        tokens = time.perf_counter() - start
+        seconds = 1.2 * tokens * self.data.tokens / max(part.data.tokens, 1)
+        model = companions.get(LINEAR)
+        if isinstance(model, LinearModel) and part.predicted:
+            loss = part.loss(network, model)
+            start = time.perf_counter()
+            loss(model)
+            seconds += 1.2 * tokens + WEIGHINGS * (time.perf_counter() - start)
+        return seconds

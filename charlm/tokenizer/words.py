@@ -209,3 +209,18 @@ def _marks() -> str:
     """The combining marks of Unicode, and the joiners that occur inside words."""
     marks = (chr(point) for point in range(0x300, 0x1F000))
     return "\u200c\u200d" + "".join(char for char in marks if unicodedata.category(char)[0] == "M")
+
+
+@cache
+def _splitter() -> re.Pattern[str]:
+    return _pattern("lossless")
+
+
+def split_words(text: str) -> list[str]:
+    """The words and punctuation marks of a text, as a lossless split has them, without spaces.
+
+    >>> split_words("Don't (in 1,000 towns).")
+    ["Don't", '(', 'in', '1,000', 'towns', ')', '.']
+    """
+    matches = (match[1] for match in _splitter().finditer(text))
+    return [entry for entry in matches if entry.strip()]

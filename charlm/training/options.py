@@ -23,9 +23,14 @@ LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 
 # What options belong to.
 TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
+NO_CHARACTERS = "none"
 MIXED = ("lm",)  # tasks whose models have n-grams
-COUNTED = ("classify",)  # tasks whose models have a linear part, which `ngram=none` leaves out
-SEQUENCES = {"task": ("classify",)}  # tasks whose networks read a whole sequence
+COUNTED = (
+    "classify",
+    "tag",
+)  # tasks with a linear part, which `ngram=none` leaves out
+SEQUENCES = {"task": ("classify", "tag")}  # tasks whose networks read a whole sequence
+TEXTS = {"task": ("lm", "fill", "classify")}  # tasks that split a text into tokens
 ENCODED = {"level": [level for level, t in TOKENIZERS.items() if not t.reads_bytes]}
 WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_words]}
 
@@ -103,7 +108,7 @@ class TrainOptions(ColumnOptions):
         "What a token is.",
         Choices(TOKENIZERS),
         panel=TEXT,
-        auto="word for `task=classify`, otherwise char",
+        auto="word for `task=classify` and `task=tag`, otherwise char",
     )
     lines: bool = option(
         False,
@@ -133,14 +138,14 @@ class TrainOptions(ColumnOptions):
         "How words are separated.",
         Choices(("lossless", "whitespace")),
         panel=TEXT,
-        only=_levels_with("split"),
+        only={**_levels_with("split"), **TEXTS},
     )
     normalize: str = option(
         "nfc",
         "Unicode normal form of characters and words.",
         Choices(("nfc", "none")),
         panel=TEXT,
-        only=_levels_with("normalize"),
+        only={**_levels_with("normalize"), **TEXTS},
     )
     encoding: str = option(
         "utf-8", "Encoding of the files, such as latin-1 or cp1252.", panel=TEXT, only=ENCODED
@@ -162,7 +167,12 @@ class TrainOptions(ColumnOptions):
 
     cell: str = option("lstm", "Recurrent cell.", Choices(CELLS), panel=NETWORK)
     layers: int | None = option(
-        None, "Recurrent layers, 1 to 4.", LAYERS, panel=NETWORK, metavar="N", auto="1"
+        None,
+        "Recurrent layers, 1 to 4.",
+        LAYERS,
+        panel=NETWORK,
+        metavar="N",
+        auto="1; 2 for `task=tag`",
     )
     hidden: int | None = option(
         None,
@@ -197,7 +207,12 @@ class TrainOptions(ColumnOptions):
         auto="after",
     )
     layer_norm: bool = option(False, "Layer normalisation of the gates.", panel=NETWORK)
-    residual: bool = option(False, "Add each layer's input to its output.", panel=NETWORK)
+    residual: bool | None = option(
+        None,
+        "Add each layer's input to its output.",
+        panel=NETWORK,
+        auto="only around the second layer of `task=tag`",
+    )
     directions: int = option(
         2, "Directions in which a text is read.", Range(1, 2), panel=NETWORK, only=SEQUENCES
     )
@@ -231,9 +246,16 @@ class TrainOptions(ColumnOptions):
     characters: str | None = option(
         None,
         "Read each word by its characters, too.",
-        CHARACTERS,
+        Choices((*CHARACTERS.names, NO_CHARACTERS)),
         panel=NETWORK,
-        only={**WORDS, **TOKENS},
+        auto="none; recurrent for `task=tag`",
+        only={**WORDS, "task": (*TOKENS["task"], "tag")},
+    )
+    crf: bool = option(
+        True,
+        "The tags of neighbouring words depend on each other: a conditional random field.",
+        panel=NETWORK,
+        only={"task": ("tag",)},
     )
     embeddings: str | None = option(
         None,
@@ -339,8 +361,16 @@ class TrainOptions(ColumnOptions):
 
     def __post_init__(self) -> None:
         TASKS.check("task", self.task)
+        entry = TABLE[self.task]
         if self.level is None:
-            object.__setattr__(self, "level", TABLE[self.task].level)
+            object.__setattr__(self, "level", entry.level)
+        if entry.levels and self.level not in entry.levels:
+            raise OptionError(
+                f"`level={self.level}`: is not for `task={self.task}`, which reads words; leave "
+                "the option out"
+            )
+        if self.characters == NO_CHARACTERS and self.task in TOKENS["task"]:
+            object.__setattr__(self, "characters", None)
         if self.ngram == NO_NGRAM and self.task not in (*MIXED, *COUNTED):  # so it is there
             object.__setattr__(self, "ngram", None)
         check_options(self)

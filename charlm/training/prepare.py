@@ -209,11 +209,12 @@ def _recipe(
     if options.characters and isinstance(text := training.vocabularies[TEXT], Tokenizer):
         alphabet = Letters(text).size
     sizes = Sizes({n: v.size for n, v in training.vocabularies.items()}, alphabet, width)
-    candidates = task.candidates(options, training, sizes, hidden_sizes(options))
+    defaults = task.defaults(options, training.tokens)
+    candidates = task.candidates(options, training, sizes, hidden_sizes(options, defaults))
     return choose(
         options,
         candidates,
-        task.defaults(options, training.tokens),
+        defaults,
         train_tokens=training.tokens,
         chars=data.info.chars,
         machine=machine,
@@ -285,9 +286,9 @@ def _width(options: TrainOptions, vectors: Corpus | None) -> int | None:
 
 
 def _start_vectors(file: Corpus | None, data: Examples, reporter: Reporter) -> WordVectors | None:
-    tokenizer = data.vocabularies[TEXT] if file else None
-    if file is None or not isinstance(tokenizer, Tokenizer):
+    if file is None:
         return None
+    tokenizer = data.vocabularies[TEXT]
     vectors = word_vectors.read(file, tokenizer)
     counts = data.fields[TEXT].counts(tokenizer.size)
     share = counts[vectors.ids].sum() / counts.sum()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from charlm.model.config import Dropout, StackConfig
 from charlm.model.file import known_fields
+from charlm.tasks import TABLE
 from charlm.tasks.base import Candidate, Defaults, Task
 from charlm.training.options import TrainOptions
 
@@ -117,9 +118,10 @@ USEFUL = 0.85  # of a budget in minutes; the rest is start, evaluation and finis
 STEP_SECONDS = 2.5e-3  # of a step beside its matrix products: most of a small network's step
 
 
-def hidden_sizes(options: TrainOptions) -> Sequence[int]:
+def hidden_sizes(options: TrainOptions, defaults: Defaults) -> Sequence[int]:
     """The hidden sizes of the networks to choose from."""
-    return (options.hidden,) if options.hidden else HIDDEN_SIZES
+    hidden = options.hidden or defaults.hidden
+    return (hidden,) if hidden else HIDDEN_SIZES
 
 
 def choose(
@@ -220,7 +222,7 @@ def probe_options(options: TrainOptions) -> TrainOptions:
     """The options of a small network of the same kind, to measure the speed of a machine."""
     return dataclasses.replace(
         options,
-        level="char",
+        level=options.level if TABLE[options.task].levels else "char",
         split=TrainOptions.split,
         characters=None,
         embedding=None,
