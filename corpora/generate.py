@@ -1,10 +1,14 @@
 """Generate the corpus: `python corpora/generate.py`. With `--describe`, print its figures instead.
 
-The script reads sentences.grammar and writes three files, byte for byte the same on every machine:
+The script writes these files, byte for byte the same on every machine. From sentences.grammar:
 - sentences.txt: the training text, one sentence per line
 - sentences.heldout.txt: sentences of the same language that are not in the training text
 - homophones.tsv: pairs of a held-out sentence and the same sentence with one word replaced by a
   homophone, separated by a tab. The second sentence is not in the language.
+- tagged.conll and tagged.heldout.conll: sentences with a part of speech and a chunk tag for each
+  token, in columns separated by a tab, and a blank line after each sentence
+From opinions.grammar:
+- labelled.tsv and labelled.heldout.tsv: sentences and their labels, separated by a tab
 
 A tenth of all sentences is held out, chosen by hash. The two `DEMO_SENTENCES` are held out as well.
 """
@@ -23,12 +27,19 @@ HERE = Path(__file__).resolve().parent
 if not __package__:  # a script cannot import its own package without this
     sys.path.insert(0, str(HERE.parent))
 
-from corpora.grammar import Grammar  # noqa: E402
+from corpora.grammar import Grammar, Tree  # noqa: E402
+from corpora.tagging import Lexicon, tag_tokens  # noqa: E402
 
 GRAMMAR = HERE / "sentences.grammar"
+OPINIONS = HERE / "opinions.grammar"
+TAGS = HERE / "sentences.tags"
 SEED = 1
 TRAINING_LINES = 40_000
 HELD_OUT_LINES = 4_000
+LABELLED_LINES = 3_000
+LABELLED_HELD_OUT_LINES = 500
+TAGGED_SENTENCES = 1_600
+TAGGED_HELD_OUT_SENTENCES = 400
 PAIRS_PER_SWAP = 5
 DEMO_SENTENCES = ("the apple and pear salad", "Cats average 15 hours of sleep a day")
 HOMOPHONES = (
@@ -55,6 +66,16 @@ def sample_sentences(grammar: Grammar, held_out: bool, seed: int) -> Iterator[st
     while True:
         if is_held_out(sentence := grammar.sample(rng)) == held_out:
             yield sentence
+
+
+def distinct_sentences(grammar: Grammar, held_out: bool, count: int) -> list[str]:
+    """A sample of `count` different sentences: held-out ones, or others."""
+    sentences: dict[str, None] = {}  # a set that keeps the order
+    for sentence in sample_sentences(grammar, held_out, seed=SEED + 3):
+        sentences[sentence] = None
+        if len(sentences) == count:
+            break
+    return list(sentences)
 
 
 def swaps(sentence: str) -> Iterator[tuple[str, str, str]]:
@@ -85,7 +106,30 @@ def homophone_pairs(grammar: Grammar) -> list[tuple[str, str]]:
     return pairs
 
 
-def generated_files(grammar: Grammar) -> dict[str, list[str]]:
+def label(opinions: Grammar, sentence: str) -> str:
+    """The label of a sentence of opinions.grammar: the alternative of the first rule."""
+    (alternative,) = opinions.tree(sentence).children
+    assert isinstance(alternative, Tree)
+    return alternative.name.lower()
+
+
+def labelled_lines(opinions: Grammar, held_out: bool, count: int) -> list[str]:
+    """Lines of a sentence, a tab and its label."""
+    sentences = distinct_sentences(opinions, held_out, count)
+    return [f"{sentence}\t{label(opinions, sentence)}" for sentence in sentences]
+
+
+def tagged_lines(grammar: Grammar, held_out: bool, count: int) -> list[str]:
+    """Lines of a word, its part of speech and its chunk tag. A blank line ends each sentence."""
+    lexicon = Lexicon.read(TAGS)
+    lines: list[str] = []
+    for sentence in distinct_sentences(grammar, held_out, count):
+        lines += map("\t".join, tag_tokens(grammar.tree(sentence), lexicon))
+        lines.append("")
+    return lines
+
+
+def generated_files(grammar: Grammar, opinions: Grammar) -> dict[str, list[str]]:
     """The lines of each generated file, by file name."""
     training = islice(sample_sentences(grammar, held_out=False, seed=SEED), TRAINING_LINES)
     held_out = islice(sample_sentences(grammar, held_out=True, seed=SEED + 1), HELD_OUT_LINES)
@@ -93,27 +137,40 @@ def generated_files(grammar: Grammar) -> dict[str, list[str]]:
         "sentences.txt": list(training),
         "sentences.heldout.txt": list(held_out),
         "homophones.tsv": ["\t".join(pair) for pair in homophone_pairs(grammar)],
+        "tagged.conll": tagged_lines(grammar, False, TAGGED_SENTENCES),
+        "tagged.heldout.conll": tagged_lines(grammar, True, TAGGED_HELD_OUT_SENTENCES),
+        "labelled.tsv": labelled_lines(opinions, False, LABELLED_LINES),
+        "labelled.heldout.tsv": labelled_lines(opinions, True, LABELLED_HELD_OUT_LINES),
     }
 
 
 def write(folder: Path) -> None:
     """Write the generated files to a folder."""
-    for name, lines in generated_files(Grammar.read(GRAMMAR)).items():
+    for name, lines in generated_files(Grammar.read(GRAMMAR), Grammar.read(OPINIONS)).items():
         (folder / name).write_bytes("".join(f"{line}\n" for line in lines).encode())
 
 
 def describe() -> Iterator[str]:
-    """Lines of text about the size and the entropy of the language, and about the files."""
-    grammar = Grammar.read(GRAMMAR)
+    """Lines of text about the size and the entropy of the languages, and about the files."""
+    grammar, opinions = Grammar.read(GRAMMAR), Grammar.read(OPINIONS)
     yield f"sentences in the language: {grammar.size():,}"
     yield f"entropy per sentence: {grammar.entropy():.3f} nats"
-    files = generated_files(grammar)
+    yield f"opinions in the language: {opinions.size():,}"
+    files = generated_files(grammar, opinions)
     for name, lines in files.items():
-        length = sum(map(len, lines)) / len(lines)
-        yield f"{name}: {len(lines):,} lines, {length:.1f} characters on average"
+        if name.startswith("tagged"):
+            sentences = lines.count("")
+            yield f"{name}: {sentences:,} sentences, {len(lines) - sentences:,} tokens"
+        else:
+            length = sum(map(len, lines)) / len(lines)
+            yield f"{name}: {len(lines):,} lines, {length:.1f} characters on average"
     held_out = files["sentences.heldout.txt"]
     surprisal = -sum(map(grammar.logprob, held_out)) / len(held_out)
     yield f"surprisal of the held-out text under the grammar: {surprisal:.3f} nats per sentence"
+    for name in ("labelled.heldout.tsv", "tagged.heldout.conll"):
+        tags = Counter(line.split("\t")[-1] for line in files[name] if line)
+        tag, count = tags.most_common(1)[0]
+        yield f"{name}: {count / tags.total():.1%} are {tag}, the most frequent of {len(tags)}"
 
 
 def main() -> None:

@@ -46,6 +46,25 @@ class Alternative:
         return (part.name for part in self.parts if isinstance(part, Symbol))
 
 
+class Tree(NamedTuple):
+    """A derivation of a text from a symbol.
+
+    name:      the name of the symbol
+    children:  the parts of the alternative, with a tree in place of each symbol
+    """
+
+    name: str
+    children: "tuple[str | Tree, ...]"
+
+    def leaves(self) -> Iterator[tuple[str, str]]:
+        """The pieces of the text, from left to right, each after the name of its rule."""
+        for child in self.children:
+            if isinstance(child, Tree):
+                yield from child.leaves()
+            else:
+                yield self.name, child
+
+
 class Rule:
     """All alternatives of one symbol.
 
@@ -141,6 +160,16 @@ class Grammar:
         probability = self._inside(sentence)[1]
         return math.log(probability) if probability else -math.inf
 
+    def tree(self, sentence: str) -> Tree:
+        """The derivation of the sentence; the first one if it has several.
+
+        Raises ValueError if the sentence is not in the language.
+        """
+        parser = _Parser(self._by_first_letter, sentence)
+        for tree in parser.trees(self._start, 0, len(sentence)):
+            return tree
+        raise ValueError(f"not in the language: '{sentence}'")
+
     def __contains__(self, sentence: str) -> bool:
         """Whether the sentence is in the language."""
         return self.derivations(sentence) > 0
@@ -187,6 +216,29 @@ class _Parser:
             for end, inside in alternative_ends.items():
                 _add(ends, end, inside)
         return ends
+
+    def trees(self, name: str, start: int, end: int) -> Iterator[Tree]:
+        """All derivations of the span from a symbol."""
+        for alternative in self._index[name].get(self._sentence[start : start + 1], ()):
+            for children in self._children(alternative.parts, start, end):
+                yield Tree(name, children)
+
+    def _children(
+        self, parts: tuple[Part, ...], start: int, end: int
+    ) -> Iterator[tuple[str | Tree, ...]]:
+        """All derivations of the span from a sequence of parts."""
+        if not parts:
+            if start == end:
+                yield ()
+            return
+        first, rest = parts[0], parts[1:]
+        for middle in self._extend({start: (1, 1.0)}, first):
+            for children in self._children(rest, middle, end):
+                if isinstance(first, str):
+                    yield first, *children
+                else:
+                    for tree in self.trees(first.name, start, middle):
+                        yield tree, *children
 
     def _extend(self, ends: Ends, part: Part) -> Ends:
         """The ends of derivations that are followed by one more part."""
