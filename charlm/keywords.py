@@ -46,6 +46,8 @@ class TrainKeywords(TypedDict, total=False):
     crf: bool
     embeddings: str | Path | None
     freeze_embeddings: bool
+    from_: str | None
+    freeze: bool
     ngram: int | str | None
     lr: float | None
     batch: int | None

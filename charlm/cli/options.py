@@ -36,7 +36,8 @@ def as_flags(message: str) -> str:
 
 
 def _flag(name: str, value: str | None = None) -> str:
-    flag = f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
+    words = name.strip("_").replace("_", "-")  # `from_` is a keyword of Python without "_"
+    flag = f"-{name}" if len(name) == 1 else f"--{words}"
     if value is None or value == "True":
         return flag
     return "--no-" + flag.removeprefix("--") if value == "False" else f"{flag} {value}"

@@ -78,9 +78,10 @@ class Trainable(nn.Module):
 
 
 def load_rows(parameter: Tensor, ids: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-    """Replace the rows of a matrix that have these ids."""
+    """Replace the rows of a parameter that have these ids, or the first columns of them."""
+    columns = (slice(rows.shape[1]),) if rows.ndim > 1 else ()
     with torch.no_grad():
-        parameter[torch.from_numpy(ids)] = torch.from_numpy(rows)
+        parameter[(torch.from_numpy(ids), *columns)] = torch.from_numpy(rows)
 
 
 class Encoder(nn.Module):

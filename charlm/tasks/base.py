@@ -14,6 +14,9 @@ from typing import (
     TypeVar,
 )
 
+import numpy as np
+from numpy.typing import NDArray
+
 from charlm.corpus.examples import TEXT
 from charlm.corpus.labelled import STANDARD, ColumnOptions
 from charlm.model.config import VARIANTS, Dropout, StackConfig
@@ -71,6 +74,22 @@ class Defaults(NamedTuple):
     lr: float | None = None
     dropout: float | None = None
     token_dropout: float = 0.0
+
+
+class Rows(NamedTuple):
+    """Values of a parameter to start from: rows, or the first columns of them.
+
+    ids:     (n,) the numbers of the rows
+    values:  (n, …) float32
+    """
+
+    ids: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> Rows:
+        """All rows."""
+        return cls(np.arange(len(values)), values)
 
 
 class Candidate(NamedTuple):
@@ -172,6 +191,20 @@ class Task(ABC, Generic[N, B]):
         dropout, generator:  see `charlm.model.network.Trainable`
         forget_bias:         initial bias of forget gates
         """
+
+    def completed(self, options: TrainOptions) -> TrainOptions:
+        """The options, with those that the model of `from_` decides.
+
+        Raises ModelError for a model that this task cannot start from, and OptionError for options
+        that it does not allow.
+        """
+        return options
+
+    def initial(
+        self, config: Any, vocabularies: Vocabularies, options: TrainOptions
+    ) -> dict[str, Rows]:
+        """The weights that are taken from the model of `from_`, by the names of parameters."""
+        return {}
 
     # --- training ---
 

@@ -28,15 +28,18 @@ from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
-from charlm.tasks.base import Companions, Defaults, Sizes, Task, stack_options
+from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
 from charlm.tasks.labelled import (
     FEATURES,
     LINEAR,
     LabelValidation,
     by_length,
+    completed_by_source,
     fit_linear_model,
     label_defaults,
     label_notes,
+    rows_of_source,
+    source_of,
     train_labels,
 )
 from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
@@ -271,9 +274,10 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
     def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
         if field == FEATURES:
             return TextFeatures()
-        return (
-            train_labels(blocks) if field == LABEL else super().vocabulary(field, blocks, options)
-        )
+        if field == LABEL:
+            return train_labels(blocks)
+        source = source_of(options)
+        return source.tokenizer if source else super().vocabulary(field, blocks, options)
 
     def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
         labels = data.vocabularies[LABEL]
@@ -297,6 +301,15 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
             readout=options.readout or "max",
             **stack_options(options),
         )
+
+    def completed(self, options: TrainOptions) -> TrainOptions:
+        return completed_by_source(options, [options.level])
+
+    def initial(
+        self, config: Any, vocabularies: Vocabularies, options: TrainOptions
+    ) -> dict[str, Rows]:
+        source = source_of(options)
+        return rows_of_source(config, source) if source else {}
 
     def network(
         self,

@@ -38,15 +38,18 @@ from charlm.model.numpy_sequences import NumpyTagger
 from charlm.model.sequence_config import TaggerConfig
 from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
-from charlm.tasks.base import Companions, Defaults, Sizes, Task, stack_options
+from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
 from charlm.tasks.labelled import (
     FEATURES,
     LINEAR,
     LabelValidation,
     by_length,
+    completed_by_source,
     fit_linear_model,
     label_defaults,
     label_notes,
+    rows_of_source,
+    source_of,
     train_labels,
 )
 from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line
@@ -396,6 +399,20 @@ class TagTask(Task["Tagger", TagBatch]):
             crf=options.crf,
             **{**stack_options(options), "layers": layers, "residual": residual},
         )
+
+    def completed(self, options: TrainOptions) -> TrainOptions:
+        return completed_by_source(options, ["word"])
+
+    def initial(
+        self, config: Any, vocabularies: Vocabularies, options: TrainOptions
+    ) -> dict[str, Rows]:
+        """See `Task.initial`. Of the first layer, the columns for characters start as usual."""
+        source, words = source_of(options), vocabularies[TEXT]
+        if not source:
+            return {}
+        ids = [source.word_id(words.token(id)) for id in range(len(SPECIALS), words.size)]
+        known = np.array([*range(len(SPECIALS)), *(UNSEEN if id is None else id for id in ids)])
+        return rows_of_source(config, source, known)
 
     def network(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from charlm.model.config import Dropout, ModelConfig
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
+from charlm.model.numpy_network import NumpyEncoder
 from charlm.model.split_softmax import softmax_rows, split_softmax
 from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
 from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
@@ -65,6 +66,15 @@ class TokenModel(TrainedModel):
     @property
     def independent_lines(self) -> bool:
         return self.card.lines
+
+    @property
+    def weights(self) -> Mapping[str, NDArray[np.float32]]:
+        """The weights of the network, by their names."""
+        return self._weights
+
+    def input_vectors(self) -> NDArray[np.float32]:
+        """(V, inputs) what the first recurrent layer reads of each token."""
+        return NumpyEncoder(self.config, self._weights).vectors(np.arange(self.config.vocab))
 
     def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
         """A vector for each token of each line, each line by itself, see `LineVectors`.

@@ -271,6 +271,21 @@ class TrainOptions(ColumnOptions):
         goes_with="embeddings",
     )
 
+    from_: str | None = option(
+        None,
+        "A model of `task=lm` or `task=fill` to start from: its vectors and its first layer.",
+        panel=NETWORK,
+        metavar="MODEL",
+        excludes=("embeddings",),
+        only=SEQUENCES,
+    )
+    freeze: bool = option(
+        False,
+        "Do not train what comes from the model of `from_`.",
+        panel=NETWORK,
+        goes_with="from_",
+    )
+
     ngram: int | str | None = option(
         None,
         "Longest n-gram of the model's n-gram part, 1 to 9; none for the network alone.",

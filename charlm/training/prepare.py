@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from charlm.corpus.stats import CorpusStats
 from charlm.corpus.word_vectors import WordVectors
 from charlm.errors import ModelError, OptionError
 from charlm.model.devices import choose_device
+from charlm.model.network import Trainable
 from charlm.tasks import load_task
-from charlm.tasks.base import Sizes, Task
+from charlm.tasks.base import Rows, Sizes, Task
 from charlm.tokenizer import Tokenizer, Vocabularies
 from charlm.tokenizer.letters import Letters
 from charlm.training import dataset
@@ -58,13 +59,13 @@ class Prepared:
 
     folder:        of the run, locked, with its plan
     vocabularies:  of the fields; empty for a run that is finished
-    vectors:       word vectors to start from
+    initial:       weights to start from, by the names of parameters
     state:         of the loop, if the run goes on; None if it starts
     """
 
     folder: Folder
     vocabularies: Vocabularies
-    vectors: WordVectors | None = None
+    initial: Mapping[str, Rows] = field(default_factory=dict)
     state: LoopState | None = None
 
     @property
@@ -144,6 +145,7 @@ def _started(
     else:
         check_target(place.folder, place.force)
     task, device = load_task(options.task), choose_device(options.device)
+    options = task.completed(options)
     vectors = word_vectors.opened(options.embeddings) if options.embeddings else None
     width = _width(options, vectors)
     _check_shape(task, options, width)
@@ -172,6 +174,7 @@ def _started(
         for note in task.notes(data.training, data.validation):
             reporter.note(note)
         start = _start_vectors(vectors, data.training, reporter)
+        initial = {Trainable.vectors: Rows(start.ids, start.vectors)} if start else {}
         recipe = _recipe(task, options, data, width, machine)
         if options.minutes and not recipe.minutes:
             reporter.note(
@@ -181,7 +184,8 @@ def _started(
         check_processes(recipe, device, ranks)
         assert folder.plan
         folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))
-        return Prepared(folder, vocabularies, start)
+        initial |= task.initial(recipe.model, vocabularies, options)
+        return Prepared(folder, vocabularies, initial)
     except BaseException:
         folder.remove()
         raise

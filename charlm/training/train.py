@@ -148,11 +148,12 @@ def _loop(run: Prepared, data: Dataset, validation: Validation[Any], ranks: Rank
         forget_bias=options.forget_bias,
     )
     frozen = {}
-    if run.vectors:
-        rows = run.vectors.ids, run.vectors.vectors
-        load_rows(network.get_parameter(network.vectors), *rows)
-        if options.freeze_embeddings:
-            frozen = {network.vectors: torch.from_numpy(run.vectors.ids)}
+    for name, (ids, values) in run.initial.items():
+        parameter = network.get_parameter(name)
+        load_rows(parameter, ids, values)
+        whole = values.shape[1:] == parameter.shape[1:]
+        if whole and (options.freeze_embeddings or options.freeze):
+            frozen[name] = torch.from_numpy(ids)
     independent = task.independent_lines(options)
     shape = BatchShape(recipe.batch, recipe.bptt, independent, options.seed, ranks.part)
     batches = task.batches(data.training, shape)
