@@ -82,7 +82,7 @@ SENTENCES_AT_ONCE = 1024
 MOST_SHOWN = 12  # tags
 MOST_WORDS = 50_000
 LAYERS = 2
-EMBEDDING, CHAR_FEATURES = 100, 100
+EMBEDDING, CHAR_FEATURES = 100, 90  # filters of five widths share a multiple of 15
 HIDDEN, HIDDEN_UP_TO = 128, 1_000_000  # features, and the tokens of a corpus for them
 ENOUGH_TOKENS, RATE = 4_000_000, 4e-3  # see `label_defaults`
 COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".bio", ".col", ".tsv")
@@ -611,7 +611,7 @@ def _nats(
     logprobs = crf.scores(emissions, found.lengths, known, transitions)
     logprobs = logprobs - crf.log_partition(emissions, found.lengths, transitions)
     guesses = np.count_nonzero(unseen) * math.log(found.emissions.shape[2])
-    return guesses - float(logprobs.sum())
+    return float(guesses - logprobs.sum())
 
 
 def _flat_tags(data: Examples) -> NDArray[np.int64]:
