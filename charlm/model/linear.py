@@ -22,7 +22,7 @@ class LinearModel:
     """Weights of features, and how the model is mixed with a network.
 
     ids:      (F,) int32, the features that have weights, ascending
-    weights:  (F, K) float32
+    weights:  (F, K) float32; in a file float16
     bias:     (K,) float32
     powers:   (of the network, of this model), see `mixed`
 
@@ -74,7 +74,8 @@ class LinearModel:
         return replace(self, powers=powers)
 
     def state(self) -> State:
-        arrays = {"ids": self.ids, "weights": self.weights, "bias": self.bias}
+        weights = self.weights.astype(np.float16)
+        arrays = {"ids": self.ids, "weights": weights, "bias": self.bias}
         return {"powers": list(self.powers)}, arrays
 
     @classmethod
@@ -84,7 +85,7 @@ class LinearModel:
         if weights.shape != (len(ids), len(bias)):
             raise ValueError("its arrays do not have the same sizes")
         a, b = map(float, settings["powers"])
-        return cls(ids, weights, bias, (a, b))
+        return cls(ids, weights.astype(np.float32), bias, (a, b))
 
 
 def log_softmax(scores: Floats) -> Floats:

@@ -106,7 +106,7 @@ class _Regression:
             tolerance_grad=TOLERANCE * len(self.labels) ** 0.5,
         )
         optimizer.step(lambda: self._loss(penalty))  # type: ignore[no-untyped-call]
-        weights = (self.V * self.ratios).detach().numpy()
+        weights = (self.V * self.ratios).detach().half().float().numpy()  # as files hold them
         return LinearModel(self.features, weights, self.bias.detach().numpy().copy())
 
     @torch.no_grad()

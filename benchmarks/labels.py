@@ -1,0 +1,247 @@
+"""Measures classifiers and taggers: how good they are, what each ingredient brings.
+
+    python -m benchmarks.labels DATA [PART...]
+
+DATA is a folder with sst.train.txt, sst.dev.txt, sst.test.txt (trees of the Stanford Sentiment
+Treebank) and chunks.train.conll, chunks.test.conll (CoNLL-2000). A PART is "sentiment", "readouts",
+"start", "chunks" or "without"; without one all are measured, in about four hours. The
+results are written to benchmarks/labels.json and docs/tasks.md. Nothing else may run meanwhile.
+
+Only the training and the validation parts are used to train and to choose: of the sentiment
+sentences dev, of the chunks every tenth sentence of the training part. The figures are of the test
+parts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.markdown import replace_blocks, table
+from benchmarks.project import ROOT, charlm, run_parts
+
+RESULTS, PAGE = ROOT / "benchmarks/labels.json", ROOT / "docs/tasks.md"
+SEEDS = (1, 2, 3)
+MINUTES = 10
+BRACKETS = {"-LRB-": "(", "-RRB-": ")", "\\/": "/"}
+POLARITY = {"0": "negative", "1": "negative", "3": "positive", "4": "positive"}
+Scores = dict[str, float]
+
+
+def sentiment_files(data: Path) -> dict[str, dict[str, Path]]:
+    """Sentences with the label of the root, five classes and two, as text TAB label."""
+    files: dict[str, dict[str, Path]] = {"five": {}, "two": {}}
+    for part in ("train", "dev", "test"):
+        lines = (data / f"sst.{part}.txt").read_text(encoding="utf-8").splitlines()
+        for classes, of in files.items():
+            of[part] = Path(f"sentiment-{classes}.{part}.tsv").resolve()
+            rows = (sentence(line, classes) for line in lines)
+            of[part].write_text("".join(filter(None, rows)), encoding="utf-8")
+    return files
+
+
+def sentence(tree: str, classes: str) -> str | None:
+    """The words of a tree, a TAB and its label; None for a neutral one among two classes."""
+    words = " ".join(re.findall(r" ([^()\s]+)\)", tree))
+    for written, meant in BRACKETS.items():
+        words = words.replace(written, meant)
+    label = tree[1] if classes == "five" else POLARITY.get(tree[1])
+    return f"{words}\t{label}\n" if label else None
+
+
+def chunk_files(data: Path) -> dict[str, Path]:
+    """The training, the validation and the test part."""
+    text = (data / "chunks.train.conll").read_text(encoding="utf-8")
+    sentences = text.strip().split("\n\n")
+    parts = {
+        "train": [s for k, s in enumerate(sentences) if k % 10],
+        "valid": sentences[::10],
+    }
+    files = {"test": data / "chunks.test.conll"}
+    for part, kept in parts.items():
+        files[part] = Path(f"chunks.{part}.conll").resolve()
+        files[part].write_text("\n\n".join(kept) + "\n\n", encoding="utf-8")
+    return files
+
+
+def trained(
+    task: str, train: Path, valid: Path, test: Path, *options: object, alone: bool = False
+) -> dict[str, Scores]:
+    """Train a model and measure it on a test part.
+
+    alone:  the network without the linear half, too
+    """
+    start = time.monotonic()
+    charlm(
+        ".", "train", train, "--task", task, "--valid", valid, "--out", "run", "--force", "--quiet",
+        *options,
+    )  # fmt: skip
+    seconds = time.monotonic() - start
+    measured = {"whole": evaluated(test) | {"seconds": seconds}}
+    if alone:
+        measured["network"] = evaluated(test, "--network-only")
+    return measured
+
+
+def evaluated(test: Path, *options: object) -> Scores:
+    """The figures of the model on a test part."""
+    line = charlm(".", "evaluate", test, "--model", "run", "--format", "json", *options)
+    figures = json.loads(line)
+    return {name: value for name, value in figures.items() if isinstance(value, float)}
+
+
+def sentiment(folder: Path, data: Path) -> Any:
+    """Both sets of classes, three seeds."""
+    return {
+        classes: [
+            trained(
+                "classify", files["train"], files["dev"], files["test"], "--minutes", MINUTES,
+                "--seed", seed, alone=True,
+            )
+            for seed in SEEDS
+        ]
+        for classes, files in sentiment_files(data).items()
+    }  # fmt: skip
+
+
+def _varied(
+    task: str,
+    files: tuple[Path, Path, Path],
+    variants: Mapping[str, Sequence[object]],
+    minutes: float,
+    seeds: Iterable[int] = SEEDS,
+) -> Any:
+    return {
+        name: [
+            trained(task, *files, "--minutes", minutes, "--seed", seed, *options)["whole"]
+            for seed in seeds
+        ]
+        for name, options in variants.items()
+    }
+
+
+def readouts(folder: Path, data: Path) -> Any:
+    """Every readout, and other networks, on the five classes."""
+    files = sentiment_files(data)["five"]
+    variants: dict[str, Sequence[object]] = {
+        readout: ("--readout", readout) for readout in ("last", "mean", "max", "attention")
+    }
+    variants |= {
+        "one direction": ("--directions", 1),
+        "two layers": ("--layers", 2),
+        "gru": ("--cell", "gru"),
+        "without the linear half": ("--ngram", "none"),
+    }
+    return _varied("classify", (files["train"], files["dev"], files["test"]), variants, MINUTES)
+
+
+def start(folder: Path, data: Path) -> Any:
+    """From a language model of the training sentences, and without one, on the five classes."""
+    files = sentiment_files(data)["five"]
+    lines = files["train"].read_text(encoding="utf-8").splitlines()
+    texts = Path("texts.txt")
+    texts.write_text("".join(f"{line.split(chr(9))[0]}\n" for line in lines), encoding="utf-8")
+    for task in ("lm", "fill"):
+        charlm(
+            ".", "train", texts, "--task", task, "--level", "word", "--lines", "--hidden", 128,
+            "--minutes", 3, "--out", task, "--quiet", "--force",
+        )  # fmt: skip
+    variants: dict[str, Sequence[object]] = {
+        "from random weights": (),
+        "from a language model": ("--from", "lm"),
+        "from a fill model": ("--from", "fill"),
+        "from a fill model, frozen": ("--from", "fill", "--freeze"),
+    }
+    return _varied("classify", (files["train"], files["dev"], files["test"]), variants, MINUTES)
+
+
+def chunks(folder: Path, data: Path) -> Any:
+    """Three seeds, in ten minutes each at most."""
+    files = chunk_files(data)
+    return [
+        trained(
+            "tag", files["train"], files["valid"], files["test"], "--minutes", MINUTES,
+            "--seed", seed, alone=True,
+        )
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+WITHOUT: dict[str, Sequence[object]] = {
+    "characters": ("--characters", "none"),
+    "the second layer": ("--layers", 1),
+    "the residual connection": ("--no-residual",),
+    "the CRF": ("--no-crf",),
+    "the second direction": ("--directions", 1),
+    "the linear half": ("--ngram", "none"),
+    "dropout of tokens": ("--token-dropout", 0),
+}
+
+
+def without(folder: Path, data: Path) -> Any:
+    """Each ingredient of the tagger taken away in turn."""
+    files = chunk_files(data)
+    return _varied("tag", (files["train"], files["valid"], files["test"]), WITHOUT, MINUTES)
+
+
+PARTS = {
+    "sentiment": sentiment,
+    "readouts": readouts,
+    "start": start,
+    "chunks": chunks,
+    "without": without,
+}
+
+
+def _of_seeds(runs: Sequence[Mapping[str, float]], name: str, factor: float = 100) -> str:
+    values = [factor * run[name] for run in runs if run.get(name) is not None]
+    mean = sum(values) / len(values)
+    listed = ", ".join(f"{value:.2f}" for value in values)
+    return f"{mean:.2f} ({listed})" if len(values) > 1 else f"{mean:.2f}"
+
+
+def blocks(results: Mapping[str, Any]) -> dict[str, str]:
+    """The generated parts of the page."""
+    made: dict[str, str] = {}
+    rows: list[list[str]] = []
+    for classes in ("five", "two"):
+        for half in ("whole", "network"):
+            runs = [run[half] for run in results.get("sentiment", {}).get(classes, [])]
+            if runs:
+                name = "both halves" if half == "whole" else "the network alone"
+                accuracy, f1 = (_of_seeds(runs, key) for key in ("accuracy", "macro_f1"))
+                seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
+                rows.append([f"{classes} classes, {name}", accuracy, f1, seconds])
+    made["sentiment"] = table("model | accuracy, % | macro F1, % | s", rows)
+    rows = []
+    for half in ("whole", "network"):
+        runs = [run[half] for run in results.get("chunks", [])]
+        if runs:
+            name = "both halves" if half == "whole" else "the network alone"
+            seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
+            figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
+            rows.append([name, *figures, seconds])
+    for name, runs in results.get("without", {}).items():
+        figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
+        rows.append([f"without {name}", *figures, f"{runs[0]['seconds']:.0f}"])
+    made["chunks"] = table("model | chunk F1, % | accuracy, % | of unseen words, % | s", rows)
+    rows = [
+        [name, _of_seeds(runs, "accuracy"), _of_seeds(runs, "nats_per_label", 1)]
+        for part in ("readouts", "start")
+        for name, runs in results.get(part, {}).items()
+    ]
+    made["classifiers"] = table("five classes | accuracy, % | nats per label", rows)
+    return made
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    if not arguments or not set(arguments[1:]) <= {*PARTS}:
+        sys.exit(__doc__)
+    chosen = {name: PARTS[name] for name in arguments[1:] or PARTS}
+    replace_blocks(PAGE, blocks(run_parts(chosen, Path(arguments[0]).resolve(), RESULTS)))
