@@ -1,4 +1,4 @@
-"""The README's commands and its Python code run, with shorter texts and shorter training."""
+"""The commands of README and docs/tasks.md run, with shorter texts and shorter training."""
 
 from __future__ import annotations
 
@@ -16,20 +16,30 @@ from charlm.cli import Commands
 from conftest import Command
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, TASKS = (
+    (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/tasks.md")
+)
 COMMANDS = [name for panel in Commands.panels.values() for name in panel]
 MINUTES = 0.03  # of each training
-LINES = {"sentences.txt": 2000, "sentences.heldout.txt": 300, "tales.txt": 30, "homophones.tsv": 20}
+LINES = {
+    "labelled.tsv": 400,
+    "tagged.conll": 2000,
+    "sentences.txt": 2000,
+    "sentences.heldout.txt": 300,
+    "tales.txt": 30,
+    "homophones.tsv": 20,
+}
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of the README in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The code blocks of a page in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    """The command lines of the README in order, without those for set-up."""
-    lines = [line.partition("    #")[0] for block in blocks("sh") for line in block.splitlines()]
+def commands(page: str = README) -> list[str]:
+    """The command lines of a page in order, without those for set-up."""
+    of_page = (line for block in blocks("sh", page) for line in block.splitlines())
+    lines = [line.partition("    #")[0] for line in of_page]
     return [line for line in lines if not line.startswith(("make ", "source ", "#"))]
 
 
@@ -54,17 +64,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("page", "least"), [(README, 16), (TASKS, 9)], ids=["README", "tasks"])
 def test_the_commands_succeed(
-    charlm_command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, least: int, charlm_command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(commands()) > 15
+    assert len(commands(page)) >= least
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),  # this checkout, wherever charlm is installed from
     }
     monkeypatch.chdir(folder)
-    for command in commands():
+    for command in commands(page):
         if command.startswith("charlm train "):  # in this process, which has loaded torch
             assert charlm_command(*shlex.split(shortened(command), comments=True)[1:]).text, command
             continue
