@@ -38,7 +38,8 @@ def spelt(file: TokenFile, which: NDArray[np.int64], separator: int, steps: int)
     (ends,) = np.nonzero((ids == separator) | (ids == EOS))
     starts = np.append(0, ends[:-1] + 1)
     lengths = np.minimum(ends - starts, LONGEST_WORD)
-    width = -(-(int(lengths.max(initial=0)) + 2) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    # One 0 or more behind every word: then no word depends on the lengths of the others.
+    width = -(-(int(lengths.max(initial=0)) + 3) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
     rows = np.zeros((len(ends), width), np.int64)
     rows[:, 0] = separator
     offsets = np.arange(width - 2)

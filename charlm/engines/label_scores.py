@@ -181,4 +181,6 @@ def wilson_interval(right: int, examples: int) -> tuple[float, float]:
     middle = share + z * z / (2 * examples)
     reach = z * math.sqrt(share * (1 - share) / examples + (z / (2 * examples)) ** 2)
     scale = 1 + z * z / examples
-    return (middle - reach) / scale, (middle + reach) / scale
+    low, high = (middle - reach) / scale, (middle + reach) / scale
+    # Exactly at the ends, whatever is rounded.
+    return (low if right else 0.0), (high if right < examples else 1.0)

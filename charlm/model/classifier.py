@@ -83,4 +83,4 @@ class Classifier(SequenceNetwork):
         y, weights = self.states(tokens), None
         if self.config.readout == "attention":
             weights = self.attention(y, tokens != 0).cpu().numpy()
-        return looked_at(self.config.readout, y.float().cpu().numpy(), ids != 0, weights)
+        return looked_at(self.config, y.float().cpu().numpy(), ids != 0, weights)

@@ -84,6 +84,10 @@ class LinearModel:
         ids, weights, bias = (arrays[name] for name in ("ids", "weights", "bias"))
         if weights.shape != (len(ids), len(bias)):
             raise ValueError("its arrays do not have the same sizes")
+        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            raise ValueError("it holds values that are not numbers")
+        if (np.diff(ids) <= 0).any():
+            raise ValueError("its features are not in order")
         a, b = map(float, settings["powers"])
         return cls(ids, weights.astype(np.float32), bias, (a, b))
 

@@ -106,20 +106,24 @@ def _filtered(weights: Weights, x: Floats) -> Floats:
     return filtered
 
 
-def looked_at(readout: str, y: Floats, real: NDArray[np.bool_], weights: Floats | None) -> Floats:
+def looked_at(
+    config: ClassifierConfig, y: Floats, real: NDArray[np.bool_], weights: Floats | None
+) -> Floats:
     """(T, B) the share of each step in what a classifier reads off; they sum to 1 for each text.
 
-    readout:  "attention" has these `weights`. "max": the share of the features whose maximum is at
-              the step. "mean": all the same. "last": both ends
-    y:        (T, B, S) states; real: (T, B)
+    The readout "attention" has these `weights`; "max": the share of the features whose maximum is
+    at the step; "mean": all steps the same; "last": the last step of each direction.
+
+    y:  (T, B, S) states; real: (T, B)
     """
     if weights is not None:
         return weights
     steps, lengths = np.arange(len(y))[:, None], real.sum(axis=0)
-    if readout == "max":
+    if config.readout == "max":
         highest = np.where(real[..., None], y, np.float32(-np.inf)).argmax(axis=0)  # (B, S)
         return np.stack([(highest == t).mean(axis=1) for t in range(len(y))]).astype(np.float32)
-    chosen = real if readout == "mean" else (steps == 0) | (steps == lengths - 1)
+    is_end = (steps == lengths - 1) | ((steps == 0) & config.bidirectional)
+    chosen = real if config.readout == "mean" else is_end & real
     shares = chosen / np.maximum(chosen.sum(axis=0), 1)
     return np.asarray(shares, np.float32)
 
@@ -139,7 +143,7 @@ class NumpyClassifier(NumpySequenceNetwork):
         """(T, B) how much each token of texts (T, B) was looked at; see `looked_at`."""
         y, real = self.states(ids), ids != 0
         weights = self._attention(y, real) if self.config.readout == "attention" else None
-        return looked_at(self.config.readout, y, real, weights)
+        return looked_at(self.config, y, real, weights)
 
     def _attention(self, y: Floats, real: NDArray[np.bool_]) -> Floats:
         w = strip_prefix("attention", self.weights)

@@ -41,6 +41,11 @@ class SequenceConfig(StackConfig):
         FEATURES.check("embedding", self.embedding)
         if self.characters is not None:
             CHARACTERS.check("characters", self.characters)
+        if self.residual and self.layers == 1 and self.inputs != self.states:
+            raise OptionError(
+                "`residual=True`: the only layer has a different number of features than its "
+                "input; use `layers=2` or more"
+            )
 
     @property
     def inputs(self) -> int:
@@ -132,14 +137,6 @@ class TaggerConfig(SequenceConfig):
 
     tags: int
     crf: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.residual and self.layers == 1 and self.inputs != self.states:
-            raise OptionError(
-                "`residual=True`: the only layer has a different number of features than its "
-                "input; use `layers=2` or more"
-            )
 
     @property
     def outputs(self) -> int:

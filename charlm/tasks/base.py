@@ -65,6 +65,7 @@ class Defaults(NamedTuple):
     lr:                highest learning rate
     dropout:           of inputs and outputs
     token_dropout:     of whole tokens
+    weight_decay:      of AdamW
     """
 
     large_vocabulary: bool
@@ -74,6 +75,10 @@ class Defaults(NamedTuple):
     lr: float | None = None
     dropout: float | None = None
     token_dropout: float = 0.0
+    weight_decay: float | None = None
+
+
+VECTORS = "vectors"  # in place of the name of the parameter that has the vectors of tokens
 
 
 class Rows(NamedTuple):

@@ -165,6 +165,7 @@ def label_defaults(
         lr=lr,
         dropout=round(dropout, 2),
         token_dropout=TOKEN_DROPOUT,
+        weight_decay=WEIGHT_DECAY,
     )
 
 
@@ -233,7 +234,7 @@ def rows_of_source(
 
 
 FEWEST_EPOCHS = 4
-TOKEN_DROPOUT = 0.2
+TOKEN_DROPOUT, WEIGHT_DECAY = 0.25, 0.05
 DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
 
 

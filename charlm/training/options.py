@@ -355,7 +355,7 @@ class TrainOptions(ColumnOptions):
         PROBABILITY,
         panel=DROPOUT,
         metavar="P",
-        auto="0.2",
+        auto="0.25",
         only=SEQUENCES,
     )
     dropout_per_step: bool = option(

@@ -19,9 +19,8 @@ from charlm.corpus.stats import CorpusStats
 from charlm.corpus.word_vectors import WordVectors
 from charlm.errors import ModelError, OptionError
 from charlm.model.devices import choose_device
-from charlm.model.network import Trainable
 from charlm.tasks import load_task
-from charlm.tasks.base import Rows, Sizes, Task
+from charlm.tasks.base import VECTORS, Rows, Sizes, Task
 from charlm.tokenizer import Tokenizer, Vocabularies
 from charlm.tokenizer.letters import Letters
 from charlm.training import dataset
@@ -174,7 +173,7 @@ def _started(
         for note in task.notes(data.training, data.validation):
             reporter.note(note)
         start = _start_vectors(vectors, data.training, reporter)
-        initial = {Trainable.vectors: Rows(start.ids, start.vectors)} if start else {}
+        initial = {VECTORS: Rows(start.ids, start.vectors)} if start else {}
         recipe = _recipe(task, options, data, width, machine)
         if options.minutes and not recipe.minutes:
             reporter.note(

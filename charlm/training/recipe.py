@@ -149,6 +149,7 @@ def choose(
         budget = budget._replace(minutes=None, epochs=defaults.most_epochs)
         tokens = int(budget.tokens(best, machine.rate))
     epochs, decay = tokens / train_tokens, options.weight_decay
+    decay = defaults.weight_decay if decay is None else decay
     return Recipe(
         model=best.config,
         dropout=_dropout(options, defaults, best.config, epochs, train_tokens),

@@ -15,7 +15,7 @@ from charlm.errors import Stopped
 from charlm.model.file import MODEL_FILE, ModelFile
 from charlm.model.network import Trainable, load_rows
 from charlm.tasks import load_task
-from charlm.tasks.base import Companions, Validation
+from charlm.tasks.base import VECTORS, Companions, Validation
 from charlm.training import dataset
 from charlm.training.clock import Clock
 from charlm.training.dataset import Dataset
@@ -149,6 +149,7 @@ def _loop(run: Prepared, data: Dataset, validation: Validation[Any], ranks: Rank
     )
     frozen = {}
     for name, (ids, values) in run.initial.items():
+        name = network.vectors if name == VECTORS else name
         parameter = network.get_parameter(name)
         load_rows(parameter, ids, values)
         whole = values.shape[1:] == parameter.shape[1:]

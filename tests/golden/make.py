@@ -54,7 +54,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "task": "fill", "level": "word", "vocab_size": 200, "characters": "recurrent"
     },
     "fill-subword": {"task": "fill", "level": "subword", "vocab_size": 400},
-    "classify-char": {"task": "classify", "bptt": None},
+    "tag-word": {
+        "task": "tag", "bptt": None, "vocab_size": 300, "embedding": 16, "ngram": None
+    },
+    "classify-char": {"task": "classify", "bptt": None, "level": "char"},
+    "classify-word-linear": {"task": "classify", "bptt": None, "vocab_size": 300, "ngram": None},
     "classify-word": {
         "task": "classify", "bptt": None, "level": "word", "cell": "gru", "layers": 2
     },
@@ -108,12 +112,22 @@ def classifier_scores(model: Any) -> dict[str, Any]:
     }
 
 
+def tagger_scores(model: Any) -> dict[str, Any]:
+    """What a tagger says of the texts above: the tags and their probabilities."""
+    tagged = model.predict(SENTENCES)
+    return {
+        "tags": [[tag for _, tag, _ in words] for words in tagged],
+        "probabilities": [[p for *_, p in words] for words in tagged],
+    }
+
+
 def scores_of(name: str, model: Any) -> dict[str, Any]:
     """What the model of this golden file says."""
     kinds = {
         "lm": language_model_scores,
         "fill": fill_scores,
         "classify": classifier_scores,
+        "tag": tagger_scores,
     }
     return kinds[name.split("-")[0]](model)
 
@@ -128,8 +142,23 @@ def labelled(lines: Path) -> Path:
     return path
 
 
+def tagged(lines: Path) -> Path:
+    """The words of a text, each with a tag: how it begins, as a chunk of words of that kind."""
+    path = Path("tagged.conll")
+    sentences = []
+    for line in lines.read_text(encoding="utf-8").split("\n")[:60]:
+        before, rows = "", []
+        for word in line.split():
+            kind = "UP" if word[0].isupper() else "OTHER" if not word.isalpha() else "LOW"
+            rows.append(f"{word}\t{'I' if kind == before else 'B'}-{kind}\n")
+            before = kind
+        sentences.append("".join(rows) + "\n")
+    path.write_text("".join(sentences), encoding="utf-8")
+    return path
+
+
 # The corpora of tasks that need more than a text.
-CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled}
+CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled, "tag": tagged}
 
 
 def make(name: str) -> None:
