@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from charlm.errors import InputError
 from charlm.options import option
 
 FASTTEXT = "__label__"
+FASTTEXT_LABEL = re.compile(rf"(?<![^ \t]){FASTTEXT}([^ \t]*)[ \t]?")
 TEXT_COLUMN, LABEL_COLUMN = "text", "label"
 LABELLED = {"task": ("classify", "tag")}  # tasks whose examples are read from columns
 
@@ -71,7 +73,8 @@ def labelled_texts(
         texts, labels = [], []
         for line in block.removesuffix("\n").split("\n"):
             number += 1
-            if not line.strip():
+            line = line.removesuffix("\r")
+            if not line.strip() and not getattr(parse, "unfinished", None):
                 continue
             try:
                 parse = parse or _parser(line, columns)
@@ -88,6 +91,9 @@ def labelled_texts(
             labels.append(label)
         if texts:
             yield texts, labels
+    if unfinished := getattr(parse, "unfinished", None):
+        start = number - len(unfinished) + 1
+        raise ExampleError(start, "a quoted value begins here and does not end")
 
 
 def _parser(first: str, columns: ColumnOptions) -> Parser:
@@ -96,7 +102,7 @@ def _parser(first: str, columns: ColumnOptions) -> Parser:
     if names and all(name.isdecimal() and int(name) for name in names):
         return _numbered(*(int(name) for name in names))
     if names or (first.startswith("{") and _is_json(first)):
-        return _named(first, *(names or (TEXT_COLUMN, LABEL_COLUMN)))
+        return _Named(first, *(names or (TEXT_COLUMN, LABEL_COLUMN)))
     return _fasttext if first.lstrip().startswith(FASTTEXT) else _text_and_label
 
 
@@ -129,25 +135,30 @@ def _numbered(text: int, label: int) -> Parser:
     return parse
 
 
-def _named(first: str, text: str, label: str) -> Parser:
-    try:
-        fields = line_parser("", first, (text, label), "the file")
-    except InputError as error:  # such as a heading without one of the columns
-        raise ValueError(str(error)) from None
+class _Named:
+    """Reads the lines of a table with a heading, or of JSON objects."""
 
-    def parse(line: str) -> tuple[str, str] | None:
+    def __init__(self, first: str, text: str, label: str) -> None:
+        self.text, self.label = text, label
+        self._fields = line_parser("", first, (text, label), "the file")
+
+    def __call__(self, line: str) -> tuple[str, str] | None:
         try:
-            record = fields(line)
-        except InputError as error:
+            record = self._fields(line)
+        except InputError as error:  # such as a heading without one of the columns
             raise ValueError(str(error)) from None
         if record is None:
             return None
-        for name in (text, label):
+        for name in (self.text, self.label):
             if name not in record:
                 raise ValueError(f"no {name!r}; it has {', '.join(record)}")
-        return _as_text(text, record[text], str), _as_text(label, record[label], str | int)
+        text = _as_text(self.text, record[self.text], str)
+        return text, _as_text(self.label, record[self.label], str | int)
 
-    return parse
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """The lines of a record of CSV that goes on."""
+        return getattr(self._fields, "unfinished", ())
 
 
 def _as_text(name: str, value: Any, kind: Any) -> str:
@@ -158,13 +169,9 @@ def _as_text(name: str, value: Any, kind: Any) -> str:
 
 def _fasttext(line: str) -> tuple[str, str]:
     """`__label__X text`; the label may also come last."""
-    words = line.split(" ")
-    labels = [word for word in words if word.startswith(FASTTEXT)]
-    if len(labels) != 1:
-        raise ValueError(
-            f"has {len(labels) or 'no'} labels ({FASTTEXT}…), and should have one"
-            if len(labels) != 1 and labels
-            else f"should be {FASTTEXT}X and a text"
-        )
-    words.remove(labels[0])
-    return " ".join(words).strip(), labels[0].removeprefix(FASTTEXT)
+    labels = FASTTEXT_LABEL.findall(line)
+    if not labels:
+        raise ValueError(f"should be {FASTTEXT}X and a text")
+    if len(labels) > 1:
+        raise ValueError(f"has {len(labels)} labels ({FASTTEXT}…), and should have one")
+    return FASTTEXT_LABEL.sub("", line).strip(), labels[0]
