@@ -155,6 +155,111 @@ def test_predict_and_evaluate_on_the_command_line(
     assert "was trained with --task classify: it labels texts" in refused
 
 
+def test_the_columns_of_a_table_are_carried_through(
+    classifier: TextClassifier, charlm_command: Command
+) -> None:
+    model = ("--model", classifier.path)
+    Path("t.csv").write_text('id,text,label\n7,"a fine, fine day",x\n8,the dull film,y\n')
+    table = ("predict", "--file", "t.csv", "--text-column", "text", *model)
+    heading, *rows = charlm_command(*table).rows
+    assert heading == ["id", "label", "text", "predicted_label", "probability"]
+    found = [(row[0], row[1], row[2], row[3]) for row in rows]
+    assert found == [("7", "x", "a fine, fine day", "good"), ("8", "y", "the dull film", "bad")]
+    first, second = charlm_command(*table, "--format", "json").objects
+    assert (first["id"], first["predicted_label"], second["predicted_label"]) == (
+        "7",
+        "good",
+        "bad",
+    )
+    many = charlm_command(*table, "-k", 9, "--format", "json").objects[0]
+    assert [answer["label"] for answer in many["answers"]] == ["good", "bad"]
+
+
+def test_models_are_measured_side_by_side(
+    classifier: TextClassifier, charlm_command: Command, reviews: Path
+) -> None:
+    other = charlm.train(reviews, kind=TextClassifier, out="other", steps=2, **SMALL)
+    Path("test.tsv").write_text("a fine day\tgood\nthe dull film\tbad\n", encoding="utf-8")
+    models = ("-m", classifier.path, "-m", other.path)
+    records = charlm_command("evaluate", "test.tsv", *models, "--format", "json").objects
+    assert [r["model"] for r in records] == ["run", "other"]
+    for record, model in zip(records, (classifier, other), strict=True):
+        score = model.evaluate("a fine day\tgood\nthe dull film\tbad\n")
+        assert record["accuracy"] == score.accuracy
+        assert record["nats_per_label"] == pytest.approx(score.nats / 2)
+
+
+def test_a_page_shows_where_the_network_looked(
+    classifier: TextClassifier, charlm_command: Command
+) -> None:
+    pieces, answer = classifier.looked("the dull film")
+    assert [piece.text.strip() for piece in pieces] == ["the", "dull", "film"]
+    assert sum(piece.share for piece in pieces) == pytest.approx(1, abs=1e-5)
+    ids = classifier.tokenizer.encode("the dull film").ids[:, None]
+    shares = classifier.backends.torch.attention_weights(ids)[:, 0]
+    np.testing.assert_allclose([piece.share for piece in pieces], shares, atol=0.05)
+    assert answer.startswith("bad ")
+    charlm_command("predict", "the dull film", "a < b", "-m", classifier.path, "--html", "p.html")
+    page = Path("p.html").read_text(encoding="utf-8")
+    assert page.count('<p><b style="--s:') == 2 and "&lt;" in page
+
+
+def test_training_says_what_a_user_should_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("x.tsv").write_text("a day\tGood\n" * 6 + "a film\tgood\n" * 3 + "b\tbad\n")
+    Path("v.tsv").write_text("a day\tgood\nb\tother\n", encoding="utf-8")
+    charlm.train("x.tsv", task="classify", valid="v.tsv", steps=2, hidden=8)
+    notes = capsys.readouterr().err
+    assert "the labels 'Good' and 'good' differ only in upper and lower case" in notes
+    assert "3 labels; the most frequent one, 'Good', is on 60.0% of the training examples" in notes
+    assert "1 of 2 labels for validation do not occur in training" in notes
+
+
+@pytest.mark.parametrize("source", ["lm", "fill"])
+def test_a_classifier_starts_from_a_language_model(reviews: Path, source: str) -> None:
+    texts = (line.split("\t")[0] for line in lines())
+    Path("text.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    shared: dict[str, Any] = {"quiet": True, "precision": "fp32", "lr": 0.01}
+    lm: Any = charlm.train(
+        "text.txt", task=source, level="word", lines=True, hidden=8, steps=5, out="lm", **shared
+    )
+    options: dict[str, Any] = {**shared, "from_": "lm", "steps": 3}
+    frozen = charlm.train(reviews, kind=TextClassifier, freeze=True, out="frozen", **options)
+    charlm.train(reviews, kind=TextClassifier, out="tuned", **options)
+    assert frozen.tokenizer.state()[0] == lm.tokenizer.state()[0]
+    kept, tuned = (load_file(f"{run}/model.safetensors") for run in ("frozen", "tuned"))
+    theirs = {"embedding": lm.input_vectors()}
+    theirs |= {f"layers.0.forwards.{n}": lm.weights[f"layers.0.{n}"] for n in "WUb"}
+    if source == "fill":
+        theirs |= {f"layers.0.backwards.{n}": lm.weights[f"reverse.0.{n}"] for n in "WUb"}
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(kept[name], values)
+        assert not np.array_equal(tuned[name], values)
+        np.testing.assert_allclose(tuned[name], values, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"from_": "nowhere"}, "nowhere: no such model"),
+        ({"from_": "lm", "level": "char"}, "was trained with `level=word`; start from a model"),
+        ({"from_": "lm", "cell": "gru"}, "`cell=gru`: the model of `from_` has lstm"),
+        ({"freeze": True}, "`freeze=True`: goes with `from_`"),
+        ({"from_": "classifier"}, "a model of `task=classify`; start from one of `task=lm`"),
+    ],
+)
+def test_a_model_that_is_no_start_is_refused(
+    reviews: Path, classifier: TextClassifier, options: dict[str, Any], message: str
+) -> None:
+    Path("text.txt").write_text("a b c\n" * 40, encoding="utf-8")
+    charlm.train("text.txt", level="word", lines=True, hidden=8, steps=2, out="lm", quiet=True)
+    Path("classifier").symlink_to(classifier.path.parent)
+    with pytest.raises((ModelError, OptionError), match=message):
+        charlm.train(reviews, task="classify", steps=2, quiet=True, out="x", **options)
+    assert not Path("x").exists()
+
+
 def test_a_classifier_is_loaded_as_it_was_saved(classifier: TextClassifier) -> None:
     again = charlm.load(classifier.path, kind=TextClassifier)
     assert again.config == classifier.config and again.card == classifier.card

@@ -61,7 +61,7 @@ class Defaults(NamedTuple):
     large_vocabulary:  the tokens are words or the like, thousands of different ones
     hidden:            features of the hidden state
     most_epochs:       more of them teach nothing
-    bptt:              tokens of a training step are batch · bptt
+    batch, bptt:       tokens of a training step are batch · bptt
     lr:                highest learning rate
     dropout:           of inputs and outputs
     token_dropout:     of whole tokens
@@ -71,6 +71,7 @@ class Defaults(NamedTuple):
     large_vocabulary: bool
     hidden: int | None = None
     most_epochs: float | None = None
+    batch: int | None = None
     bptt: int | None = None
     lr: float | None = None
     dropout: float | None = None

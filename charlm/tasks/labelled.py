@@ -11,7 +11,6 @@ import dataclasses
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -145,7 +144,11 @@ def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArra
 
 
 def label_defaults(
-    train_tokens: int, enough_tokens: int, lr: float, hidden: int | None = None
+    train_tokens: int,
+    enough_tokens: int,
+    lr: float,
+    hidden: int | None = None,
+    batch: int | None = None,
 ) -> Defaults:
     """What the recipe takes for networks that give labels.
 
@@ -153,7 +156,7 @@ def label_defaults(
     early; more minutes bring nothing.
 
     enough_tokens:  to train on, if the corpus is small
-    hidden:         see `Defaults`
+    hidden, batch:  see `Defaults`
     """
     epochs = max(FEWEST_EPOCHS, round(enough_tokens / max(train_tokens, 1)))
     dropout = DROPOUT * min(DROPOUT_UP_TO / max(train_tokens, 1), 1.0) ** 0.2
@@ -161,6 +164,7 @@ def label_defaults(
         True,
         hidden=hidden,
         most_epochs=epochs,
+        batch=batch,
         bptt=32,
         lr=lr,
         dropout=round(dropout, 2),
@@ -172,7 +176,6 @@ def label_defaults(
 # --- starting from a language model ---
 
 
-@lru_cache(1)
 def _source(path: Path) -> TokenModel:
     file = ModelFile.load(path)
     model = load_task(file.task).model(file, path, LoadOptions(network_only=True))

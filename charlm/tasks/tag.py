@@ -84,7 +84,7 @@ MOST_WORDS = 50_000
 LAYERS = 2
 EMBEDDING, CHAR_FEATURES = 100, 90  # filters of five widths share a multiple of 15
 HIDDEN, HIDDEN_UP_TO = 128, 1_000_000  # features, and the tokens of a corpus for them
-ENOUGH_TOKENS, RATE = 4_000_000, 4e-3  # see `label_defaults`
+BATCH, ENOUGH_TOKENS, RATE = 12, 4_000_000, 4e-3  # see `label_defaults`
 COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".bio", ".col", ".tsv")
 
 
@@ -380,7 +380,7 @@ class TagTask(Task["Tagger", TagBatch]):
 
     def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
         hidden = HIDDEN if train_tokens < HIDDEN_UP_TO else 2 * HIDDEN
-        return label_defaults(train_tokens, ENOUGH_TOKENS, RATE, hidden)
+        return label_defaults(train_tokens, ENOUGH_TOKENS, RATE, hidden, BATCH)
 
     def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> TaggerConfig:
         characters = options.characters or "recurrent"

@@ -199,7 +199,8 @@ def _batch_shape(options: TrainOptions, defaults: Defaults, train_tokens: int) -
     vocabulary each step updates the vocabulary's weights, so chunks are longer.
     """
     bptt = options.bptt or defaults.bptt or (64 if defaults.large_vocabulary else 32)
-    return options.batch or min(max(train_tokens // 8000, 4), 32), bptt
+    batch = options.batch or defaults.batch or min(max(train_tokens // 8000, 4), 32)
+    return batch, bptt
 
 
 TOKENS_PER_WEIGHT = 5.5  # to train on for each recurrent weight

@@ -1,31 +1,16 @@
-"""Measures classifiers and taggers: how good they are, what each ingredient brings.
-
-    python -m benchmarks.labels DATA [PART...]
-
-DATA is a folder with sst.train.txt, sst.dev.txt, sst.test.txt (trees of the Stanford Sentiment
-Treebank) and chunks.train.conll, chunks.test.conll (CoNLL-2000). A PART is "sentiment", "readouts",
-"start", "chunks" or "without"; without one all are measured, in about four hours. The
-results are written to benchmarks/labels.json and docs/tasks.md. Nothing else may run meanwhile.
-
-Only the training and the validation parts are used to train and to choose: of the sentiment
-sentences dev, of the chunks every tenth sentence of the training part. The figures are of the test
-parts.
-"""
+"""How good classifiers and taggers are, and what each ingredient brings."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import replace_blocks, table
-from benchmarks.project import ROOT, charlm, run_parts
+from benchmarks.project import charlm
 
-RESULTS, PAGE = ROOT / "benchmarks/labels.json", ROOT / "docs/tasks.md"
 SEEDS = (1, 2, 3)
 MINUTES = 10
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "\\/": "/"}
@@ -187,61 +172,3 @@ def without(folder: Path, data: Path) -> Any:
     """Each ingredient of the tagger taken away in turn."""
     files = chunk_files(data)
     return _varied("tag", (files["train"], files["valid"], files["test"]), WITHOUT, MINUTES)
-
-
-PARTS = {
-    "sentiment": sentiment,
-    "readouts": readouts,
-    "start": start,
-    "chunks": chunks,
-    "without": without,
-}
-
-
-def _of_seeds(runs: Sequence[Mapping[str, float]], name: str, factor: float = 100) -> str:
-    values = [factor * run[name] for run in runs if run.get(name) is not None]
-    mean = sum(values) / len(values)
-    listed = ", ".join(f"{value:.2f}" for value in values)
-    return f"{mean:.2f} ({listed})" if len(values) > 1 else f"{mean:.2f}"
-
-
-def blocks(results: Mapping[str, Any]) -> dict[str, str]:
-    """The generated parts of the page."""
-    made: dict[str, str] = {}
-    rows: list[list[str]] = []
-    for classes in ("five", "two"):
-        for half in ("whole", "network"):
-            runs = [run[half] for run in results.get("sentiment", {}).get(classes, [])]
-            if runs:
-                name = "both halves" if half == "whole" else "the network alone"
-                accuracy, f1 = (_of_seeds(runs, key) for key in ("accuracy", "macro_f1"))
-                seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
-                rows.append([f"{classes} classes, {name}", accuracy, f1, seconds])
-    made["sentiment"] = table("model | accuracy, % | macro F1, % | s", rows)
-    rows = []
-    for half in ("whole", "network"):
-        runs = [run[half] for run in results.get("chunks", [])]
-        if runs:
-            name = "both halves" if half == "whole" else "the network alone"
-            seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
-            figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-            rows.append([name, *figures, seconds])
-    for name, runs in results.get("without", {}).items():
-        figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-        rows.append([f"without {name}", *figures, f"{runs[0]['seconds']:.0f}"])
-    made["chunks"] = table("model | chunk F1, % | accuracy, % | of unseen words, % | s", rows)
-    rows = [
-        [name, _of_seeds(runs, "accuracy"), _of_seeds(runs, "nats_per_label", 1)]
-        for part in ("readouts", "start")
-        for name, runs in results.get(part, {}).items()
-    ]
-    made["classifiers"] = table("five classes | accuracy, % | nats per label", rows)
-    return made
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    if not arguments or not set(arguments[1:]) <= {*PARTS}:
-        sys.exit(__doc__)
-    chosen = {name: PARTS[name] for name in arguments[1:] or PARTS}
-    replace_blocks(PAGE, blocks(run_parts(chosen, Path(arguments[0]).resolve(), RESULTS)))
