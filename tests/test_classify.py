@@ -30,7 +30,7 @@ from charlm.model.sequence_config import ClassifierConfig
 from charlm.parts import WHOLE, Part
 from charlm.tasks.classify import TASK, TextLabelValidation
 from charlm.tokenizer import Symbols, TextFeatures, train_tokenizer
-from charlm.training.dataset import blocks_of, split
+from charlm.training.dataset import blocks_of, parsed, split
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
 
@@ -490,3 +490,14 @@ def test_a_long_text_among_short_ones_is_labelled_in_bounded_memory(
 def test_a_label_is_one_label_in_either_normal_form() -> None:
     text = "a\ttal\u00e9\nb\ttale\u0301\n"
     assert [labels for _, labels, _ in TASK.parse([text])] == ["tal\u00e9\ntal\u00e9\n"]
+
+
+def test_every_table_has_its_own_heading() -> None:
+    Path("a.csv").write_text("text,label\na fine day,good\n", encoding="utf-8")
+    Path("b.csv").write_text("label,id,text\nbad,3,the dull film\n", encoding="utf-8")
+    options = TrainOptions(task="classify", label_column="label")
+    read = list(parsed(Corpus(["a.csv", "b.csv"]), options, TASK))
+    assert [(text, label) for text, label, _ in read] == [
+        ("a fine day\n", "good\n"),
+        ("the dull film\n", "bad\n"),
+    ]

@@ -22,6 +22,7 @@ from charlm import WordTagger
 from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples
+from charlm.corpus.reading import Corpus
 from charlm.engines.chunks import ChunkCounts, count_chunks
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.model.config import Dropout
@@ -29,6 +30,7 @@ from charlm.model.sequence_config import TaggerConfig
 from charlm.parts import WHOLE, Part
 from charlm.tasks.tag import TASK, TagValidation
 from charlm.tokenizer import Characters, Symbols, VocabularyOptions, WindowFeatures
+from charlm.training.dataset import parsed
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
 
@@ -349,3 +351,15 @@ def test_the_validation_loss_is_the_training_loss_without_dropout() -> None:
         total += float(TASK.loss(network, kept, [])[0].detach())
     # Training replaces some rare words; every word here occurs several times.
     assert TagValidation(data).total(network) == pytest.approx(total, rel=1e-4)
+
+
+def test_sentences_end_where_their_file_ends() -> None:
+    first, second = Path("a.conll"), Path("b.conll")
+    first.write_text("The B-NP\ncat I-NP\n\nran B-VP", encoding="utf-8")
+    second.write_text("dogs B-NP\nran B-VP\n", encoding="utf-8")
+    options = TrainOptions(task="tag")
+    words, *_ = zip(*parsed(Corpus([first, second]), options, TASK), strict=True)
+    assert "".join(words) == "The\tcat\nran\ndogs\tran\n"
+    second.write_text("dogs B-NP\nran\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.conll, line 2"):
+        list(parsed(Corpus([first, second]), options, TASK))

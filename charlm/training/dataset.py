@@ -110,11 +110,16 @@ def training_text(
 def parsed(
     corpus: Corpus, options: TrainOptions, task: Task[Any, Any]
 ) -> Iterator[tuple[str, ...]]:
-    """The blocks of each field of a corpus. Raises InputError, naming the line of the file."""
-    try:
-        yield from task.parse(corpus.blocks(), options)
-    except ExampleError as error:
-        raise InputError(f"{corpus.located(error.line)}: {error.problem}") from None
+    """The blocks of each field of a corpus. Raises InputError, naming the line of the file.
+
+    Files of examples are read one by one: each may have a heading of its own.
+    """
+    of_files = [dataclasses.replace(corpus, paths=[path]) for path in corpus.paths]
+    for file in of_files if len(task.fields) > 1 else [corpus]:
+        try:
+            yield from task.parse(file.blocks(), options)
+        except ExampleError as error:
+            raise InputError(f"{file.located(error.line)}: {error.problem}") from None
 
 
 def blocks_of(passes: Passes, fields: tuple[str, ...]) -> dict[str, Blocks]:
