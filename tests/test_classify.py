@@ -86,7 +86,8 @@ def test_a_classifier_learns_which_words_make_the_label(classifier: TextClassifi
     for both in answers:
         assert sum(label.probability for label in both) == pytest.approx(1, abs=1e-6)
         assert both[0].probability > 0.9
-    assert classifier.predict("a lovely house") == [answers[0][:1]]
+    ((best,),) = classifier.predict("a lovely house")
+    assert best.label == "good" and best.probability == pytest.approx(answers[0][0].probability)
     assert classifier.card.figures["valid_accuracy"] == 1.0
     assert classifier.card.valid_nats < 0.1 < math.log(2)
 
@@ -173,6 +174,23 @@ def test_the_columns_of_a_table_are_carried_through(
     )
     many = charlm_command(*table, "-k", 9, "--format", "json").objects[0]
     assert [answer["label"] for answer in many["answers"]] == ["good", "bad"]
+
+
+def test_the_columns_of_training_are_remembered(charlm_command: Command) -> None:
+    rows = [line.rstrip("\n").split("\t") for line in lines()]
+    table = "id,review,kind\n" + "".join(f"1,{text},{label}\n" for text, label in rows)
+    Path("t.csv").write_text(table, encoding="utf-8")
+    columns: dict[str, Any] = {"text_column": "review", "label_column": "kind"}
+    model = charlm.train("t.csv", kind=TextClassifier, out="run", steps=4, **columns, **SMALL)
+    assert model.evaluate(table) == model.evaluate(table, **columns)
+    assert model.evaluate(table).examples == len(rows)
+    heading, *found = charlm_command("predict", "--file", "t.csv", "-m", "run").rows
+    assert heading == ["id", "kind", "review", "label", "probability"] and len(found) == len(rows)
+
+
+def test_no_evidence_gives_no_certainty(classifier: TextClassifier) -> None:
+    """The halves are not weighed up without limit where all held-out answers are right."""
+    assert classifier.linear and max(classifier.linear.powers) < 2
 
 
 def test_models_are_measured_side_by_side(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 TOTAL, SRILM = "total", "srilm"
 MOST_SHOWN = 20  # labels of a table of answers
+MOST_COLUMNS = 6  # of figures
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,17 @@ def _table(rows: Sequence[tuple[Mapping[str, str], Any]]) -> None:
     formats = rows[0][1].columns
     headings = [name.replace("_per_", "/").replace("_interval", " 95 %") for name in formats]
     cells = []
-    for names, score in rows:
+    for _, score in rows:
         figures = score.figures()
-        cells.append([*names.values(), *(_cell(figures[n], f) for n, f in formats.items())])
+        cells.append([_cell(figures[name], form) for name, form in formats.items()])
+    names = [list(names.values()) for names, _ in rows]
+    if len(formats) > MOST_COLUMNS:  # a line for each figure, a column for each file
+        columns = [(" ".join(name), "right") for name in names]
+        turned = zip(headings, *cells, strict=True)
+        return write_table([("", "left"), *columns], map(list, turned))
     lefts = [(name, "left") for name in rows[0][0]]
-    write_table([*lefts, *((heading, "right") for heading in headings)], cells)
+    beside = ([*name, *figures] for name, figures in zip(names, cells, strict=True))
+    write_table([*lefts, *((heading, "right") for heading in headings)], beside)
 
 
 def _cell(value: Any, form: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -23,6 +23,7 @@ from charlm.cli.common import (
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, write_json, write_table, write_tsv
+from charlm.corpus.records import SUFFIXES
 from charlm.errors import InputError, ModelError
 from charlm.options import Range, option
 
@@ -97,6 +98,10 @@ def predict(
             sys.stdout.write(annotated)
         return
     groups: Iterable[Sequence[Sentence]] = [from_texts(texts or ())]
+    trained_on = getattr(getattr(loaded, "columns", None), "text_column", None)
+    if trained_on and Path(path).suffix in SUFFIXES and not options.text_column:
+        if not trained_on.isdecimal():
+            options = replace(options, text_column=trained_on)
     if options.text_column:
         groups = from_table(path, encoding, options.text_column, None, input.strict)
     elif not texts:

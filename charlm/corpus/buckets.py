@@ -12,6 +12,7 @@ from charlm.corpus.batches import Batch, BatchShape, Cursor
 from charlm.corpus.examples import LENGTH_MULTIPLE
 
 B = TypeVar("B", bound=Batch)
+MOST_TOKENS = 1 << 13  # of a batch with few examples
 
 
 class Buckets(Generic[B]):
@@ -24,6 +25,7 @@ class Buckets(Generic[B]):
     collate:  numbers of all examples of a batch (n,), random numbers for them -> the batch, with
               the examples of `shape.part`
     shape:    a batch has about batch · length tokens
+    fewest:   examples of a batch, as long as it has no more than `MOST_TOKENS`
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Buckets(Generic[B]):
         lengths: NDArray[np.int64],
         collate: Callable[[NDArray[np.int64], np.random.Generator], B],
         shape: BatchShape,
+        fewest: int = 1,
     ) -> None:
         self.collate, self.seed = collate, shape.seed
         self.multiples = -(-lengths // LENGTH_MULTIPLE)  # padded length / LENGTH_MULTIPLE
         padded = LENGTH_MULTIPLE * np.arange(1, int(self.multiples.max(initial=1)) + 1)
         self.per_batch = np.maximum(shape.batch * shape.length // padded, 1)
+        self.per_batch = np.maximum(self.per_batch, np.minimum(fewest, MOST_TOKENS // padded))
         examples = np.bincount(self.multiples, minlength=len(padded) + 1)[1:]
         self.steps_per_epoch = int((-(-examples // self.per_batch)).sum())
 

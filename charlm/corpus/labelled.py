@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from charlm.options import option
 
 FASTTEXT = "__label__"
 FASTTEXT_LABEL = re.compile(rf"(?<![^ \t]){FASTTEXT}([^ \t]*)[ \t]?")
-TEXT_COLUMN, LABEL_COLUMN = "text", "label"
+COLUMNS = "columns"  # a part of a model file: the columns that it was trained on
+TEXT_COLUMN, LABEL_COLUMN, TAB = "text", "label", "\t"
 LABELLED = {"task": ("classify", "tag")}  # tasks whose examples are read from columns
 
 
@@ -48,6 +49,21 @@ class ColumnOptions:
         if self.text_column is None and self.label_column is None:
             return None
         return self.text_column or TEXT_COLUMN, self.label_column or LABEL_COLUMN
+
+    @property
+    def part(self) -> dict[str, ColumnOptions]:
+        """The columns as a part of a model file; {} if none is given."""
+        own = ColumnOptions(self.text_column, self.label_column)
+        return {COLUMNS: own} if self.names else {}
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The input of `from_state`."""
+        return {"text_column": self.text_column, "label_column": self.label_column}, {}
+
+    @classmethod
+    def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, Any]) -> ColumnOptions:
+        """Restore the columns from their `state`."""
+        return cls(settings["text_column"], settings["label_column"])
 
 
 STANDARD = ColumnOptions()
@@ -115,10 +131,18 @@ def _is_json(line: str) -> bool:
 
 
 def _text_and_label(line: str) -> tuple[str, str]:
-    """A text, which may hold TABs, and the label behind the last one."""
-    text, tab, label = line.rpartition("\t")
-    if not tab or not label.strip():
-        raise ValueError("should be a text, a TAB and a label")
+    """A text, a TAB and a label."""
+    text, _, label = line.partition("\t")
+    if "\t" in label:
+        raise ValueError(
+            f"has {line.count(TAB) + 1} columns; name those of the text and of the label, such as "
+            "`text_column=1` and `label_column=2`"
+        )
+    if not label.strip():
+        raise ValueError(
+            "should be a text, a TAB and a label; for a table with a heading, name its columns "
+            "with `text_column` and `label_column`"
+        )
     return text, label
 
 
@@ -140,7 +164,7 @@ class _Named:
 
     def __init__(self, first: str, text: str, label: str) -> None:
         self.text, self.label = text, label
-        self._fields = line_parser("", first, (text, label), "the file")
+        self._fields = line_parser("", first, (text, label), "")
 
     def __call__(self, line: str) -> tuple[str, str] | None:
         try:

@@ -139,8 +139,9 @@ class _Separated:
                     raise InputError(f"{self.name}: two columns are named {column!r}; rename one")
             for column in self.required:
                 if column not in values:
+                    name = f"{self.name}: " if self.name else ""
                     raise InputError(
-                        f"{self.name}: no column {column!r}; its heading has {', '.join(values)}"
+                        f"{name}no column {column!r}; its heading has {', '.join(values)}"
                     )
             return None
         if len(values) != len(self.heading):

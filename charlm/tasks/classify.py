@@ -15,7 +15,7 @@ from charlm.corpus.batches import BatchShape, find_rare, replace_rare
 from charlm.corpus.buckets import Buckets
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import TEXT, Examples
-from charlm.corpus.labelled import STANDARD, ColumnOptions, labelled_texts
+from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions, labelled_texts
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.label_scores import LabelScore
 from charlm.engines.scores import in_groups
@@ -69,6 +69,7 @@ ACCURACY = "valid_accuracy"
 TEXTS_AT_ONCE = 4096  # read before the first one is labelled
 MOST_SHOWN = 8  # labels
 ENOUGH_TOKENS, RATE = 800_000, 3e-3  # see `label_defaults`
+FEWEST = 16  # texts of a training step
 
 
 class LabelBatch(NamedTuple):
@@ -124,6 +125,7 @@ class TextClassifier(TrainedModel):
         self.backends = Backends(
             self.config, weights, options.backend, options.device, options.threads, TWINS
         )
+        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
         linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
         self.linear: LinearModel | None = linear
 
@@ -151,7 +153,7 @@ class TextClassifier(TrainedModel):
 
         text:  lines with a text and its label, as in training: a string, or blocks of it
 
-        options:  text_column, label_column, as in training
+        options:  text_column, label_column; without them those of the training
 
         Raises ExampleError, an InputError, for another line, and OptionError for options of a
         language model.
@@ -163,7 +165,8 @@ class TextClassifier(TrainedModel):
                 raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
         score = LabelScore({})
         blocks = [text] if isinstance(text, str) else text
-        for texts, labels in labelled_texts(blocks, ColumnOptions(**options)):
+        columns = ColumnOptions(**options) if options else self.columns
+        for texts, labels in labelled_texts(blocks, columns):
             score += self._measured(texts, labels)
         return score
 
@@ -335,7 +338,7 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
             share = Share(shape.part, len(which), len(which))
             return LabelBatch(text[:, own], _labels(data, which[own]), share)
 
-        return Buckets(np.maximum(data.lengths(TEXT), 1), collate, shape)
+        return Buckets(np.maximum(data.lengths(TEXT), 1), collate, shape, FEWEST)
 
     def probe_batch(self, length: int, batch: int) -> LabelBatch:
         return LabelBatch(np.ones((length, batch), np.int64), np.zeros(batch, np.int64))
@@ -358,11 +361,12 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
     def companions(
         self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
     ) -> dict[str, Storable]:
-        """The linear model of the training examples."""
+        """The linear model of the training examples, and the columns that they were in."""
         labels = data.vocabularies[LABEL].size - len(SPECIALS)
-        return fit_linear_model(
+        linear = fit_linear_model(
             data, labels, options, lambda d: (*_features(d), _labels(d, np.arange(len(d))))
         )
+        return linear | options.part
 
     def described_companions(self, options: TrainOptions) -> str:
         return "" if options.ngram == "none" else "a linear model of n-grams"
@@ -435,7 +439,7 @@ def _features(data: Examples) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
 
 def _nats(logprobs: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """Σ −log p(label). An unseen label counts as a guess among all."""
-    of_label = logprobs[np.arange(len(labels)), labels]
+    of_label = np.minimum(logprobs[np.arange(len(labels)), labels], 0.0)
     guess = -math.log(logprobs.shape[1])
     return -float(np.where(labels < 0, guess, of_label).sum(dtype=np.float64))
 

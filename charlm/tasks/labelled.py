@@ -73,6 +73,8 @@ def label_notes(
         if (other := by_folded.setdefault(name.casefold(), name)) != name:
             yield f"note: the labels {other!r} and {name!r} differ only in upper and lower case"
     counts = np.bincount(training, minlength=labels.size)
+    if np.count_nonzero(counts == 1) > len(training) / 2:
+        yield "warning: most labels are on one training example only: are they labels?"
     share = counts.max() / max(counts.sum(), 1)
     yield (
         f"note: {len(labels.names)} labels; the most frequent one, "
@@ -115,13 +117,18 @@ def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearM
 
     nats:  the loss of held-out examples by both halves together; called about `WEIGHINGS` times
     """
-    best, lowest = model, nats(model)
+
+    def loss(model: LinearModel) -> float:
+        # Of few examples that are all right there is no evidence for great certainty.
+        return nats(model) + PRIOR * sum(power * power for power in model.powers)
+
+    best, lowest = model, loss(model)
     step = 0.4
     while step > 0.04:
         a, b = best.powers
         around = [(a + step, b), (a - step, b), (a, b + step), (a, b - step)]
         tried = [model.with_powers(p) for p in around if min(p) >= 0]
-        losses = [nats(other) for other in tried]
+        losses = [loss(other) for other in tried]
         k = int(np.argmin(losses))
         if losses[k] < lowest:
             best, lowest = tried[k], losses[k]
@@ -186,7 +193,12 @@ def _source(path: Path) -> TokenModel:
 
 def source_of(options: TrainOptions) -> TokenModel | None:
     """The model to start from, if there is one. Raises ModelError."""
-    return _source(find_model(options.from_)) if options.from_ else None
+    if not options.from_:
+        return None
+    try:
+        return _source(find_model(options.from_))
+    except ModelError as error:
+        raise ModelError(str(error).replace("`model`", "`from_`")) from None
 
 
 def completed_by_source(options: TrainOptions, levels: Collection[str]) -> TrainOptions:
@@ -237,6 +249,7 @@ def rows_of_source(
 
 
 FEWEST_EPOCHS = 4
+PRIOR = 1.0  # nats for a power of 1
 TOKEN_DROPOUT, WEIGHT_DECAY = 0.25, 0.05
 DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
 

@@ -22,7 +22,7 @@ from charlm.corpus.batches import BatchShape, find_rare, replace_rare
 from charlm.corpus.buckets import Buckets
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import TEXT, Examples
-from charlm.corpus.labelled import STANDARD, ColumnOptions
+from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
 from charlm.corpus.reading import Corpus
 from charlm.corpus.spellings import Spellings, spelt
 from charlm.corpus.stats import CorpusInfo
@@ -157,6 +157,7 @@ class WordTagger(TrainedModel):
         self.backends = Backends(
             self.config, weights, options.backend, options.device, options.threads, TWINS
         )
+        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
         linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
         self.linear: LinearModel | None = linear
 
@@ -226,11 +227,12 @@ class WordTagger(TrainedModel):
     def annotate(self, blocks: Iterable[str], **columns: str | None) -> Iterator[str]:
         """The sentences of a file of columns, with the tags as a further column.
 
-        columns:  text_column, the number of the words' column
+        columns:  text_column, the number of the words' column; without it that of the training
 
         Raises ExampleError, an InputError, for a line without that column.
         """
-        column = _number("text_column", ColumnOptions(**columns).text_column)
+        own = ColumnOptions(**columns) if columns else self.columns
+        column = _number("text_column", own.text_column)
         for group in _groups(conll.sentences(blocks), SENTENCES_AT_ONCE):
             words = [conll.words(s, column) if s.rows else [] for s in group]
             for sentence, tagged in zip(group, self._tagged(words), strict=True):
@@ -240,7 +242,7 @@ class WordTagger(TrainedModel):
         """How well the tags of a text are found.
 
         text:     sentences in columns, as in training: a string, or blocks of it
-        options:  text_column, label_column, as in training
+        options:  text_column, label_column; without them those of the training
 
         Raises ExampleError, an InputError, for a line without these columns, and OptionError for
         options of a language model.
@@ -251,7 +253,8 @@ class WordTagger(TrainedModel):
                 raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
         score = TagScore(chunks={} if self.are_chunks else None)
         blocks = [text] if isinstance(text, str) else text
-        read = _tagged_sentences(blocks, ColumnOptions(**options))
+        columns = ColumnOptions(**options) if options else self.columns
+        read = _tagged_sentences(blocks, columns)
         for group in _groups(read, SENTENCES_AT_ONCE):
             score += self._measured([w for w, _ in group], [t for _, t in group])
         return score
@@ -466,11 +469,12 @@ class TagTask(Task["Tagger", TagBatch]):
     def companions(
         self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
     ) -> dict[str, Storable]:
-        """The linear model of the training examples."""
+        """The linear model of the training examples, and the columns that they were in."""
         tags = data.vocabularies[TAGS].size - len(SPECIALS)
-        return fit_linear_model(
+        linear = fit_linear_model(
             data, tags, options, lambda d: (*_features(d), _flat_tags(d) - len(SPECIALS))
         )
+        return linear | options.part
 
     def described_companions(self, options: TrainOptions) -> str:
         return "" if options.ngram == "none" else "a linear model of words and their neighbours"
@@ -611,7 +615,7 @@ def _nats(
     logprobs = crf.scores(emissions, found.lengths, known, transitions)
     logprobs = logprobs - crf.log_partition(emissions, found.lengths, transitions)
     guesses = np.count_nonzero(unseen) * math.log(found.emissions.shape[2])
-    return float(guesses - logprobs.sum())
+    return float(guesses - np.minimum(logprobs, 0.0).sum())
 
 
 def _flat_tags(data: Examples) -> NDArray[np.int64]:

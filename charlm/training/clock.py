@@ -83,11 +83,13 @@ class Clock:
 
     def fraction(self, step: int) -> float:
         """The used fraction of the budget: 0 before the first step, 1 at the end."""
+        used = 0.0
         if self.recipe.minutes:
             usable = 60 * self.recipe.minutes - self.reserve - self.start_up
-            return min((self.seconds - self.start_up) / max(usable, SHORTEST), 1.0)
-        steps = self.recipe.steps or (self.recipe.epochs or 1) * self.steps_per_epoch
-        return min(step / steps, 1.0)
+            used = (self.seconds - self.start_up) / max(usable, SHORTEST)
+        if steps := self.recipe.steps or (self.recipe.epochs or 0) * self.steps_per_epoch:
+            used = max(used, step / steps)
+        return min(used, 1.0)
 
     def left(self, fraction: float) -> float:
         """Seconds of training that remain when this fraction of the budget is used."""

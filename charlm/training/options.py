@@ -99,7 +99,7 @@ class TrainOptions(ColumnOptions):
 
     task: str = option(
         "lm",
-        f"What the model is for: {PURPOSES}.",
+        f"What the model is for: {PURPOSES}. `train --task X --help` shows the options of one.",
         TASKS,
         panel=TEXT,
     )

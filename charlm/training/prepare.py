@@ -175,11 +175,6 @@ def _started(
         start = _start_vectors(vectors, data.training, reporter)
         initial = {VECTORS: Rows(start.ids, start.vectors)} if start else {}
         recipe = _recipe(task, options, data, width, machine)
-        if options.minutes and not recipe.minutes:
-            reporter.note(
-                f"note: {recipe.budget} are enough for this text; training ends before "
-                f"{options.minutes:g} minutes have passed"
-            )
         check_processes(recipe, device, ranks)
         assert folder.plan
         folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))

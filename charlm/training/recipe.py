@@ -20,7 +20,7 @@ class Recipe:
 
     model:      the shape of the network
     dropout:    its probabilities
-    minutes, epochs, steps:  the budget; exactly one of them is not None
+    minutes, epochs, steps:  the budget: one of them; or minutes, and epochs that are enough
     batch, bptt:             streams, and tokens of each of them in a step
     lr:         highest learning rate
     weight_decay:  of AdamW
@@ -46,9 +46,8 @@ class Recipe:
     @property
     def budget(self) -> str:
         """The budget in words."""
-        if self.minutes:
-            return f"{self.minutes:g} minutes"
-        return f"{self.epochs:g} epochs" if self.epochs else f"{self.steps} steps"
+        budgets = {"minutes": self.minutes, "epochs": self.epochs, "steps": self.steps}
+        return " or ".join(f"{value:g} {name}" for name, value in budgets.items() if value)
 
     def described(self, task: Task[Any, Any], options: TrainOptions) -> str:
         """The recipe in one line."""
@@ -145,9 +144,9 @@ def choose(
     budget = Budget(minutes, options.epochs, options.steps, *batch_shape, train_tokens)
     best = largest_that_fits(candidates, budget, machine.rate, defaults.large_vocabulary)
     tokens = int(budget.tokens(best, machine.rate))
-    if minutes and defaults.most_epochs and tokens > defaults.most_epochs * train_tokens:
-        budget = budget._replace(minutes=None, epochs=defaults.most_epochs)
-        tokens = int(budget.tokens(best, machine.rate))
+    if minutes and defaults.most_epochs:
+        budget = budget._replace(epochs=defaults.most_epochs)
+        tokens = min(tokens, int(defaults.most_epochs * train_tokens))
     epochs, decay = tokens / train_tokens, options.weight_decay
     decay = defaults.weight_decay if decay is None else decay
     return Recipe(

@@ -100,7 +100,7 @@ def _train(
                     raise _stopped(run, corpus, clock.stopped_by)
                 saver.save_if_due(clock)
             saver.finish(clock)
-            _warn_about_result(loop, recipe, validation, reporter)
+            _warn_about_result(loop, saver, recipe, validation, reporter)
     except BaseException:
         if ranks.is_first and not run.folder.has_checkpoint:
             run.folder.remove()
@@ -194,7 +194,7 @@ def _stopped(run: Prepared, corpus: Corpus, signal: int) -> Stopped:
 
 
 def _warn_about_result(
-    loop: Loop, recipe: Recipe, validation: Validation[Any], reporter: Reporter
+    loop: Loop, saver: Saver, recipe: Recipe, validation: Validation[Any], reporter: Reporter
 ) -> None:
     """Warn about a run that was too short, or a model that learnt nothing."""
     if recipe.minutes and loop.step < FEW_STEPS:
@@ -204,8 +204,9 @@ def _warn_about_result(
         )
     if not loop.best_loss < validation.chance:
         predicted = loop.task.model.predicted
+        model = "the network alone" if saver.companions else "the model"
         reporter.warn(
-            f"the model predicts no better than chance ({loop.best_loss:.4g} nats/{predicted}; "
+            f"{model} predicts no better than chance ({loop.best_loss:.4g} nats/{predicted}; "
             f"chance is {validation.chance:.4g}): train it for longer, or with a lower `lr` than "
             f"{recipe.lr:g}"
         )
