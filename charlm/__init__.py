@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from charlm.tasks.classify import TextClassifier
     from charlm.tasks.fill import FillModel
     from charlm.tasks.language_model import LanguageModel
-    from charlm.tasks.tag import WordTagger
+    from charlm.tasks.word_tagger import WordTagger
 
 __version__ = "0.2.0.dev0"
 __all__ = [

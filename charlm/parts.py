@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from charlm.errors import OptionError
@@ -37,6 +38,17 @@ class Part(NamedTuple):
 
 
 WHOLE = Part()
+
+
+def in_groups_of(items: Iterable[T], most: int) -> Iterator[list[T]]:
+    """The items in groups of this many; the last one may be smaller.
+
+    >>> list(in_groups_of("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while group := list(islice(iterator, most)):
+        yield group
 
 
 def of_part(groups: Iterable[Sequence[T]], part: Part) -> Iterator[Sequence[T]]:

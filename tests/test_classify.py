@@ -489,7 +489,7 @@ def test_a_long_text_among_short_ones_is_labelled_in_bounded_memory(
 ) -> None:
     texts = ["a fine day"] * 20 + ["the dull film " * 100]
     expected = classifier.predict(texts)
-    monkeypatch.setattr("charlm.tasks.labelled.TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("charlm.corpus.buckets.TOKENS_AT_ONCE", 40)
     shapes: list[tuple[int, ...]] = []
     logprobs = classifier.backends.numpy.logprobs
 

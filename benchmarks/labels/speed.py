@@ -19,6 +19,7 @@ from benchmarks.project import command
 from benchmarks.project import cost as cost_of
 from charlm import WordTagger
 from charlm.corpus.batches import BatchShape, Cursor
+from charlm.corpus.conll import tagged_sentences
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples
 from charlm.corpus.labelled import STANDARD
@@ -94,9 +95,7 @@ def _prediction(
         files["train"], kind=WordTagger, out="speed", steps=20, hidden=128, quiet=True
     )
     alone = charlm.load(model.path, kind=WordTagger, network_only=True)
-    from charlm.tasks.tag import _tagged_sentences
-
-    read = _tagged_sentences(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
+    read = tagged_sentences(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
     words = [sentence for sentence, _ in read]
 
     def forward() -> None:

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from charlm.corpus.batches import Batch, BatchShape, Cursor
 from charlm.corpus.examples import LENGTH_MULTIPLE
+from charlm.parts import WHOLE, Part
 
 B = TypeVar("B", bound=Batch)
 MOST_TOKENS = 1 << 13  # of a batch with few examples
+EXAMPLES_AT_ONCE = 256  # of `by_length`, in a batch
+TOKENS_AT_ONCE = 1 << 18  # in such a batch, the filling included
 
 
 class Buckets(Generic[B]):
@@ -64,3 +67,16 @@ class Buckets(Generic[B]):
             filled = np.resize(examples, -(-len(examples) // per_batch) * per_batch)
             groups += list(filled.reshape(-1, per_batch))
         return [groups[k] for k in rng.permutation(len(groups))]
+
+
+def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArray[np.int64]]:
+    """Numbers of examples in batches, from short to long ones. lengths: tokens of each"""
+    order = np.argsort(lengths, kind="stable")[part.every]
+    start = 0
+    while start < len(order):
+        which = order[start : start + EXAMPLES_AT_ONCE]
+        # The n shortest texts have n · length of the last of them tokens, when they are filled up.
+        tokens = np.arange(1, len(which) + 1) * lengths[which]
+        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
+        start += len(which)
+        yield which

@@ -8,7 +8,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from charlm.corpus.examples import ExampleError
+from charlm.corpus.labelled import ColumnOptions
 from charlm.corpus.reading import BYTE_ORDER_MARK
+from charlm.errors import InputError, OptionError
+from charlm.options import argument
+from charlm.tokenizer.symbols import SEPARATOR
 
 BLANKS = " \t\r"  # U+00A0 and other spaces of Unicode are characters of a token
 DOCUMENT_START = "-DOCSTART-"
@@ -284,3 +288,36 @@ def with_column(sentence: Sentence, values: Sequence[str]) -> str:
         lines[position] = f"{line}{sentence.layout.separator}{value}{line_end}"
     blank_line = "\r" if lines[-1].endswith("\r") else ""
     return "\n".join([*lines, blank_line, ""])
+
+
+def tagged_sentences(
+    blocks: Iterable[str], columns: ColumnOptions
+) -> Iterator[tuple[list[str], list[str]]]:
+    """The words and the tags of each sentence. Raises ExampleError, naming the line."""
+    word = column_number("text_column", columns.text_column)
+    tag = column_number("label_column", columns.label_column)
+    for sentence in sentences(blocks):
+        if sentence.rows:
+            yield words_and_tags(sentence, word, tag)
+
+
+def column_number(name: str, column: str | None) -> int | None:
+    """The number of a column. Raises OptionError for a name."""
+    try:
+        return None if column is None else int(column)
+    except ValueError:
+        raise OptionError(f"{argument(name, column)}: give a number, from 1") from None
+
+
+def as_lines(of_sentences: Iterable[Sequence[str]]) -> str:
+    """A line for each sentence, with a TAB between two words.
+
+    A line end or a TAB within a word becomes a space. Raises InputError for an empty word.
+    """
+    return "".join(f"{SEPARATOR.join(map(_without_tabs, words))}\n" for words in of_sentences)
+
+
+def _without_tabs(word: str) -> str:
+    if not word:
+        raise InputError("a word is empty; leave it out")
+    return word.replace(SEPARATOR, " ").replace("\n", " ")

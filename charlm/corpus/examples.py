@@ -17,6 +17,7 @@ from charlm.tokenizer import START, Blocks, Vocabularies
 # Sequences are padded to multiples of this length: a fused kernel is built for each new shape.
 LENGTH_MULTIPLE = 16
 TEXT = "text"  # the field of the tasks that have no other
+FEATURES = "features"  # a field of the tasks that have a linear half
 
 
 class ExampleError(InputError):

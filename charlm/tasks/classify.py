@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.batches import BatchShape, find_rare, replace_rare
-from charlm.corpus.buckets import Buckets
+from charlm.corpus.buckets import Buckets, by_length
 from charlm.corpus.encoding import TokenFile
-from charlm.corpus.examples import TEXT, Examples
+from charlm.corpus.examples import FEATURES, TEXT, Examples
 from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions, labelled_texts
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.label_scores import LabelScore
@@ -30,10 +30,8 @@ from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
 from charlm.tasks.labelled import (
-    FEATURES,
     LINEAR,
     LabelValidation,
-    by_length,
     completed_by_source,
     fit_linear_model,
     label_defaults,

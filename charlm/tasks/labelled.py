@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.corpus.examples import Examples
+from charlm.corpus.examples import FEATURES, Examples
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import VARIANTS
 from charlm.model.file import ModelFile
@@ -37,10 +37,8 @@ from charlm.tokenizer import SPECIALS, Blocks, Symbols
 if TYPE_CHECKING:
     from charlm.training.options import TrainOptions
 
-FEATURES, LINEAR = "features", "linear"  # a field, and a part of a model file
+LINEAR = "linear"  # a part of a model file
 MOST_LABELS = 10_000  # more different ones are no labels, but text
-EXAMPLES_AT_ONCE = 256  # in a batch
-TOKENS_AT_ONCE = 1 << 18  # in a batch, the filling included
 PROBED_TOKENS = 8192  # of the validation part, to estimate the time for all of it
 MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
 FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
@@ -135,19 +133,6 @@ def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearM
         else:
             step /= 2
     return best
-
-
-def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArray[np.int64]]:
-    """Numbers of examples in batches, from short to long ones. lengths: tokens of each"""
-    order = np.argsort(lengths, kind="stable")[part.every]
-    start = 0
-    while start < len(order):
-        which = order[start : start + EXAMPLES_AT_ONCE]
-        # The n shortest texts have n · length of the last of them tokens, when they are filled up.
-        tokens = np.arange(1, len(which) + 1) * lengths[which]
-        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
-        start += len(which)
-        yield which
 
 
 def label_defaults(

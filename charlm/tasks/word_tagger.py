@@ -1,0 +1,282 @@
+"""The class of the models of `tag`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from charlm.corpus import conll
+from charlm.corpus.encoding import TokenFile
+from charlm.corpus.examples import FEATURES, TEXT, Examples
+from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
+from charlm.corpus.reading import Corpus
+from charlm.engines.chunks import are_chunk_tags
+from charlm.engines.tag_scores import TagScore
+from charlm.engines.tagging import (
+    LETTERS,
+    TAGS,
+    UNSEEN,
+    Found,
+    best_tags,
+    emissions,
+    padded_tags,
+    sequence_nats,
+)
+from charlm.errors import OptionError
+from charlm.model import crf
+from charlm.model.backend import Backends, Twins
+from charlm.model.file import ModelFile
+from charlm.model.linear import LinearModel
+from charlm.model.numpy_sequences import NumpyTagger
+from charlm.model.sequence_config import TaggerConfig
+from charlm.options import argument
+from charlm.parts import in_groups_of
+from charlm.tasks.labelled import LINEAR
+from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line
+from charlm.tokenizer import SPECIALS, UNK, Characters, Symbols, Vocabulary, WindowFeatures
+from charlm.tokenizer.symbols import SEPARATOR
+from charlm.tokenizer.words import split_words
+
+if TYPE_CHECKING:
+    from charlm.model.tagger import Tagger
+
+ACCURACY, F1 = "valid_accuracy", "valid_f1"
+SENTENCES_AT_ONCE = 1024
+MOST_SHOWN = 12  # tags
+COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".bio", ".col", ".tsv")
+
+
+class TaggedWord(NamedTuple):
+    """A word, its tag, and the probability that it has this tag."""
+
+    word: str
+    tag: str
+    probability: float
+
+
+class WordTagger(TrainedModel):
+    """A model that finds a tag for every word of a sentence.
+
+    backends:  what runs the network
+    linear:    the other half of the model; None for the network alone
+    """
+
+    task = "tag"
+    purpose = "tags words (charlm predict)"
+    predicted = "tag"
+    reads_columns = True
+    numbered = "position"
+    page_note = "Each word in the colour of its tag. Point at it for the probability."
+    next_commands = ('charlm predict "a sentence"', "charlm predict --file FILE.conll")
+    config: TaggerConfig
+
+    def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
+        super().__init__(file, path, options)
+        self.config, weights = file.network(TaggerConfig)
+        self._words: Symbols = file.vocabulary(TEXT, Symbols.from_state, self.config.vocab)
+        size = self.config.tags + len(SPECIALS)
+        self._tags: Symbols = file.vocabulary(TAGS, Symbols.from_state, size)
+        letters = file.part(LETTERS, Characters.from_state)
+        assert letters is not None
+        self.tokenizer = letters
+        self.backends = Backends(
+            self.config, weights, options.backend, options.device, options.threads, TWINS
+        )
+        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
+        linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
+        self.linear: LinearModel | None = linear
+
+    @property
+    def tags(self) -> list[str]:
+        """All tags, in the order of the alphabet."""
+        return self._tags.names
+
+    @cached_property
+    def are_chunks(self) -> bool:
+        """Whether the tags mark chunks, such as B-NP and I-NP."""
+        return are_chunk_tags(self.tags)
+
+    def predict(self, sentences: Iterable[str | Sequence[str]]) -> list[list[TaggedWord]]:
+        """The words of each sentence with their tags: the most probable sequence of tags.
+
+        sentences:  texts, or lists of words. A text is split at spaces; what is then no word of
+                    the training text is split at punctuation, too
+        """
+        return list(self.iter_predict(sentences))
+
+    def iter_predict(
+        self, texts: Iterable[str | Sequence[str]], *, k: int = 1
+    ) -> Iterator[list[TaggedWord]]:
+        """`predict` for any number of sentences, in input order and in bounded memory."""
+        if k != 1:
+            raise OptionError(f"{argument('k', k)}: is not for `task={self.task}`")
+        group: list[Sequence[str]] = []
+        for text in texts:
+            group.append(self._split(text) if isinstance(text, str) else text)
+            if len(group) == SENTENCES_AT_ONCE:
+                yield from self._tagged(group)
+                group = []
+        yield from self._tagged(group)
+
+    def _split(self, text: str) -> list[str]:
+        words = []
+        for piece in one_line(text).split():
+            known = int(self._words.encode_ids(piece)[0]) != UNK
+            words += [piece] if known else split_words(piece)
+        return words
+
+    def _tagged(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[TaggedWord]]:
+        tagged: list[list[TaggedWord]] = [[] for _ in sentences]
+        data = self._examples(sentences)
+        numbers = [k for k, words in enumerate(sentences) if words]
+        for found in self._found(data):
+            tags = crf.best_tags(found.emissions, found.lengths, self._transitions)
+            logprobs = crf.log_marginals(found.emissions, found.lengths, self._transitions)
+            for column, k in enumerate(found.which.tolist()):
+                words = sentences[numbers[k]]
+                own = tags[: len(words), column]
+                p = np.exp(logprobs[np.arange(len(words)), column, own])
+                names = (self.tags[tag] for tag in own.tolist())
+                zipped = zip(words, names, p.tolist(), strict=True)
+                tagged[numbers[k]] = [TaggedWord(*each) for each in zipped]
+        yield from tagged
+
+    def are_columns(self, path: str) -> bool:
+        """Whether a file looks like one of columns: by its suffix, or a TAB in its first line."""
+        if Path(path).suffix.lower() in COLUMN_SUFFIXES:
+            return True
+        for block in Corpus([path]).blocks():
+            return "\t" in block.lstrip().split("\n", 1)[0]
+        return False
+
+    def annotate(self, blocks: Iterable[str], **columns: str | None) -> Iterator[str]:
+        """The sentences of a file of columns, with the tags as a further column.
+
+        columns:  text_column, the number of the words' column; without it that of the training
+
+        Raises ExampleError, an InputError, for a line without that column.
+        """
+        own = ColumnOptions(**columns) if columns else self.columns
+        column = conll.column_number("text_column", own.text_column)
+        for group in in_groups_of(conll.sentences(blocks), SENTENCES_AT_ONCE):
+            words = [conll.words(s, column) if s.rows else [] for s in group]
+            for sentence, tagged in zip(group, self._tagged(words), strict=True):
+                yield conll.with_column(sentence, [each.tag for each in tagged])
+
+    def evaluate(self, text: str | Iterable[str], **options: Any) -> TagScore:
+        """How well the tags of a text are found.
+
+        text:     sentences in columns, as in training: a string, or blocks of it
+        options:  text_column, label_column; without them those of the training
+
+        Raises ExampleError, an InputError, for a line without these columns, and OptionError for
+        options of a language model.
+        """
+        options.pop("progress", None)
+        for name, value in options.items():
+            if name not in ("text_column", "label_column"):
+                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
+        score = TagScore(chunks={} if self.are_chunks else None)
+        blocks = [text] if isinstance(text, str) else text
+        columns = ColumnOptions(**options) if options else self.columns
+        read = conll.tagged_sentences(blocks, columns)
+        for group in in_groups_of(read, SENTENCES_AT_ONCE):
+            score += self._measured([w for w, _ in group], [t for _, t in group])
+        return score
+
+    def _measured(self, words: Sequence[list[str]], tags: Sequence[list[str]]) -> TagScore:
+        data = self._examples(words, tags)
+        answers: list[list[str]] = [[] for _ in words]
+        unseen: list[list[bool]] = [[] for _ in words]
+        nats, unseen_tags = 0.0, 0
+        for found in self._found(data):
+            truth, best = padded_tags(data, found), best_tags(found, self._transitions)
+            nats += sequence_nats(found, truth, best, self._transitions)
+            unseen_tags += int(np.count_nonzero(truth == UNSEEN))
+            for column, k in enumerate(found.which.tolist()):
+                n = len(words[k])
+                answers[k] = [self.tags[tag] for tag in best[:n, column].tolist()]
+                unseen[k] = (self._words.encode_ids(SEPARATOR.join(words[k])) == UNK).tolist()
+        return TagScore.of(
+            tags, answers, unseen, nats, are_chunks=self.are_chunks, unseen_tags=unseen_tags
+        )
+
+    def warning(self, measure: TagScore, **options: Any) -> str | None:
+        """How many tags of a text training has not seen."""
+        if not measure.unseen_tags:
+            return None
+        return (
+            f"{measure.unseen_tags:,} of {measure.tokens:,} words have a tag that the model does "
+            "not know; none of them can be right"
+        )
+
+    def looked(self, text: str) -> tuple[list[Looked], str]:
+        """The words of a text with their tags, and what stands between them."""
+        (tagged,) = self.predict([text])
+        pieces, done = [], 0
+        for word, tag, p in tagged:
+            start = text.index(word, done)
+            pieces += [Looked(text[done:start], tag="")] if start > done else []
+            shown = "" if tag == "O" and self.are_chunks else tag
+            pieces.append(Looked(word, tag=shown, title=f"{tag} {p:.1%}"))
+            done = start + len(word)
+        return pieces, ""
+
+    def _examples(
+        self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]] = ()
+    ) -> Examples:
+        """Those sentences that have words, in memory."""
+        block = conll.as_lines(filter(None, words))
+        vocabularies: dict[str, Vocabulary] = {
+            TEXT: self._words, LETTERS: self.tokenizer, TAGS: self._tags,
+            FEATURES: WindowFeatures(),
+        }  # fmt: skip
+        of_tags, of_features = conll.as_lines(tags), block if self.linear else ""
+        fields = {TEXT: block, LETTERS: block, TAGS: of_tags, FEATURES: of_features}
+        encoded = {n: TokenFile.of(vocabularies[n].encode_ids(b)) for n, b in fields.items()}
+        return Examples(encoded, vocabularies)
+
+    @cached_property
+    def _transitions(self) -> crf.Transitions:
+        own = self.backends.numpy.transitions
+        return own.times(self.linear.powers[0]) if self.linear else own
+
+    def _found(self, data: Examples) -> Iterator[Found]:
+        tokens = int(data.lengths(TEXT).sum())
+        network = self.backends.for_tokens(tokens) if tokens else None
+        return emissions(network, data, self.linear)
+
+    def validation(self) -> str:
+        figures = self.card.figures
+        shown = [f"F1 {figures[F1]:.2%}"] if figures.get(F1) is not None else []
+        if figures.get(ACCURACY) is not None:
+            shown.append(f"accuracy {figures[ACCURACY]:.2%}")
+        return ", ".join([*shown, super().validation()])
+
+    def about(self) -> dict[str, str]:
+        few = ", ".join(self.tags[:MOST_SHOWN]) + (", …" if len(self.tags) > MOST_SHOWN else "")
+        about = {
+            "tags": f"{len(self.tags):,}: {few}",
+            "tokens": f"words, a vocabulary of {self.config.vocab:,}",
+        }
+        if self.linear:
+            a, b = self.linear.powers
+            features = f"{len(self.linear.ids):,} features of words, p ∝ network^{a:.2g}"
+            about["linear part"] = f"{features} · linear^{b:.2g}"
+        return about
+
+    def record(self) -> dict[str, Any]:
+        return {"level": "word", "tags": self.tags}
+
+
+def _network(config: TaggerConfig) -> Tagger:
+    from charlm.model.tagger import Tagger
+
+    return Tagger(config)
+
+
+TWINS = Twins(NumpyTagger, _network)
