@@ -220,6 +220,34 @@ def test_several_processes_train_the_model_of_one(
     assert folders[0] == folders[1]
 
 
+LABELLED = "".join(f"{word} day {k % 7}\t{word}\n" for k in range(40) for word in ("good", "bad"))
+TAGGED = LABELLED.replace(" day ", "\tA\nday\tB\n").replace("\tgood\n", "\tN\n\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [("classify", LABELLED), ("tag", TAGGED.replace("\tbad\n", "\tN\n\n"))],
+    ids=["classify", "tag"],
+)
+def test_several_processes_train_the_labels_of_one(tmp_path: Path, task: str, text: str) -> None:
+    """Both halves, with dropout of tokens; the linear half is that of the first process."""
+    corpus = tmp_path / "labelled.tsv"
+    corpus.write_text(text, encoding="utf-8")
+    options: dict[str, Any] = {
+        "task": task, "steps": 10, "hidden": 8, "batch": 4, "precision": "fp32", "threads": 1
+    }  # fmt: skip
+    one = charlm.train(corpus, out=tmp_path / "one", quiet=True, **options)
+    command = ["train", corpus, *flags(**options), "--out", "several"]
+    for code, _, stderr in launch([command] * 2, [tmp_path] * 2):
+        assert code == 0, stderr
+    several = charlm.load(tmp_path / "several")
+    assert several.card.valid_nats == pytest.approx(one.card.valid_nats, abs=1e-4)
+    weights = load_file(several.path)
+    assert "parts.linear.weights" in weights
+    for name, value in load_file(one.path).items():
+        np.testing.assert_allclose(value, weights[name], atol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_run_goes_from_one_process_to_several_and_back(corpus: Path, tmp_path: Path) -> None:
     """Stopped by a signal to torchrun, which reaches all processes and is answered after saving."""
