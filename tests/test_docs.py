@@ -14,6 +14,8 @@ from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
 from benchmarks.cells.variants import config_fields
+from benchmarks.labels import __main__ as labels
+from benchmarks.labels import page as labels_page
 from benchmarks.mixture import __main__ as mixture
 from benchmarks.mixture import page as mixture_page
 from benchmarks.project import ROOT, load_results
@@ -118,6 +120,14 @@ def test_the_figures_of_the_mixture_are_those_of_the_benchmark() -> None:
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
     for kind in (LogLinear, Linear):
         assert kind.default.tolist() == results["defaults"][kind.name]
+
+
+def test_the_figures_of_labels_are_those_of_the_benchmark() -> None:
+    results = load_results(labels.RESULTS)
+    page = labels_page.PAGE.read_text(encoding="utf-8")
+    assert set(results) <= set(labels.PARTS)
+    for name, block in labels_page.blocks(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
 
 
 def test_the_figures_of_strain_are_those_of_the_benchmark() -> None:

@@ -37,16 +37,22 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
         if runs:
             name = "both halves" if half == "whole" else "the network alone"
             seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
-            figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-            rows.append([name, *figures, seconds])
+            of_run = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
+            rows.append([name, *of_run, seconds])
     for name, runs in results.get("without", {}).items():
-        figures = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-        rows.append([f"without {name}", *figures, f"{runs[0]['seconds']:.0f}"])
+        of_run = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
+        rows.append([f"without {name}", *of_run, f"{runs[0]['seconds']:.0f}"])
     made["chunks"] = table("model | chunk F1, % | accuracy, % | of unseen words, % | s", rows)
     rows = [
         [name, _of_seeds(runs, "accuracy"), _of_seeds(runs, "nats_per_label", 1)]
         for part in ("readouts", "start")
         for name, runs in results.get(part, {}).items()
     ]
+    if figures := results.get("speed"):
+        rows = [
+            [name, f"{value:,.2f}" if value < 10 else f"{value:,.0f}"]
+            for name, value in figures.items()
+        ]
+        made["speed"] = table("sentences a second | ", rows)
     made["classifiers"] = table("five classes | accuracy, % | nats per label", rows)
     return made
