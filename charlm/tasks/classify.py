@@ -15,22 +15,21 @@ from charlm.corpus.batches import BatchShape, find_rare, replace_rare
 from charlm.corpus.buckets import Buckets, by_length
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import FEATURES, TEXT, Examples
-from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions, labelled_texts
+from charlm.corpus.labelled import STANDARD, ColumnOptions, labelled_texts
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.label_scores import LabelScore
 from charlm.engines.scores import in_groups
-from charlm.errors import OptionError
-from charlm.model.backend import Backends, Twins
+from charlm.model.backend import Twins
 from charlm.model.config import Dropout
 from charlm.model.file import ModelFile, Storable
 from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
-from charlm.options import argument
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
 from charlm.tasks.labelled import (
     LINEAR,
+    LabelModel,
     LabelValidation,
     completed_by_source,
     fit_linear_model,
@@ -40,7 +39,7 @@ from charlm.tasks.labelled import (
     source_of,
     train_labels,
 )
-from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
+from charlm.tasks.trained import LoadOptions, Looked, one_line, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,
@@ -95,17 +94,23 @@ class Label(NamedTuple):
     probability: float
 
 
-class TextClassifier(TrainedModel):
+def _network(config: ClassifierConfig) -> Classifier:
+    from charlm.model.classifier import Classifier
+
+    return Classifier(config)
+
+
+class TextClassifier(LabelModel):
     """A model that finds the label of a text.
 
-    backends:  what runs the network
-    linear:    the other half of the model; None for the network alone
+    See `LabelModel`.
     """
 
     task = "classify"
     purpose = "labels texts (charlm predict)"
     predicted = "label"
-    reads_columns = True
+    shape, labels_field = ClassifierConfig, LABEL
+    twins = Twins(NumpyClassifier, _network)
     numbered = "rank"
     page_note = (
         "The stronger the colour, the more the network looked at a word: the share of its features "
@@ -116,16 +121,7 @@ class TextClassifier(TrainedModel):
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
         super().__init__(file, path, options)
-        self.config, weights = file.network(ClassifierConfig)
         self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
-        size = self.config.labels + len(SPECIALS)
-        self._labels: Symbols = file.vocabulary(LABEL, Symbols.from_state, size)
-        self.backends = Backends(
-            self.config, weights, options.backend, options.device, options.threads, TWINS
-        )
-        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
-        linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
-        self.linear: LinearModel | None = linear
 
     @property
     def labels(self) -> list[str]:
@@ -156,14 +152,9 @@ class TextClassifier(TrainedModel):
         Raises ExampleError, an InputError, for another line, and OptionError for options of a
         language model.
         """
-        options.pop("progress", None)
-        names = ("text_column", "label_column")
-        for name, value in options.items():
-            if name not in names:
-                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
         score = LabelScore({})
         blocks = [text] if isinstance(text, str) else text
-        columns = ColumnOptions(**options) if options else self.columns
+        columns = self._columns(options)
         for texts, labels in labelled_texts(blocks, columns):
             score += self._measured(texts, labels)
         return score
@@ -234,27 +225,13 @@ class TextClassifier(TrainedModel):
 
     def about(self) -> dict[str, str]:
         few = ", ".join(self.labels[:MOST_SHOWN]) + (", …" if len(self.labels) > MOST_SHOWN else "")
-        about = {
+        return {
             "labels": f"{len(self.labels):,}: {few}",
             "tokens": f"{self.tokenizer.level}, a vocabulary of {self.config.vocab:,}",
-        }
-        if self.linear:
-            a, b = self.linear.powers
-            features = f"{len(self.linear.ids):,} features of texts, p ∝ network^{a:.2g}"
-            about["linear part"] = f"{features} · linear^{b:.2g}"
-        return about
+        } | super().about()
 
     def record(self) -> dict[str, Any]:
         return {"level": self.tokenizer.level, "labels": self.labels}
-
-
-def _network(config: ClassifierConfig) -> Classifier:
-    from charlm.model.classifier import Classifier
-
-    return Classifier(config)
-
-
-TWINS = Twins(NumpyClassifier, _network)
 
 
 class ClassifyTask(Task["Classifier", LabelBatch]):

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.examples import FEATURES, Examples
+from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
 from charlm.errors import InputError, ModelError, OptionError
+from charlm.model.backend import Backends, Twins
 from charlm.model.config import VARIANTS
 from charlm.model.file import ModelFile
 from charlm.model.linear import LinearModel
@@ -31,7 +33,7 @@ from charlm.runs import find_model
 from charlm.tasks import load_task
 from charlm.tasks.base import Companions, Defaults, N, Rows, Validation
 from charlm.tasks.tokens import TokenModel
-from charlm.tasks.trained import LoadOptions
+from charlm.tasks.trained import LoadOptions, TrainedModel
 from charlm.tokenizer import SPECIALS, Blocks, Symbols
 
 if TYPE_CHECKING:
@@ -163,6 +165,55 @@ def label_defaults(
         token_dropout=TOKEN_DROPOUT,
         weight_decay=WEIGHT_DECAY,
     )
+
+
+class LabelModel(TrainedModel):
+    """A model with two halves that gives labels: the base of classifiers and taggers.
+
+    backends:  what runs the network
+    linear:    the other half of the model; None for the network alone
+    columns:   where the examples stood that it was trained on
+
+    shape:         the class of its configuration
+    twins:         the classes of its network
+    labels_field:  the field whose vocabulary has the labels
+    """
+
+    reads_columns = True
+    shape: ClassVar[type[SequenceConfig]]
+    twins: ClassVar[Twins]
+    labels_field: ClassVar[str]
+
+    def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
+        super().__init__(file, path, options)
+        config, weights = file.network(self.shape)
+        self.config, size = config, config.outputs + len(SPECIALS)
+        self._labels: Symbols = file.vocabulary(self.labels_field, Symbols.from_state, size)
+        self.backends = Backends(
+            self.config, weights, options.backend, options.device, options.threads, self.twins
+        )
+        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
+        self.linear: LinearModel | None = None
+        if not options.network_only:
+            self.linear = file.part(LINEAR, LinearModel.from_state)
+
+    def _columns(self, options: dict[str, Any]) -> ColumnOptions:
+        """The columns that these options of `evaluate` name; without any, those of the training.
+
+        Raises OptionError for options of a language model.
+        """
+        named = {name: value for name, value in options.items() if name != "progress"}
+        for name, value in named.items():
+            if name not in ("text_column", "label_column"):
+                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
+        return ColumnOptions(**named) if named else self.columns
+
+    def about(self) -> dict[str, str]:
+        if not self.linear:
+            return {}
+        a, b = self.linear.powers
+        features = f"{len(self.linear.ids):,} features, p ∝ network^{a:.2g} · linear^{b:.2g}"
+        return {"linear part": features}
 
 
 # --- starting from a language model ---

@@ -12,7 +12,7 @@ import numpy as np
 from charlm.corpus import conll
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import FEATURES, TEXT, Examples
-from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
+from charlm.corpus.labelled import ColumnOptions
 from charlm.corpus.reading import Corpus
 from charlm.engines.chunks import are_chunk_tags
 from charlm.engines.tag_scores import TagScore
@@ -26,18 +26,17 @@ from charlm.engines.tagging import (
     padded_tags,
     sequence_nats,
 )
-from charlm.errors import OptionError
+from charlm.errors import ModelError, OptionError
 from charlm.model import crf
-from charlm.model.backend import Backends, Twins
+from charlm.model.backend import Twins
 from charlm.model.file import ModelFile
-from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyTagger
 from charlm.model.sequence_config import TaggerConfig
 from charlm.options import argument
 from charlm.parts import in_groups_of
-from charlm.tasks.labelled import LINEAR
-from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line
-from charlm.tokenizer import SPECIALS, UNK, Characters, Symbols, Vocabulary, WindowFeatures
+from charlm.tasks.labelled import LabelModel
+from charlm.tasks.trained import LoadOptions, Looked, one_line
+from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary, WindowFeatures
 from charlm.tokenizer.symbols import SEPARATOR
 from charlm.tokenizer.words import split_words
 
@@ -58,17 +57,23 @@ class TaggedWord(NamedTuple):
     probability: float
 
 
-class WordTagger(TrainedModel):
+def _network(config: TaggerConfig) -> Tagger:
+    from charlm.model.tagger import Tagger
+
+    return Tagger(config)
+
+
+class WordTagger(LabelModel):
     """A model that finds a tag for every word of a sentence.
 
-    backends:  what runs the network
-    linear:    the other half of the model; None for the network alone
+    See `LabelModel`.
     """
 
     task = "tag"
     purpose = "tags words (charlm predict)"
     predicted = "tag"
-    reads_columns = True
+    shape, labels_field = TaggerConfig, TAGS
+    twins = Twins(NumpyTagger, _network)
     numbered = "position"
     page_note = "Each word in the colour of its tag. Point at it for the probability."
     next_commands = ('charlm predict "a sentence"', "charlm predict --file FILE.conll")
@@ -76,24 +81,16 @@ class WordTagger(TrainedModel):
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
         super().__init__(file, path, options)
-        self.config, weights = file.network(TaggerConfig)
         self._words: Symbols = file.vocabulary(TEXT, Symbols.from_state, self.config.vocab)
-        size = self.config.tags + len(SPECIALS)
-        self._tags: Symbols = file.vocabulary(TAGS, Symbols.from_state, size)
         letters = file.part(LETTERS, Characters.from_state)
-        assert letters is not None
+        if letters is None:
+            raise ModelError(f"{path}: the model file is damaged (letters); copy or train it again")
         self.tokenizer = letters
-        self.backends = Backends(
-            self.config, weights, options.backend, options.device, options.threads, TWINS
-        )
-        self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
-        linear = None if options.network_only else file.part(LINEAR, LinearModel.from_state)
-        self.linear: LinearModel | None = linear
 
     @property
     def tags(self) -> list[str]:
         """All tags, in the order of the alphabet."""
-        return self._tags.names
+        return self._labels.names
 
     @cached_property
     def are_chunks(self) -> bool:
@@ -176,13 +173,9 @@ class WordTagger(TrainedModel):
         Raises ExampleError, an InputError, for a line without these columns, and OptionError for
         options of a language model.
         """
-        options.pop("progress", None)
-        for name, value in options.items():
-            if name not in ("text_column", "label_column"):
-                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
         score = TagScore(chunks={} if self.are_chunks else None)
         blocks = [text] if isinstance(text, str) else text
-        columns = ColumnOptions(**options) if options else self.columns
+        columns = self._columns(options)
         read = conll.tagged_sentences(blocks, columns)
         for group in in_groups_of(read, SENTENCES_AT_ONCE):
             score += self._measured([w for w, _ in group], [t for _, t in group])
@@ -232,7 +225,7 @@ class WordTagger(TrainedModel):
         """Those sentences that have words, in memory."""
         block = conll.as_lines(filter(None, words))
         vocabularies: dict[str, Vocabulary] = {
-            TEXT: self._words, LETTERS: self.tokenizer, TAGS: self._tags,
+            TEXT: self._words, LETTERS: self.tokenizer, TAGS: self._labels,
             FEATURES: WindowFeatures(),
         }  # fmt: skip
         of_tags, of_features = conll.as_lines(tags), block if self.linear else ""
@@ -259,24 +252,10 @@ class WordTagger(TrainedModel):
 
     def about(self) -> dict[str, str]:
         few = ", ".join(self.tags[:MOST_SHOWN]) + (", …" if len(self.tags) > MOST_SHOWN else "")
-        about = {
+        return {
             "tags": f"{len(self.tags):,}: {few}",
             "tokens": f"words, a vocabulary of {self.config.vocab:,}",
-        }
-        if self.linear:
-            a, b = self.linear.powers
-            features = f"{len(self.linear.ids):,} features of words, p ∝ network^{a:.2g}"
-            about["linear part"] = f"{features} · linear^{b:.2g}"
-        return about
+        } | super().about()
 
     def record(self) -> dict[str, Any]:
         return {"level": "word", "tags": self.tags}
-
-
-def _network(config: TaggerConfig) -> Tagger:
-    from charlm.model.tagger import Tagger
-
-    return Tagger(config)
-
-
-TWINS = Twins(NumpyTagger, _network)
