@@ -363,3 +363,35 @@ def test_sentences_end_where_their_file_ends() -> None:
     second.write_text("dogs B-NP\nran\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"b\.conll, line 2"):
         list(parsed(Corpus([first, second]), options, TASK))
+
+
+def test_a_model_gives_the_loss_that_was_measured_in_training(tagger: WordTagger) -> None:
+    """Both halves together, the transitions weighed like the network that they belong to."""
+    some = [*sentences()[:9], [("zebra", "I-NP"), ("ran", "B-VP")]]
+    data = tagger._examples(*([[t[k] for t in s] for s in some] for k in (0, 1)))
+    assert tagger.linear
+    of_training = TagValidation(data).totals(tagger.backends.torch, {"linear": tagger.linear})
+    score = tagger.evaluate(conll(some))
+    assert score.nats == pytest.approx(of_training[0], abs=1e-3)
+    assert score.right == of_training[1]
+    doubled = charlm.load(tagger.path, kind=WordTagger)
+    doubled.linear = tagger.linear.with_powers((2.0, 0.0))
+    plain = doubled.backends.numpy.transitions
+    np.testing.assert_allclose(doubled._transitions.transitions, 2 * plain.transitions)
+
+
+def test_an_unseen_tag_counts_as_a_guess(tagger: WordTagger) -> None:
+    (tagged,) = tagger.predict([["The"]])
+    alone = tagger.evaluate(conll([[("The", tagged[0].tag)]]))
+    unseen = tagger.evaluate(conll([[("The", "B-XYZ")]]))
+    assert unseen.nats == pytest.approx(alone.nats + math.log(len(tagger.tags)), abs=1e-4)
+
+
+def test_a_batch_predicts_a_tag_for_every_word() -> None:
+    data = examples()
+    for part in (WHOLE, *PARTS):
+        batches = TASK.batches(data, BatchShape(3, 16, True, 1, part))
+        of_all = TASK.batches(data, BatchShape(3, 16, True, 1))
+        pairs = zip(batches.iterate(Cursor()), of_all.iterate(Cursor()), strict=False)
+        for batch, whole in itertools.islice(pairs, batches.steps_per_epoch):
+            assert batch.predicted == np.count_nonzero(whole.words)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 Z = 1.96  # of a normal distribution: the middle 95 %
-RESAMPLED, MOST_RESAMPLED = 1000, 100  # times; labels, of which there is a square
+RESAMPLED, MOST_RESAMPLED = 1000, 100  # draws; labels with which draws are affordable
 BINS = 10  # of confidence
 
 

@@ -16,7 +16,7 @@ from charlm.model.linear import LinearModel
 # are predicted worse is too little.
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 MOST_CHOSEN_ON = 1 << 21  # features of the examples on which the penalty is chosen
-FEWEST, FROM = 2, 50_000  # features that occur less often are left out, if there are so many
+FEWEST, FROM = 2, 50_000  # rarer features are left out where there are more than that
 STEPS = 60
 TOLERANCE = 1e-4
 
