@@ -4,9 +4,9 @@
 
 DATA is a folder with sst.train.txt, sst.dev.txt, sst.test.txt (trees of the Stanford Sentiment
 Treebank) and chunks.train.conll, chunks.test.conll (CoNLL-2000). A PART is "sentiment", "readouts",
-"start", "chunks", "without" or "speed"; without one all are measured, in about four hours. "page"
-writes the page again. The results are written to benchmarks/labels.json and docs/tasks.md. Nothing
-else may run meanwhile.
+"start", "chunks", "without", "speed" or "rivals"; without one all are measured, in about three
+hours. "rivals" needs scikit-learn and python-crfsuite. "page" writes the page again. The results
+are written to benchmarks/labels.json and docs/tasks.md. Nothing else may run meanwhile.
 
 Only the training and the validation parts are used to train and to choose: of the sentiment
 sentences dev, of the chunks every tenth sentence of the training part. The figures are of the test
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.labels.page import PAGE, blocks
 from benchmarks.labels.quality import chunks, readouts, sentiment, start, without
+from benchmarks.labels.rivals import rivals
 from benchmarks.labels.speed import speed
 from benchmarks.markdown import replace_blocks
 from benchmarks.project import ROOT, load_results, run_parts
@@ -32,6 +33,7 @@ PARTS = {
     "chunks": chunks,
     "without": without,
     "speed": speed,
+    "rivals": rivals,
 }
 
 if __name__ == "__main__":

@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.markdown import table
 from benchmarks.project import ROOT
 
 PAGE = ROOT / "docs/tasks.md"
-
-
-def _of_seeds(runs: Sequence[Mapping[str, float]], name: str, factor: float = 100) -> str:
-    values = [factor * run[name] for run in runs if run.get(name) is not None]
-    mean = sum(values) / len(values)
-    listed = ", ".join(f"{value:.2f}" for value in values)
-    return f"{mean:.2f} ({listed})" if len(values) > 1 else f"{mean:.2f}"
+Run = Mapping[str, float]
+HALVES = {"whole": "both halves", "network": "the network alone"}
+LABEL_FIGURES = ("accuracy", "macro_f1")
+TAG_FIGURES = ("f1", "accuracy", "accuracy_unseen_words")
+VARIANTS = "five classes | nats per label, validation | nats per label, test | accuracy, %"
 
 
 def blocks(results: Mapping[str, Any]) -> dict[str, str]:
     """The generated parts of the page."""
-    made: dict[str, str] = {}
-    rows: list[list[str]] = []
-    for classes in ("five", "two"):
-        for half in ("whole", "network"):
-            runs = [run[half] for run in results.get("sentiment", {}).get(classes, [])]
-            if runs:
-                name = "both halves" if half == "whole" else "the network alone"
-                accuracy, f1 = (_of_seeds(runs, key) for key in ("accuracy", "macro_f1"))
-                seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
-                rows.append([f"{classes} classes, {name}", accuracy, f1, seconds])
-    made["sentiment"] = table("model | accuracy, % | macro F1, % | s", rows)
-    rows = []
-    for half in ("whole", "network"):
-        runs = [run[half] for run in results.get("chunks", [])]
-        if runs:
-            name = "both halves" if half == "whole" else "the network alone"
-            seconds = f"{runs[0]['seconds']:.0f}" if half == "whole" else ""
-            of_run = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-            rows.append([name, *of_run, seconds])
-    for name, runs in results.get("without", {}).items():
-        of_run = [_of_seeds(runs, key) for key in ("f1", "accuracy", "accuracy_unseen_words")]
-        rows.append([f"without {name}", *of_run, f"{runs[0]['seconds']:.0f}"])
-    made["chunks"] = table("model | chunk F1, % | accuracy, % | of unseen words, % | s", rows)
-    rows = [
-        [name, _of_seeds(runs, "accuracy"), _of_seeds(runs, "nats_per_label", 1)]
+    heading = "model | chunk F1, % | accuracy, % | of unseen words, % | s"
+    without = {f"without {name}": runs for name, runs in results.get("without", {}).items()}
+    return {
+        "sentiment": table("model | accuracy, % | macro F1, % | s", list(_sentiment(results))),
+        "classifiers": table(VARIANTS, _classifiers(results)),
+        "chunks": table(heading, list(_chunks(results))),
+        "ingredients": table(heading, [_row(*item, TAG_FIGURES) for item in without.items()]),
+        "speed": table("what | sentences a second", list(_speed(results))),
+        "start-up": table("process | s", _seconds(results.get("speed", {}))),
+    }
+
+
+def _sentiment(results: Mapping[str, Any]) -> Iterator[list[str]]:
+    rivals = results.get("rivals", {}).get("logistic regression", {})
+    for classes, runs in results.get("sentiment", {}).items():
+        yield from _halves(f"{classes} classes, ", runs, LABEL_FIGURES)
+        if classes in rivals:
+            name = f"{classes} classes, logistic regression"
+            yield _row(name, [rivals[classes]], LABEL_FIGURES)
+
+
+def _chunks(results: Mapping[str, Any]) -> Iterator[list[str]]:
+    yield from _halves("", results.get("chunks", []), TAG_FIGURES)
+    if rivals := results.get("rivals"):
+        yield _row("crfsuite", [rivals["crfsuite"]], TAG_FIGURES)
+
+
+def _classifiers(results: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            name,
+            _of_seeds(runs, "valid_nats_per_label", 1),
+            _of_seeds(runs, "nats_per_label", 1),
+            _of_seeds(runs, "accuracy"),
+        ]
         for part in ("readouts", "start")
         for name, runs in results.get(part, {}).items()
     ]
-    if figures := results.get("speed"):
-        rows = [
-            [name, f"{value:,.2f}" if value < 10 else f"{value:,.0f}"]
-            for name, value in figures.items()
-        ]
-        made["speed"] = table("sentences a second | ", rows)
-    made["classifiers"] = table("five classes | accuracy, % | nats per label", rows)
-    return made
+
+
+def _speed(results: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, value in results.get("speed", {}).items():
+        if not name.endswith(", s"):
+            yield [name, f"{value:,.0f}"]
+    if rivals := results.get("rivals"):
+        yield ["predict crfsuite", f"{rivals['crfsuite']['sentences a second']:,.0f}"]
+
+
+def _seconds(speed: Run) -> list[list[str]]:
+    return [[name[:-3], f"{value:.2f}"] for name, value in speed.items() if name.endswith(", s")]
+
+
+def _halves(
+    prefix: str, runs: Sequence[Mapping[str, Run]], figures: Sequence[str]
+) -> Iterator[list[str]]:
+    """A row for the model, and one for its network alone."""
+    for half, name in HALVES.items():
+        if runs:
+            yield _row(f"{prefix}{name}", [run[half] for run in runs], figures)
+
+
+def _row(name: str, runs: Sequence[Run], figures: Sequence[str]) -> list[str]:
+    seconds = f"{runs[0]['seconds']:.0f}" if "seconds" in runs[0] else ""
+    return [name, *(_of_seeds(runs, figure) for figure in figures), seconds]
+
+
+def _of_seeds(runs: Sequence[Run], name: str, factor: float = 100) -> str:
+    """The mean, and the figures of all runs if there are several."""
+    values = [factor * run[name] for run in runs]
+    listed = ", ".join(f"{value:.2f}" for value in values)
+    mean = f"{sum(values) / len(values):.2f}"
+    return f"{mean} ({listed})" if len(values) > 1 else mean
