@@ -1,0 +1,111 @@
+"""What people would use instead, on the same files: scikit-learn and crfsuite.
+
+They are not among the project's packages: pip install scikit-learn python-crfsuite
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.labels.quality import chunk_files, sentiment_files
+from charlm.corpus.conll import tagged_sentences
+from charlm.corpus.labelled import STANDARD, labelled_texts
+from charlm.engines.tag_scores import TagScore
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)  # of scikit-learn's logistic regression; less is smoother
+ROUNDS = 100  # of L-BFGS
+
+
+def rivals(folder: Path, data: Path) -> dict[str, Any]:
+    """Logistic regression for sentiment, and a CRF with hand-written features for chunks."""
+    files = sentiment_files(data)
+    regression = {classes: _regression(of) for classes, of in files.items()}
+    return {"logistic regression": regression, "crfsuite": _crfsuite(chunk_files(data))}
+
+
+def _regression(files: dict[str, Path]) -> dict[str, float]:
+    """On a bag of words. Its strength is chosen on the validation part."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import f1_score
+
+    start = time.monotonic()
+    (texts, labels), (dev, dev_labels), (test, test_labels) = (
+        _labelled(files[part]) for part in ("train", "dev", "test")
+    )
+    bag = CountVectorizer(tokenizer=str.split, token_pattern=None, binary=True)
+    counts, dev_counts = bag.fit_transform(texts), bag.transform(dev)
+    models = [LogisticRegression(C=c, max_iter=1000).fit(counts, labels) for c in STRENGTHS]
+    best = max(models, key=lambda model: model.score(dev_counts, dev_labels))
+    seconds = time.monotonic() - start
+    answers = best.predict(bag.transform(test))
+    return {
+        "accuracy": float(np.mean(answers == np.array(test_labels))),
+        "macro_f1": float(f1_score(test_labels, answers, average="macro")),
+        "seconds": seconds,
+    }
+
+
+def _labelled(path: Path) -> tuple[list[str], list[str]]:
+    texts: list[str] = []
+    labels: list[str] = []
+    for some_texts, some_labels in labelled_texts(
+        iter([path.read_text(encoding="utf-8")]), STANDARD
+    ):
+        texts += some_texts
+        labels += some_labels
+    return texts, labels
+
+
+def _crfsuite(files: dict[str, Path]) -> dict[str, float]:
+    """A linear-chain CRF on the words, trained on all sentences that the tagger sees in training
+    and validation: it chooses nothing."""
+    import pycrfsuite
+
+    start = time.monotonic()
+    trainer = pycrfsuite.Trainer(verbose=False)
+    trainer.set_params({"c1": 0.1, "c2": 0.1, "max_iterations": ROUNDS})
+    training = [pair for part in ("train", "valid") for pair in _tagged(files[part])]
+    for words, tags in training:
+        trainer.append([_features(words, k) for k in range(len(words))], tags)
+    trainer.train("crfsuite.model")
+    seconds = time.monotonic() - start
+    tagger = pycrfsuite.Tagger()
+    tagger.open("crfsuite.model")
+    test = _tagged(files["test"])
+    start = time.monotonic()
+    found = [tagger.tag([_features(words, k) for k in range(len(words))]) for words, _ in test]
+    per_second = len(test) / (time.monotonic() - start)
+    seen = {word for words, _ in training for word in words}
+    unseen = [[word not in seen for word in words] for words, _ in test]
+    score = TagScore.of([tags for _, tags in test], found, unseen, 0.0, are_chunks=True)
+    figures = {name: value for name, value in score.figures().items() if isinstance(value, float)}
+    return figures | {"seconds": seconds, "sentences a second": per_second}
+
+
+def _tagged(path: Path) -> list[tuple[list[str], list[str]]]:
+    return list(tagged_sentences(iter([path.read_text(encoding="utf-8")]), STANDARD))
+
+
+def _features(words: Sequence[str], k: int) -> list[str]:
+    """Of the word k of a sentence: itself, its ends, its shape, and two neighbours on each side."""
+    return [f"{name}={value}" for name, value in _named_features(words, k)]
+
+
+def _named_features(words: Sequence[str], k: int) -> Iterator[tuple[str, object]]:
+    word = words[k]
+    yield "bias", 1
+    yield "shape", (word.isupper(), word.istitle(), word.isdigit(), "-" in word)
+    for n in range(1, 5):
+        yield f"end {n}", word[-n:].lower()
+        yield f"start {n}", word[:n].lower()
+    near = [words[j].lower() if 0 <= j < len(words) else "" for j in range(k - 2, k + 3)]
+    for j, neighbour in enumerate(near):
+        yield f"word {j - 2}", neighbour
+    for j in range(1, 3):
+        yield f"words {j - 2}", (near[j], near[j + 1])
