@@ -99,6 +99,7 @@ def test_the_first_line_says_what_the_lines_are() -> None:
     """Labels such as fastText's in a file of another format are text."""
     assert pairs("a\tgood\n__label__x b\tbad\n") == [("a", "good"), ("__label__x b", "bad")]
     assert pairs('\n{"text": "x", "label": "y"}\n') == [("x", "y")]
+    assert pairs("b __label__x\n__label__y c\n") == [("b", "x"), ("c", "y")]
     braces = '{well} then\tgood\n{"text": "x", "label": "y"}\tbad\n'
     assert pairs(braces) == [("{well} then", "good"), ('{"text": "x", "label": "y"}', "bad")]
 
@@ -121,6 +122,11 @@ def test_json_has_a_text_and_a_label() -> None:
         ("one\ttab and lines and  more", "3"),
         ("", "0"),
     ]
+
+
+def test_a_label_of_json_is_written_as_there() -> None:
+    text = lines_of(*({"text": "a", "label": label} for label in (True, 1, 1.5, "yes")))
+    assert [label for _, label in pairs(text)] == ["true", "1", "1.5", "yes"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +180,11 @@ def test_a_value_of_csv_may_hold_commas_quotes_and_line_ends() -> None:
     ]
     problem = error(f"{text}too,many,values\n", **BY_NAME)
     assert (problem.line, problem.problem) == (6, "3 values, and the heading has 2")
+
+
+def test_semicolons_separate_values_where_the_heading_has_no_comma() -> None:
+    text = 'text;label\n"a; fine day, all in all";good\ndull, dull;bad\n'
+    assert pairs(text, **BY_NAME) == [("a; fine day, all in all", "good"), ("dull, dull", "bad")]
 
 
 def test_a_blank_line_in_a_value_of_csv_is_a_line_end_of_it() -> None:

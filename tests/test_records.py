@@ -61,13 +61,16 @@ def test_a_quoted_value_may_have_line_ends(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@given(st.lists(st.text('a",', max_size=6), min_size=1, max_size=4))
-def test_records_of_csv_end_where_the_csv_module_ends_them(lines: list[str]) -> None:
-    reader = csv.reader(io.StringIO("\n".join([*lines, ""]), newline=""))
+@given(st.lists(st.text('a",;', max_size=6), min_size=1, max_size=4), st.sampled_from(",;"))
+def test_records_of_csv_end_where_the_csv_module_ends_them(
+    lines: list[str], separator: str
+) -> None:
+    text = io.StringIO("\n".join([*lines, ""]), newline="")
+    reader = csv.reader(text, delimiter=separator)
     expected = [reader.line_num for _ in reader]
     ends, inside = [], False
     for number, line in enumerate(lines, 1):
-        inside = _goes_on(line, inside)
+        inside = _goes_on(line, inside, separator)
         if not inside:
             ends.append(number)
     assert ends == (expected[:-1] if inside else expected)

@@ -26,7 +26,7 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
         "chunks": table(heading, list(_chunks(results))),
         "ingredients": table(heading, [_row(*item, TAG_FIGURES) for item in without.items()]),
         "speed": table("what | sentences a second", list(_speed(results))),
-        "start-up": table("process | s", _seconds(results.get("speed", {}))),
+        "start-up": table("process | s", _seconds(results)),
     }
 
 
@@ -59,15 +59,16 @@ def _classifiers(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _speed(results: Mapping[str, Any]) -> Iterator[list[str]]:
-    for name, value in results.get("speed", {}).items():
-        if not name.endswith(", s"):
-            yield [name, f"{value:,.0f}"]
+    for model in ("tagger", "classifier"):
+        for name, value in results.get("speed", {}).get(model, {}).items():
+            yield [f"{model}: {name}", f"{value:,.0f}"]
     if rivals := results.get("rivals"):
-        yield ["predict crfsuite", f"{rivals['crfsuite']['sentences a second']:,.0f}"]
+        yield ["crfsuite: predict", f"{rivals['crfsuite']['sentences a second']:,.0f}"]
 
 
-def _seconds(speed: Run) -> list[list[str]]:
-    return [[name[:-3], f"{value:.2f}"] for name, value in speed.items() if name.endswith(", s")]
+def _seconds(results: Mapping[str, Any]) -> list[list[str]]:
+    seconds = results.get("speed", {}).get("seconds", {})
+    return [[name, f"{value:.2f}"] for name, value in seconds.items()]
 
 
 def _halves(

@@ -5,6 +5,7 @@ They are not among the project's packages: pip install scikit-learn python-crfsu
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,21 +30,31 @@ def rivals(folder: Path, data: Path) -> dict[str, Any]:
 
 
 def _regression(files: dict[str, Path]) -> dict[str, float]:
-    """On a bag of words. Its strength is chosen on the validation part."""
-    from sklearn.feature_extraction.text import CountVectorizer
+    """On words, or words and pairs of them; the best one on the validation part."""
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
+    from sklearn.pipeline import make_pipeline
 
     start = time.monotonic()
     (texts, labels), (dev, dev_labels), (test, test_labels) = (
         _labelled(files[part]) for part in ("train", "dev", "test")
     )
-    bag = CountVectorizer(tokenizer=str.split, token_pattern=None, binary=True)
-    counts, dev_counts = bag.fit_transform(texts), bag.transform(dev)
-    models = [LogisticRegression(C=c, max_iter=1000).fit(counts, labels) for c in STRENGTHS]
-    best = max(models, key=lambda model: model.score(dev_counts, dev_labels))
+    words = {"tokenizer": str.split, "token_pattern": None}
+    counters = [
+        CountVectorizer(**words),
+        CountVectorizer(**words, binary=True),
+        TfidfVectorizer(**words, sublinear_tf=True),
+        TfidfVectorizer(**words, sublinear_tf=True, ngram_range=(1, 2)),
+    ]
+    models = [
+        make_pipeline(counter, LogisticRegression(C=c, max_iter=1000)).fit(texts, labels)
+        for counter in counters
+        for c in STRENGTHS
+    ]
+    best = max(models, key=lambda model: model.score(dev, dev_labels))
     seconds = time.monotonic() - start
-    answers = best.predict(bag.transform(test))
+    answers = best.predict(test)
     return {
         "accuracy": float(np.mean(answers == np.array(test_labels))),
         "macro_f1": float(f1_score(test_labels, answers, average="macro")),
@@ -100,12 +111,20 @@ def _features(words: Sequence[str], k: int) -> list[str]:
 def _named_features(words: Sequence[str], k: int) -> Iterator[tuple[str, object]]:
     word = words[k]
     yield "bias", 1
-    yield "shape", (word.isupper(), word.istitle(), word.isdigit(), "-" in word)
-    for n in range(1, 5):
-        yield f"end {n}", word[-n:].lower()
-        yield f"start {n}", word[:n].lower()
-    near = [words[j].lower() if 0 <= j < len(words) else "" for j in range(k - 2, k + 3)]
+    yield "word", word
+    near = [words[j] if 0 <= j < len(words) else "" for j in range(k - 2, k + 3)]
     for j, neighbour in enumerate(near):
-        yield f"word {j - 2}", neighbour
-    for j in range(1, 3):
-        yield f"words {j - 2}", (near[j], near[j + 1])
+        yield f"word {j - 2}", neighbour.lower()
+    for j in range(1, 4):
+        yield f"shape {j - 2}", re.sub(r"(.)\1+", r"\1", _shape(near[j]))
+        for n in range(1, 5):
+            yield f"end {j - 2} {n}", near[j][-n:].lower()
+            yield f"start {j - 2} {n}", near[j][:n].lower()
+    for j in range(4):
+        yield f"pair {j - 2}", (near[j].lower(), near[j + 1].lower())
+    for j in range(3):
+        yield f"ends {j - 2}", tuple(each[-2:].lower() for each in near[j : j + 3])
+
+
+def _shape(word: str) -> str:
+    return re.sub("[a-z]", "x", re.sub("[A-Z]", "X", re.sub("[0-9]", "0", word)))

@@ -1,39 +1,43 @@
-"""The speed of a tagger, beside a plain loop of torch.nn over the same batches."""
+"""The speed of classifiers and taggers, beside a plain loop of torch.nn over the same batches."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import charlm
-from benchmarks.labels.quality import chunk_files
+from benchmarks.labels.quality import chunk_files, sentiment_files
 from benchmarks.project import command
 from benchmarks.project import cost as cost_of
-from charlm import WordTagger
+from charlm import TextClassifier, WordTagger
 from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.conll import tagged_sentences
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples
-from charlm.corpus.labelled import STANDARD
+from charlm.corpus.labelled import STANDARD, labelled_texts
 from charlm.model.config import Dropout
-from charlm.model.sequence_config import TaggerConfig
-from charlm.tasks.tag import TASK, TagBatch
+from charlm.model.sequence_config import ClassifierConfig, TaggerConfig
+from charlm.tasks import classify, tag
+from charlm.tasks.base import Task
 from charlm.training.optimizer import AdamW
 from charlm.training.options import TrainOptions
 
 STEPS, ROUNDS, LINES = 60, 5, 3
+BATCH = 24
 DROPOUT = Dropout(0.5, 0.5, tokens=0.25)
+Work = Callable[[], object]
 
 
-class Plain(nn.Module):
+class PlainTagger(nn.Module):
     """The tagger's shapes in torch's own layers, without residual connection and CRF."""
 
     def __init__(self, config: TaggerConfig) -> None:
@@ -47,7 +51,7 @@ class Plain(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.output = nn.Linear(config.states, config.tags)
 
-    def forward(self, batch: TagBatch) -> Tensor:
+    def forward(self, batch: tag.TagBatch) -> Tensor:
         """The logits (T, B, K)."""
         rows, words = map(torch.from_numpy, batch.spellings)
         _, (last, _) = self.spell(self.letters(rows.T))
@@ -57,69 +61,150 @@ class Plain(nn.Module):
         logits: Tensor = self.output(self.dropout(self.layers(self.dropout(x))[0]))
         return logits
 
+    def loss(self, batch: tag.TagBatch) -> Tensor:
+        """The mean loss of a word, in nats."""
+        words, tags = torch.from_numpy(batch.words), torch.from_numpy(batch.tags)
+        real = words != 0
+        return nn.functional.cross_entropy(self(batch)[real], tags[real])
 
-def speed(folder: Path, data: Path) -> dict[str, float]:
-    """Sentences a second, and seconds."""
-    files = chunk_files(data)
-    examples = _examples(files["train"])
+
+class PlainClassifier(nn.Module):
+    """The classifier's shapes in torch's own layers."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab, config.embedding)
+        self.layer = nn.LSTM(config.embedding, config.hidden, bidirectional=True)
+        self.dropout = nn.Dropout(0.5)
+        self.output = nn.Linear(config.states, config.labels)
+
+    def forward(self, batch: classify.LabelBatch) -> Tensor:
+        """The logits (B, K)."""
+        text = torch.from_numpy(batch.text)
+        states, _ = self.layer(self.dropout(self.words(text)))
+        states = states.masked_fill((text == 0)[:, :, None], -torch.inf)
+        logits: Tensor = self.output(self.dropout(states.amax(dim=0)))
+        return logits
+
+    def loss(self, batch: classify.LabelBatch) -> Tensor:
+        """The mean loss of a text, in nats."""
+        return nn.functional.cross_entropy(self(batch), torch.from_numpy(batch.labels))
+
+
+class Case(NamedTuple):
+    """What is measured: a task, its networks, and what its model is asked.
+
+    networks:   by their names
+    questions:  texts or sentences, none of them in the batches
+    """
+
+    task: Task[Any, Any]
+    networks: dict[str, nn.Module]
+    plain: Any
+    batches: Sequence[Any]
+    sentences: int
+    training: Path
+    questions: list[Any]
+
+
+def speed(folder: Path, data: Path) -> dict[str, dict[str, float]]:
+    """Sentences a second of taggers and classifiers, and seconds of whole processes."""
+    tagger, classifier = _tagger(chunk_files(data)), _classifier(sentiment_files(data)["five"])
+    line = command("predict", "The cat sat .", "--model")
+    whole: dict[str, list[str]] = {"import torch": [sys.executable, "-c", "import torch"]}
+    result: dict[str, dict[str, float]] = {}
+    for name, case, kind in (
+        ("tagger", tagger, WordTagger), ("classifier", classifier, TextClassifier),
+    ):  # fmt: skip
+        path = Path(name)
+        charlm.train(case.training, kind=kind, out=path, steps=20, hidden=128, quiet=True)
+        result[name] = _trained(case) | _predicted(case, path, kind)
+        whole[f"predict one line, {name}"] = [*line, str(path)]
+    seconds = {
+        name: min(cost_of(arguments).seconds for _ in range(LINES))
+        for name, arguments in whole.items()
+    }
+    return result | {"seconds": seconds}
+
+
+def _tagger(files: dict[str, Path]) -> Case:
+    examples = _examples(tag.TASK, files["train"])
     sizes = {name: v.size for name, v in examples.vocabularies.items()}
     config = TaggerConfig(
         vocab=sizes["text"], tags=sizes["tags"] - 3, embedding=100, hidden=128, layers=2,
         residual=True, characters="recurrent", char_features=90, alphabet=sizes["letters"],
     )  # fmt: skip
-    shape = BatchShape(24, 32, True, 1)
-    batches = list(islice(TASK.batches(examples, shape).iterate(Cursor()), STEPS))
-    sentences = sum(batch.words.shape[1] for batch in batches)
-    own, plain = TASK.network(config, {}, DROPOUT).train(), Plain(config).train()
-    without_crf = TASK.network(_without_crf(config), {}, DROPOUT).train()
-    steps: dict[str, Callable[[], None]] = {
-        "own": _own_epoch(own, batches),
-        "own without CRF": _own_epoch(without_crf, batches),
-        "plain": _plain_epoch(plain, batches),
-    }
-    seconds = {name: min(times) for name, times in _interleaved(steps).items()}
-    result = {f"train {name}": sentences / s for name, s in seconds.items()}
-    return result | _prediction(files, plain.eval(), batches, sentences)
-
-
-def _without_crf(config: TaggerConfig) -> TaggerConfig:
-    from dataclasses import replace
-
-    return replace(config, crf=False)
-
-
-def _prediction(
-    files: dict[str, Path], plain: Plain, batches: list[TagBatch], sentences: int
-) -> dict[str, float]:
-    model = charlm.train(
-        files["train"], kind=WordTagger, out="speed", steps=20, hidden=128, quiet=True
-    )
-    alone = charlm.load(model.path, kind=WordTagger, network_only=True)
+    configs = {"charlm": config, "charlm without CRF": replace(config, crf=False)}
+    networks = {n: tag.TASK.network(c, {}, DROPOUT).train() for n, c in configs.items()}
     read = tagged_sentences(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
-    words = [sentence for sentence, _ in read]
+    questions = [words for words, _ in read]
+    return _case(tag.TASK, networks, PlainTagger(config), examples, files["train"], questions)
+
+
+def _classifier(files: dict[str, Path]) -> Case:
+    examples = _examples(classify.TASK, files["train"])
+    sizes = {name: v.size for name, v in examples.vocabularies.items()}
+    config = ClassifierConfig(
+        vocab=sizes["text"], labels=sizes["label"] - 3, embedding=128, hidden=128, layers=1,
+        readout="max",
+    )  # fmt: skip
+    networks = {"charlm": classify.TASK.network(config, {}, DROPOUT).train()}
+    read = labelled_texts(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
+    questions = [text for texts, _ in read for text in texts]
+    plain = PlainClassifier(config)
+    return _case(classify.TASK, networks, plain, examples, files["train"], questions)
+
+
+def _case(
+    task: Task[Any, Any],
+    networks: dict[str, Any],
+    plain: nn.Module,
+    examples: Examples,
+    training: Path,
+    questions: list[Any],
+) -> Case:
+    made = task.batches(examples, BatchShape(BATCH, 32, True, 1))
+    batches: list[Any] = list(islice(made.iterate(Cursor()), STEPS))
+    sentences = sum(_sentences(batch) for batch in batches)
+    return Case(task, networks, plain.train(), batches, sentences, training, questions)
+
+
+def _sentences(batch: tag.TagBatch | classify.LabelBatch) -> int:
+    texts = batch.words if isinstance(batch, tag.TagBatch) else batch.text
+    return int(texts.shape[1])
+
+
+def _trained(case: Case) -> dict[str, float]:
+    work: dict[str, Work] = {
+        name: _own_steps(case.task, network, case.batches)
+        for name, network in case.networks.items()
+    }
+    work["plain torch"] = _plain_steps(case.plain, case.batches)
+    fastest = _fastest(work)
+    return {f"train, {name}": case.sentences / seconds for name, seconds in fastest.items()}
+
+
+def _predicted(case: Case, path: Path, kind: Any) -> dict[str, float]:
+    model, alone = charlm.load(path, kind=kind), charlm.load(path, kind=kind, network_only=True)
+    case.plain.eval()
 
     def forward() -> None:
         with torch.no_grad():
-            for batch in batches:
-                plain(batch)
+            for batch in case.batches:
+                case.plain(batch)
 
-    timed: dict[str, Callable[[], Any]] = {
-        "both halves": lambda: model.predict(words),
-        "network alone": lambda: alone.predict(words),
+    work: dict[str, Work] = {
+        "charlm": lambda: model.predict(case.questions),
+        "charlm, the network alone": lambda: alone.predict(case.questions),
+        "plain torch, of ids": forward,
     }
-    result = {
-        f"predict {name}": len(words) / min(times) for name, times in _interleaved(timed).items()
-    }
-    result["predict plain"] = sentences / min(_interleaved({"plain": forward})["plain"])
-    line = command("predict", "The cat sat .", "--model", model.path)
-    torch_alone = [sys.executable, "-c", "import torch"]
-    result["one line, s"] = min(cost_of(line).seconds for _ in range(LINES))
-    result["import torch, s"] = min(cost_of(torch_alone).seconds for _ in range(LINES))
-    return result
+    numbers = {**dict.fromkeys(work, len(case.questions)), "plain torch, of ids": case.sentences}
+    fastest = _fastest(work)
+    return {f"predict, {name}": numbers[name] / seconds for name, seconds in fastest.items()}
 
 
-def _interleaved(work: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """The seconds of each, in turns. The first turn does not count."""
+def _fastest(work: dict[str, Work]) -> dict[str, float]:
+    """The least seconds of each, in turns. The first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(ROUNDS + 1):
         for name, run in work.items():
@@ -127,10 +212,10 @@ def _interleaved(work: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
             run()
             if turn:
                 times[name].append(time.perf_counter() - start)
-    return times
+    return {name: min(seconds) for name, seconds in times.items()}
 
 
-def _own_epoch(network: Any, batches: list[TagBatch]) -> Callable[[], None]:
+def _own_steps(task: Task[Any, Any], network: Any, batches: Sequence[Any]) -> Work:
     parameters = dict(network.named_parameters())
     optimizer = AdamW(parameters, 0.05)
 
@@ -138,37 +223,34 @@ def _own_epoch(network: Any, batches: list[TagBatch]) -> Callable[[], None]:
         for batch in batches:
             for parameter in parameters.values():
                 parameter.grad = None
-            loss, _ = TASK.loss(network, batch, [])
-            (loss / batch.predicted).backward()  # type: ignore[no-untyped-call]
+            loss, _ = task.loss(network, batch, [])
+            (loss / batch.predicted).backward()
             torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
             optimizer.step(1e-3)
 
     return run
 
 
-def _plain_epoch(network: Plain, batches: list[TagBatch]) -> Callable[[], None]:
+def _plain_steps(network: Any, batches: Sequence[Any]) -> Work:
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
 
     def run() -> None:
         for batch in batches:
             optimizer.zero_grad()
-            words, tags = torch.from_numpy(batch.words), torch.from_numpy(batch.tags)
-            real = words != 0
-            loss = nn.functional.cross_entropy(network(batch)[real], tags[real])
-            loss.backward()  # type: ignore[no-untyped-call]
+            network.loss(batch).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
 
     return run
 
 
-def _examples(path: Path) -> Examples:
+def _examples(task: Task[Any, Any], path: Path) -> Examples:
     """The examples of a file, in memory."""
-    blocks: Iterator[tuple[str, ...]] = TASK.parse(iter([path.read_text(encoding="utf-8")]))
-    fields = dict(zip(TASK.fields, map("".join, zip(*blocks, strict=True)), strict=True))
-    options = TrainOptions(task="tag")
+    blocks = task.parse(iter([path.read_text(encoding="utf-8")]))
+    fields = dict(zip(task.fields, map("".join, zip(*blocks, strict=True)), strict=True))
+    options = TrainOptions(task=task.name, level="word")
     vocabularies = {
-        name: TASK.vocabulary(name, partial(iter, [text]), options) for name, text in fields.items()
+        name: task.vocabulary(name, partial(iter, [text]), options) for name, text in fields.items()
     }
     encoded = {n: TokenFile.of(vocabularies[n].encode_ids(text)) for n, text in fields.items()}
     return Examples(encoded, vocabularies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,7 +120,10 @@ def _parser(first: str, columns: ColumnOptions) -> Parser:
         return _numbered(*(int(name) for name in names))
     if names or (first.startswith("{") and _is_json(first)):
         return _Named(first, *(names or (TEXT_COLUMN, LABEL_COLUMN)))
-    return _fasttext if first.lstrip().startswith(FASTTEXT) else _text_and_label
+    tagged = first.lstrip().startswith(FASTTEXT) or (
+        TAB not in first and FASTTEXT_LABEL.search(first)
+    )
+    return _fasttext if tagged else _text_and_label
 
 
 def _is_json(line: str) -> bool:
@@ -176,19 +180,17 @@ class _Named:
         for name in (self.text, self.label):
             if name not in record:
                 raise ValueError(f"no {name!r}; it has {', '.join(record)}")
-        text = _as_text(self.text, record[self.text], str)
-        return text, _as_text(self.label, record[self.label], str | int)
+        text, label = record[self.text], record[self.label]
+        if not isinstance(text, str):
+            raise ValueError(f"{self.text!r} is {text!r}, and should be text")
+        if label is None or isinstance(label, dict | list):
+            raise ValueError(f"{self.label!r} is {label!r}, and should be text")
+        return text, label if isinstance(label, str) else json.dumps(label)
 
     @property
     def unfinished(self) -> Sequence[str]:
         """The lines of a record of CSV that goes on."""
         return getattr(self._fields, "unfinished", ())
-
-
-def _as_text(name: str, value: Any, kind: Any) -> str:
-    if not isinstance(value, kind):
-        raise ValueError(f"{name!r} is {value!r}, and should be text")
-    return str(value)
 
 
 def _fasttext(line: str) -> tuple[str, str]:

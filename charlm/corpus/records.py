@@ -98,7 +98,10 @@ def line_parser(
         kind = "json" if first.startswith("{") else "tsv" if "\t" in first else "csv"
     if kind == "json":
         return lambda line: json_object(line) if line.strip() else None
-    return _Separated(kind == "csv", required, name)
+    separator = "\t"
+    if kind == "csv":
+        separator = ";" if ";" in first and "," not in first else ","
+    return _Separated(separator, required, name)
 
 
 def json_object(line: str) -> dict[str, Any]:
@@ -115,23 +118,27 @@ def json_object(line: str) -> dict[str, Any]:
 class _Separated:
     """Reads the lines of a table with a heading.
 
-    quoted:  CSV: commas separate the values, and a quoted one may hold commas and line ends
+    separator:  what stands between values. Unless it is a TAB, the table is CSV: a value in quotes
+                may hold the separator, and line ends
     """
 
-    def __init__(self, quoted: bool, required: Sequence[str], name: str) -> None:
-        self.quoted, self.required, self.name = quoted, required, name
+    def __init__(self, separator: str, required: Sequence[str], name: str) -> None:
+        self.separator, self.required, self.name = separator, required, name
+        self.quoted = separator != "\t"
         self.heading: list[str] | None = None
         self.unfinished: list[str] = []  # lines of a record whose last value goes on
         csv.field_size_limit(1 << 30)
 
     def __call__(self, line: str) -> dict[str, Any] | None:
-        if self.quoted and _goes_on(line, bool(self.unfinished)):
+        if self.quoted and _goes_on(line, bool(self.unfinished), self.separator):
             self.unfinished.append(line)
             return None
         line, self.unfinished = "\n".join([*self.unfinished, line]), []
         if not line:
             return None
-        values = next(csv.reader([line])) if self.quoted else line.split("\t")
+        values = (
+            next(csv.reader([line], delimiter=self.separator)) if self.quoted else line.split("\t")
+        )
         if self.heading is None:
             self.heading = values
             for column in values:
@@ -149,7 +156,7 @@ class _Separated:
         return dict(zip(self.heading, values, strict=True))
 
 
-def _goes_on(line: str, quoted: bool) -> bool:
+def _goes_on(line: str, quoted: bool, separator: str) -> bool:
     """Whether a quoted value goes on after a line of CSV.
 
     quoted:  the line begins in a quoted value
@@ -167,7 +174,7 @@ def _goes_on(line: str, quoted: bool) -> bool:
         elif at_start and line[k] == '"':
             quoted, k = True, k + 1
         else:
-            k = line.find(",", k) + 1
+            k = line.find(separator, k) + 1
             if not k:
                 return False
             at_start = True

@@ -31,14 +31,12 @@ from charlm.tasks.labelled import (
     LINEAR,
     LabelModel,
     LabelValidation,
-    completed_by_source,
     fit_linear_model,
     label_defaults,
     label_notes,
-    rows_of_source,
-    source_of,
     train_labels,
 )
+from charlm.tasks.source import completed_by_source, rows_of_source, source_of
 from charlm.tasks.trained import LoadOptions, Looked, one_line, several
 from charlm.tokenizer import (
     SPECIALS,

@@ -7,10 +7,9 @@ the validation part.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,20 +18,15 @@ from numpy.typing import NDArray
 
 from charlm.corpus.examples import FEATURES, Examples
 from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
-from charlm.errors import InputError, ModelError, OptionError
+from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backends, Twins
-from charlm.model.config import VARIANTS
 from charlm.model.file import ModelFile
 from charlm.model.linear import LinearModel
-from charlm.model.names import strip_prefix
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.sequence_config import SequenceConfig
-from charlm.options import argument, overrides_of
+from charlm.options import argument
 from charlm.parts import WHOLE, Part
-from charlm.runs import find_model
-from charlm.tasks import load_task
-from charlm.tasks.base import Companions, Defaults, N, Rows, Validation
-from charlm.tasks.tokens import TokenModel
+from charlm.tasks.base import Companions, Defaults, N, Validation
 from charlm.tasks.trained import LoadOptions, TrainedModel
 from charlm.tokenizer import SPECIALS, Blocks, Symbols
 
@@ -45,6 +39,10 @@ PROBED_TOKENS = 8192  # of the validation part, to estimate the time for all of 
 MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
 FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
 POWERS_OF, WEIGHINGS = 8192, 30  # tokens on which the two halves are weighed, and how often
+FEWEST_EPOCHS = 4
+PRIOR = 1.0  # nats for a power of 1
+TOKEN_DROPOUT, WEIGHT_DECAY = 0.25, 0.05
+DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
 
 
 def train_labels(blocks: Blocks) -> Symbols:
@@ -214,80 +212,6 @@ class LabelModel(TrainedModel):
         a, b = self.linear.powers
         features = f"{len(self.linear.ids):,} features, p ∝ network^{a:.2g} · linear^{b:.2g}"
         return {"linear part": features}
-
-
-# --- starting from a language model ---
-
-
-def _source(path: Path) -> TokenModel:
-    file = ModelFile.load(path)
-    model = load_task(file.task).model(file, path, LoadOptions(network_only=True))
-    if not isinstance(model, TokenModel):
-        raise ModelError(f"{path}: a model of `task={file.task}`; start from one of `task=lm`")
-    return model
-
-
-def source_of(options: TrainOptions) -> TokenModel | None:
-    """The model to start from, if there is one. Raises ModelError."""
-    if not options.from_:
-        return None
-    try:
-        return _source(find_model(options.from_))
-    except ModelError as error:
-        raise ModelError(str(error).replace("`model`", "`from_`")) from None
-
-
-def completed_by_source(options: TrainOptions, levels: Collection[str]) -> TrainOptions:
-    """The options with the cell and the sizes of the model to start from.
-
-    levels:  that the task can take. Raises ModelError for a model of another level, and OptionError
-             for options that differ from the model
-    """
-    source = source_of(options)
-    if not source:
-        return options
-    if source.tokenizer.level not in levels:
-        raise ModelError(
-            f"{source.path} was trained with `level={source.tokenizer.level}`; start from a model "
-            f"of `level={options.level}`, or use its level"
-        )
-    config = source.config
-    decided: dict[str, Any] = {"hidden": config.hidden, "embedding": config.inputs}
-    decided |= {name: getattr(config, name) for name in ("cell", "layer_norm", *VARIANTS)}
-    if decided["forget_gate"] is None:
-        decided["forget_gate"] = True
-    for name, value in overrides_of(options).items():
-        if name in decided and value != decided[name]:
-            raise OptionError(
-                f"{argument(name, value)}: the model of `from_` has {decided[name]}; leave it out"
-            )
-    return dataclasses.replace(options, **decided)
-
-
-def rows_of_source(
-    config: SequenceConfig, source: TokenModel, ids: NDArray[np.int64] | None = None
-) -> dict[str, Rows]:
-    """The vectors of tokens, and the first layer of each direction that the source has.
-
-    ids:  (V,) of the source for each of the network's own tokens, below 0 for one that the source
-          does not know; None if they are the same
-    """
-    vectors = source.input_vectors()
-    own = np.arange(len(vectors)) if ids is None else np.flatnonzero(ids >= 0)
-    rows = {"embedding": Rows(own, vectors if ids is None else vectors[ids[own]])}
-    directions = {"layers": ".forwards", "reverse": ".backwards"}
-    if not config.bidirectional:
-        directions = {"layers": ""}
-    for name, direction in directions.items():
-        layer = strip_prefix(f"{name}.0", source.weights)
-        rows |= {f"layers.0{direction}.{w}": Rows.of(values) for w, values in layer.items()}
-    return rows
-
-
-FEWEST_EPOCHS = 4
-PRIOR = 1.0  # nats for a power of 1
-TOKEN_DROPOUT, WEIGHT_DECAY = 0.25, 0.05
-DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
 
 
 class LabelValidation(Validation[N]):

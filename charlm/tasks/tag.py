@@ -45,14 +45,12 @@ from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_opt
 from charlm.tasks.labelled import (
     LINEAR,
     LabelValidation,
-    completed_by_source,
     fit_linear_model,
     label_defaults,
     label_notes,
-    rows_of_source,
-    source_of,
     train_labels,
 )
+from charlm.tasks.source import completed_by_source, rows_of_source, source_of
 from charlm.tasks.word_tagger import ACCURACY, F1, SENTENCES_AT_ONCE, WordTagger
 from charlm.tokenizer import (
     SPECIALS,
