@@ -269,23 +269,31 @@ def _describe(row: Sequence[str], layout: Layout) -> str:
     return f"the line has {columns} (separated by {separator})"
 
 
-def with_column(sentence: Sentence, values: Sequence[str]) -> str:
+def with_tags(sentence: Sentence, tags: Sequence[str], label_column: int | None = None) -> str:
     """The text of a sentence with one more column, and a blank line at the end.
 
-    values:  (tokens,) of the new column, the last one
+    tags:  (tokens,) the values of the new column, the last one
 
-    A TAB separates the new column if TAB separates the others; otherwise a space does. Comments and
-    all other lines stay as they are. Raises ValueError for another number of values than tokens.
+    A TAB separates the new column if TAB separates the others; otherwise a space does. CoNLL-U has
+    ten columns and no more: there the tags replace what is in the column of the tags, see
+    `columns_of`. Comments and all other lines stay as they are. Raises ValueError for another
+    number of tags than tokens.
 
     >>> (sentence,) = sentences(["# greeting =\\nHi UH\\n"])
-    >>> with_column(sentence, ["O"])
+    >>> with_tags(sentence, ["O"])
     '# greeting =\\nHi UH O\\n\\n'
     """
     lines = list(sentence.lines)
-    for position, value in zip(sentence.positions, values, strict=True):
+    separator, replaced = sentence.layout.separator, columns_of(sentence, None, label_column).tag
+    for position, row, tag in zip(sentence.positions, sentence.rows, tags, strict=True):
         line = lines[position].rstrip("\r")
         line_end = lines[position][len(line) :]
-        lines[position] = f"{line}{sentence.layout.separator}{value}{line_end}"
+        if sentence.layout.is_conllu:
+            index = _from_start(replaced, row)
+            line = separator.join([*row[:index], tag, *row[index + 1 :]])
+        else:
+            line += f"{separator}{tag}"
+        lines[position] = line + line_end
     blank_line = "\r" if lines[-1].endswith("\r") else ""
     return "\n".join([*lines, blank_line, ""])
 

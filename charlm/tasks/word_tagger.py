@@ -151,18 +151,20 @@ class WordTagger(LabelModel):
         return False
 
     def annotate(self, blocks: Iterable[str], **columns: str | None) -> Iterator[str]:
-        """The sentences of a file of columns, with the tags as a further column.
+        """The sentences of a file of columns, with the tags as a further column; see
+        `charlm.corpus.conll.with_tags`.
 
-        columns:  text_column, the number of the words' column; without it that of the training
+        columns:  text_column, label_column; without them those of the training
 
         Raises ExampleError, an InputError, for a line without that column.
         """
         own = ColumnOptions(**columns) if columns else self.columns
         column = conll.column_number("text_column", own.text_column)
+        label_column = conll.column_number("label_column", own.label_column)
         for group in in_groups_of(conll.sentences(blocks), SENTENCES_AT_ONCE):
             words = [conll.words(s, column) if s.rows else [] for s in group]
             for sentence, tagged in zip(group, self._tagged(words), strict=True):
-                yield conll.with_column(sentence, [each.tag for each in tagged])
+                yield conll.with_tags(sentence, [each.tag for each in tagged], label_column)
 
     def evaluate(self, text: str | Iterable[str], **options: Any) -> TagScore:
         """How well the tags of a text are found.
