@@ -27,16 +27,15 @@ from charlm.model.config import Dropout
 from charlm.model.equations import lstm
 from charlm.model.layers import BidirectionalLayer, Layer
 from charlm.model.sequence_config import ClassifierConfig
-from charlm.parts import WHOLE, Part
 from charlm.tasks.classify import TASK, TextLabelValidation
 from charlm.tokenizer import Symbols, TextFeatures, train_tokenizer
 from charlm.training.dataset import blocks_of, parsed, split
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
+from tests.parts import check_gradients, check_totals
 
 GOOD, BAD = ("lovely", "fine", "great", "bright"), ("awful", "poor", "dull", "grim")
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
-PARTS = [Part(k, 3) for k in range(3)]
 
 
 def lines() -> list[str]:
@@ -447,28 +446,13 @@ def test_the_label_does_not_depend_on_what_fills_up_a_text() -> None:
 def test_the_processes_have_the_gradient_of_one() -> None:
     data = examples()
     dropout = Dropout(outputs=0.3, inputs=0.3, state=0.2, weights=0.2)
-    found = []
-    for part in (WHOLE, *PARTS):
-        network = TASK.network(config_of(data), {}, dropout, torch.Generator().manual_seed(3))
-        network.double()
-        batches = TASK.batches(data, BatchShape(3, 16, True, 1, part))
-        for batch in itertools.islice(batches.iterate(Cursor()), 4):
-            loss, _ = TASK.loss(network, batch, [])
-            torch.autograd.backward(loss.double())
-        found.append([p.grad for p in network.parameters()])
-    for whole, *own in zip(*found, strict=True):
-        assert whole is not None
-        torch.testing.assert_close(
-            sum(g for g in own if g is not None), whole, rtol=1e-4, atol=1e-5
-        )
+    check_gradients(TASK, config_of(data), data, dropout, rtol=1e-4)
 
 
 def test_the_parts_of_a_validation_add_up() -> None:
     data = examples()
     network, validation = TASK.network(config_of(data), {}).eval(), TextLabelValidation(data)
-    whole = validation.totals(network, {})
-    parts = np.array([validation.totals(network, {}, part) for part in PARTS])
-    np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-6)
+    whole = check_totals(validation, network)
     assert whole[0] / len(data) == pytest.approx(validation.chance, abs=0.2)
     few = validation.first(50)
     assert few.data.tokens <= 50 and 5 < few.predicted < 20

@@ -94,9 +94,9 @@ def test_engines_and_tasks_do_not_import_each_other() -> None:
     for engine in ENGINES:
         imported = imports(PACKAGE / f"engines/{engine}.py")
         assert not imported & {f"engines.{other}" for other in ENGINES}, engine
-    # The contract; what `lm` and `fill` have in common, and `classify` and `tag`; and the
-    # classes of the models of `lm` and `tag`.
-    shared = {"base", "trained", "tokens", "language_model", "labelled", "word_tagger"}
+    # The contract; what `lm` and `fill` have in common, and `classify` and `tag`; the start from a
+    # model; and the classes of the models of `lm` and `tag`.
+    shared = {"base", "trained", "tokens", "labelled", "source", "language_model", "word_tagger"}
     tasks = {path.stem for path in (PACKAGE / "tasks").glob("*.py")} - {"__init__", *shared}
     assert tasks == {*TABLE}
     for task in tasks:

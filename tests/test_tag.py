@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 import charlm
@@ -27,15 +26,15 @@ from charlm.engines.chunks import ChunkCounts, count_chunks
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.model.config import Dropout
 from charlm.model.sequence_config import TaggerConfig
-from charlm.parts import WHOLE, Part
+from charlm.parts import WHOLE
 from charlm.tasks.tag import TASK, TagValidation
 from charlm.tokenizer import Characters, Symbols, VocabularyOptions, WindowFeatures
 from charlm.training.dataset import parsed
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
+from tests.parts import PARTS, check_gradients, check_totals
 
 SMALL: dict[str, Any] = {"hidden": 8, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
-PARTS = [Part(k, 3) for k in range(3)]
 NOUNS, VERBS = ("cat", "dogs", "New York", "bird"), ("sings", "ran", "sleeps")
 Sentence = list[tuple[str, str]]
 
@@ -314,28 +313,13 @@ def config_of(data: Examples, **fields: Any) -> TaggerConfig:
 def test_the_processes_have_the_gradient_of_one() -> None:
     data = examples()
     dropout = Dropout(outputs=0.3, inputs=0.3, state=0.2, tokens=0.3)
-    found = []
-    for part in (WHOLE, *PARTS):
-        network = TASK.network(config_of(data), {}, dropout, torch.Generator().manual_seed(3))
-        network.double()
-        batches = TASK.batches(data, BatchShape(3, 16, True, 1, part))
-        for batch in itertools.islice(batches.iterate(Cursor()), 3):
-            loss, _ = TASK.loss(network, batch, [])
-            torch.autograd.backward(loss.double())
-        found.append([p.grad for p in network.parameters()])
-    for whole, *own in zip(*found, strict=True):
-        assert whole is not None
-        torch.testing.assert_close(
-            sum(g for g in own if g is not None), whole, rtol=1e-3, atol=1e-5
-        )
+    check_gradients(TASK, config_of(data), data, dropout)
 
 
 def test_the_parts_of_a_validation_add_up() -> None:
     data = examples()
     network, validation = TASK.network(config_of(data), {}).eval(), TagValidation(data)
-    whole = validation.totals(network, {})
-    parts = np.array([validation.totals(network, {}, part) for part in PARTS])
-    np.testing.assert_allclose(parts.sum(axis=0), whole, rtol=1e-6)
+    whole = check_totals(validation, network)
     assert validation.total(network) == pytest.approx(whole[0])
     assert validation.predicted == sum(map(len, sentences()[:40]))
     assert validation.first(50).data.tokens <= 50

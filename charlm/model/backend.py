@@ -60,11 +60,11 @@ class Twins(NamedTuple):
     """The two classes of a network.
 
     numpy:  makes it in NumPy, of its shape and its weights
-    torch:  makes it in torch, of its shape; imports torch
+    torch:  makes it in torch, of its shape and the arguments of its class; imports torch
     """
 
     numpy: Callable[[Any, Mapping[str, Floats]], Any]
-    torch: Callable[[Any], Any]
+    torch: Callable[..., Any]
 
 
 def _torch_network(config: ModelConfig) -> Network:

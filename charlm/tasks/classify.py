@@ -20,18 +20,17 @@ from charlm.corpus.stats import CorpusInfo
 from charlm.engines.label_scores import LabelScore
 from charlm.engines.scores import in_groups
 from charlm.model.backend import Twins
-from charlm.model.config import Dropout
-from charlm.model.file import ModelFile, Storable
+from charlm.model.file import ModelFile
 from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.parts import WHOLE, Part, Share
-from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
+from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
 from charlm.tasks.labelled import (
     LINEAR,
     LabelModel,
+    LabelTask,
     LabelValidation,
-    fit_linear_model,
     label_defaults,
     label_notes,
     train_labels,
@@ -50,7 +49,6 @@ from charlm.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from charlm.model.classifier import Classifier
@@ -92,10 +90,10 @@ class Label(NamedTuple):
     probability: float
 
 
-def _network(config: ClassifierConfig) -> Classifier:
+def _network(config: ClassifierConfig, *arguments: Any, **keywords: Any) -> Classifier:
     from charlm.model.classifier import Classifier
 
-    return Classifier(config)
+    return Classifier(config, *arguments, **keywords)
 
 
 class TextClassifier(LabelModel):
@@ -232,13 +230,14 @@ class TextClassifier(LabelModel):
         return {"level": self.tokenizer.level, "labels": self.labels}
 
 
-class ClassifyTask(Task["Classifier", LabelBatch]):
+class ClassifyTask(LabelTask["Classifier", LabelBatch]):
     """Prediction of the label of a text."""
 
     name = "classify"
     model = TextClassifier
     config = ClassifierConfig
     fields = (TEXT, LABEL, FEATURES)
+    counted = "n-grams"
 
     def parse(
         self, blocks: Iterable[str], columns: ColumnOptions = STANDARD
@@ -287,19 +286,6 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
         source = source_of(options)
         return rows_of_source(config, source) if source else {}
 
-    def network(
-        self,
-        config: ClassifierConfig,
-        vocabularies: Vocabularies,
-        dropout: Dropout | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        forget_bias: float = 1.0,
-    ) -> Classifier:
-        from charlm.model.classifier import Classifier
-
-        return Classifier(config, dropout, generator, forget_bias=forget_bias)
-
     def batches(self, data: Examples, shape: BatchShape) -> Buckets[LabelBatch]:
         tokenizer = data.vocabularies[TEXT]
         assert isinstance(tokenizer, Tokenizer)
@@ -331,18 +317,10 @@ class ClassifyTask(Task["Classifier", LabelBatch]):
     ) -> TextLabelValidation:
         return TextLabelValidation(data)
 
-    def companions(
-        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
-    ) -> dict[str, Storable]:
-        """The linear model of the training examples, and the columns that they were in."""
-        labels = data.vocabularies[LABEL].size - len(SPECIALS)
-        linear = fit_linear_model(
-            data, labels, options, lambda d: (*_features(d), _labels(d, np.arange(len(d))))
-        )
-        return linear | options.part
-
-    def described_companions(self, options: TrainOptions) -> str:
-        return "" if options.ngram == "none" else "a linear model of n-grams"
+    def labelled(
+        self, data: Examples
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
+        return *_features(data), _labels(data, np.arange(len(data)))
 
 
 class TextLabelValidation(LabelValidation["Classifier"]):

@@ -20,17 +20,21 @@ from charlm.corpus.examples import FEATURES, Examples
 from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import Backends, Twins
-from charlm.model.file import ModelFile
+from charlm.model.config import Dropout
+from charlm.model.file import ModelFile, Storable
 from charlm.model.linear import LinearModel
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.sequence_config import SequenceConfig
 from charlm.options import argument
 from charlm.parts import WHOLE, Part
-from charlm.tasks.base import Companions, Defaults, N, Validation
+from charlm.tasks.base import B, Companions, Defaults, N, Task, Validation
 from charlm.tasks.trained import LoadOptions, TrainedModel
-from charlm.tokenizer import SPECIALS, Blocks, Symbols
+from charlm.tokenizer import SPECIALS, Blocks, Symbols, Vocabularies
 
 if TYPE_CHECKING:
+    import torch
+
+    from charlm.corpus.stats import CorpusInfo
     from charlm.training.options import TrainOptions
 
 LINEAR = "linear"  # a part of a model file
@@ -84,30 +88,6 @@ def label_notes(
             f"warning: {unseen:,} of {len(held_out):,} labels for validation do not occur in "
             "training; none of them can be right"
         )
-
-
-def fit_linear_model(
-    data: Examples,
-    labels: int,
-    options: TrainOptions,
-    rows: Callable[[Examples], tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]],
-) -> dict[str, Any]:
-    """The linear model of the training examples, by its name as a part; {} if it is not wanted.
-
-    labels:  number of labels K
-    rows:    examples -> features, bounds and labels of what is labelled, see `Counted`
-    """
-    if options.ngram == NO_NGRAM:
-        return {}
-    from charlm.model.linear_fit import Counted, fit_linear
-
-    most = MOST_FITTED
-    if options.minutes:
-        most = min(most, int(FITTED_PER_MINUTE * options.minutes / labels))
-    features = len(data.fields[FEATURES].ids)
-    if features > most:
-        data = data.sample(data.tokens * most // features)
-    return {LINEAR: fit_linear(Counted(*rows(data)), labels)}
 
 
 def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearModel:
@@ -212,6 +192,53 @@ class LabelModel(TrainedModel):
         a, b = self.linear.powers
         features = f"{len(self.linear.ids):,} features, p ∝ network^{a:.2g} · linear^{b:.2g}"
         return {"linear part": features}
+
+
+class LabelTask(Task[N, B]):
+    """A task whose models give labels: the base of `classify` and `tag`.
+
+    counted:  what the linear half counts, in words
+    """
+
+    model: ClassVar[type[LabelModel]]
+    counted: ClassVar[str]
+
+    def network(
+        self,
+        config: Any,
+        vocabularies: Vocabularies,
+        dropout: Dropout | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        forget_bias: float = 1.0,
+    ) -> N:
+        return self.model.twins.torch(config, dropout, generator, forget_bias=forget_bias)
+
+    def companions(
+        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
+    ) -> dict[str, Storable]:
+        """The linear model of the training examples, and the columns that they were in."""
+        if options.ngram == NO_NGRAM:
+            return {**options.part}
+        from charlm.model.linear_fit import Counted, fit_linear
+
+        labels = data.vocabularies[self.model.labels_field].size - len(SPECIALS)
+        most = MOST_FITTED
+        if options.minutes:
+            most = min(most, int(FITTED_PER_MINUTE * options.minutes / labels))
+        features = len(data.fields[FEATURES].ids)
+        if features > most:
+            data = data.sample(data.tokens * most // features)
+        return {LINEAR: fit_linear(Counted(*self.labelled(data)), labels), **options.part}
+
+    @abstractmethod
+    def labelled(
+        self, data: Examples
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
+        """Features, bounds and labels of what is labelled in the examples: see `Counted`."""
+
+    def described_companions(self, options: TrainOptions) -> str:
+        return "" if options.ngram == NO_NGRAM else f"a linear model of {self.counted}"
 
 
 class LabelValidation(Validation[N]):

@@ -36,16 +36,14 @@ from charlm.engines.tagging import (
     spellings_of,
     word_features,
 )
-from charlm.model.config import Dropout
-from charlm.model.file import Storable
 from charlm.model.linear import LinearModel
 from charlm.model.sequence_config import TaggerConfig
 from charlm.parts import WHOLE, Part, Share, in_groups_of
-from charlm.tasks.base import Companions, Defaults, Rows, Sizes, Task, stack_options
+from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
 from charlm.tasks.labelled import (
     LINEAR,
+    LabelTask,
     LabelValidation,
-    fit_linear_model,
     label_defaults,
     label_notes,
     train_labels,
@@ -64,7 +62,6 @@ from charlm.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from charlm.model.layers import States
@@ -98,13 +95,14 @@ class TagBatch(NamedTuple):
         return self.share.predicted if self.share else int(np.count_nonzero(self.words))
 
 
-class TagTask(Task["Tagger", TagBatch]):
+class TagTask(LabelTask["Tagger", TagBatch]):
     """Prediction of the tag of every word of a sentence."""
 
     name = "tag"
     model = WordTagger
     config = TaggerConfig
     fields = (TEXT, LETTERS, TAGS, FEATURES)
+    counted = "words and their neighbours"
 
     def parse(
         self, blocks: Iterable[str], columns: ColumnOptions = STANDARD
@@ -161,19 +159,6 @@ class TagTask(Task["Tagger", TagBatch]):
         known = np.array([*range(len(SPECIALS)), *(UNSEEN if id is None else id for id in ids)])
         return rows_of_source(config, source, known)
 
-    def network(
-        self,
-        config: TaggerConfig,
-        vocabularies: Vocabularies,
-        dropout: Dropout | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        forget_bias: float = 1.0,
-    ) -> Tagger:
-        from charlm.model.tagger import Tagger
-
-        return Tagger(config, dropout, generator, forget_bias=forget_bias)
-
     def batches(self, data: Examples, shape: BatchShape) -> Buckets[TagBatch]:
         rare = find_rare(data.fields[TEXT], data.vocabularies[TEXT].size, True)
         lengths = data.lengths(TEXT)
@@ -210,18 +195,10 @@ class TagTask(Task["Tagger", TagBatch]):
     def validation(self, data: Examples, info: CorpusInfo, options: TrainOptions) -> TagValidation:
         return TagValidation(data)
 
-    def companions(
-        self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks
-    ) -> dict[str, Storable]:
-        """The linear model of the training examples, and the columns that they were in."""
-        tags = data.vocabularies[TAGS].size - len(SPECIALS)
-        linear = fit_linear_model(
-            data, tags, options, lambda d: (*word_features(d), flat_tags(d) - len(SPECIALS))
-        )
-        return linear | options.part
-
-    def described_companions(self, options: TrainOptions) -> str:
-        return "" if options.ngram == "none" else "a linear model of words and their neighbours"
+    def labelled(
+        self, data: Examples
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
+        return *word_features(data), flat_tags(data) - len(SPECIALS)
 
 
 class TagValidation(LabelValidation["Tagger"]):

@@ -57,10 +57,10 @@ class TaggedWord(NamedTuple):
     probability: float
 
 
-def _network(config: TaggerConfig) -> Tagger:
+def _network(config: TaggerConfig, *arguments: Any, **keywords: Any) -> Tagger:
     from charlm.model.tagger import Tagger
 
-    return Tagger(config)
+    return Tagger(config, *arguments, **keywords)
 
 
 class WordTagger(LabelModel):
