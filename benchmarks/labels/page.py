@@ -20,6 +20,8 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
     """The generated parts of the page."""
     heading = "model | chunk F1, % | accuracy, % | of unseen words, % | s"
     without = {f"without {name}": runs for name, runs in results.get("without", {}).items()}
+    if "without nothing" in without:
+        without = {"everything": without.pop("without nothing")} | without
     return {
         "sentiment": table("model | accuracy, % | macro F1, % | s", list(_sentiment(results))),
         "classifiers": table(VARIANTS, _classifiers(results)),
@@ -49,8 +51,8 @@ def _classifiers(results: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             name,
-            _of_seeds(runs, "valid_nats_per_label", 1),
-            _of_seeds(runs, "nats_per_label", 1),
+            _of_seeds(runs, "valid_nats_per_label", 1, ".3f"),
+            _of_seeds(runs, "nats_per_label", 1, ".3f"),
             _of_seeds(runs, "accuracy"),
         ]
         for part in ("readouts", "start")
@@ -85,9 +87,9 @@ def _row(name: str, runs: Sequence[Run], figures: Sequence[str]) -> list[str]:
     return [name, *(_of_seeds(runs, figure) for figure in figures), seconds]
 
 
-def _of_seeds(runs: Sequence[Run], name: str, factor: float = 100) -> str:
+def _of_seeds(runs: Sequence[Run], name: str, factor: float = 100, shown: str = ".2f") -> str:
     """The mean, and the figures of all runs if there are several."""
     values = [factor * run[name] for run in runs]
-    listed = ", ".join(f"{value:.2f}" for value in values)
-    mean = f"{sum(values) / len(values):.2f}"
+    listed = ", ".join(f"{value:{shown}}" for value in values)
+    mean = f"{sum(values) / len(values):{shown}}"
     return f"{mean} ({listed})" if len(values) > 1 else mean
