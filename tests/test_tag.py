@@ -99,6 +99,15 @@ def test_a_text_is_split_into_words(tagger: WordTagger) -> None:
     assert tagger.predict(["", "The cat"])[0] == []
 
 
+def test_a_clitic_is_split_off_where_the_training_text_has_it(tmp_path: Path) -> None:
+    text = conll([[("Eva", "B-NP"), ("'s", "B-NP"), ("cat", "I-NP"), ("can", "B-VP")]] * 20)
+    Path("x.conll").write_text(text.replace("can", "do\tx\tB-VP\nn't"), encoding="utf-8")
+    model = charlm.train("x.conll", kind=WordTagger, out="run", steps=2, **SMALL)
+    (tagged,) = model.predict(["Eva's cat don't 'tis Ann's"])
+    words = ["Eva", "'s", "cat", "do", "n't", "'", "tis", "Ann's"]
+    assert [word for word, *_ in tagged] == words
+
+
 def test_sentences_are_tagged_alone_and_in_any_order(tagger: WordTagger) -> None:
     texts: list[Any] = [[w for w, _ in s] for s in sentences()[:6]]
     texts += [[], ["unheard"], ["x" * 300, "ran"], ["The"] * 120]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 ACCURACY, F1 = "valid_accuracy", "valid_f1"
 SENTENCES_AT_ONCE = 1024
 MOST_SHOWN = 12  # tags
+APOSTROPHE = re.compile("['\u2019]")
 COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".bio", ".col", ".tsv")
 
 
@@ -101,7 +103,8 @@ class WordTagger(LabelModel):
         """The words of each sentence with their tags: the most probable sequence of tags.
 
         sentences:  texts, or lists of words. A text is split at spaces; what is then no word of
-                    the training text is split at punctuation, too
+                    the training text is split at punctuation, and before "'s" and the like if both
+                    parts are words of the training text
         """
         return list(self.iter_predict(sentences))
 
@@ -120,11 +123,24 @@ class WordTagger(LabelModel):
         yield from self._tagged(group)
 
     def _split(self, text: str) -> list[str]:
-        words = []
+        words: list[str] = []
         for piece in one_line(text).split():
-            known = int(self._words.encode_ids(piece)[0]) != UNK
-            words += [piece] if known else split_words(piece)
+            pieces = [piece] if self._knows(piece) else split_words(piece)
+            words += [word for each in pieces for word in self._clitic_split_off(each)]
         return words
+
+    def _knows(self, word: str) -> bool:
+        return int(self._words.encode_ids(word)[0]) != UNK
+
+    def _clitic_split_off(self, word: str) -> list[str]:
+        """An unknown word with an apostrophe as two known ones, such as "Eva" and "'s"."""
+        if not APOSTROPHE.search(word) or self._knows(word):
+            return [word]
+        for cut in range(len(word) - 1, 0, -1):
+            parts = [word[:cut], word[cut:]]
+            if APOSTROPHE.search(parts[1]) and all(map(self._knows, parts)):
+                return parts
+        return [word]
 
     def _tagged(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[TaggedWord]]:
         tagged: list[list[TaggedWord]] = [[] for _ in sentences]
