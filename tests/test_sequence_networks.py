@@ -158,7 +158,7 @@ def test_a_residual_around_nothing_is_refused(kind: Any) -> None:
 
 def filled_with_large_numbers(network: Any) -> Any:
     with torch.no_grad():
-        network.embedding[0] = 50.0
+        network.encoder.embedding[0] = 50.0
     return network
 
 
@@ -235,7 +235,7 @@ def test_mean_and_maximum_show_what_they_read() -> None:
     mean = classifier("mean").attention_weights(ids)
     np.testing.assert_allclose(mean[:, 0], [1 / 4] * 4 + [0] * 6)
     network = classifier("max")
-    y = network.states(torch.from_numpy(ids)).detach().numpy()
+    y = network.encoder(torch.from_numpy(ids)).detach().numpy()
     for column, n in enumerate(LENGTHS):
         steps = [max(range(n), key=lambda t: y[t, column, f]) for f in range(y.shape[2])]
         expected = [steps.count(t) / len(steps) for t in range(len(ids))]
@@ -246,7 +246,7 @@ def test_mean_and_maximum_show_what_they_read() -> None:
 def test_only_states_that_are_read_have_a_share(directions: int) -> None:
     """A network of one direction reads off the last state, one of two directions both ends."""
     network, ids = classifier("last", directions), texts()
-    states = network.states(torch.from_numpy(ids)).detach().requires_grad_()
+    states = network.encoder(torch.from_numpy(ids)).detach().requires_grad_()
     logits = network.output(network._read_off(states, torch.from_numpy(ids != 0)))
     (gradient,) = torch.autograd.grad(logits.square().sum(), states)
     read = gradient.abs().sum(dim=2).numpy() > 0
@@ -368,7 +368,9 @@ def test_tokens_are_dropped_in_training_alone() -> None:
     network.dropout = Dropout(tokens=0.5)
     ids, rows, which = (torch.from_numpy(a) for a in words(network, texts()) if a is not None)
     seen: list[Tensor] = []
-    network.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    network.encoder.layers.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach())
+    )
     network(ids, rows, which, network.masks())
     network.train()
     network(ids, rows, which, network.masks())

@@ -21,14 +21,14 @@ TOKENS_AT_ONCE = 1 << 18  # in such a batch, the filling included
 class Buckets(Generic[B]):
     """Endless batches of whole examples, each epoch in a new random order.
 
-    The examples of a batch have the same padded length, a multiple of `LENGTH_MULTIPLE`. See
-    `Batches` for the random numbers.
+    The examples of a batch have the same padded length. See `Batches` for the random numbers.
 
     lengths:  (examples,) tokens of each, at least 1
     collate:  numbers of all examples of a batch (n,), random numbers for them -> the batch, with
               the examples of `shape.part`
     shape:    a batch has about batch · length tokens
     fewest:   examples of a batch, as long as it has no more than `MOST_TOKENS`
+    multiple: of which padded lengths are
     """
 
     def __init__(
@@ -37,10 +37,11 @@ class Buckets(Generic[B]):
         collate: Callable[[NDArray[np.int64], np.random.Generator], B],
         shape: BatchShape,
         fewest: int = 1,
+        multiple: int = LENGTH_MULTIPLE,
     ) -> None:
         self.collate, self.seed = collate, shape.seed
-        self.multiples = -(-lengths // LENGTH_MULTIPLE)  # padded length / LENGTH_MULTIPLE
-        padded = LENGTH_MULTIPLE * np.arange(1, int(self.multiples.max(initial=1)) + 1)
+        self.multiples = -(-lengths // multiple)  # padded length / multiple
+        padded = multiple * np.arange(1, int(self.multiples.max(initial=1)) + 1)
         self.per_batch = np.maximum(shape.batch * shape.length // padded, 1)
         self.per_batch = np.maximum(self.per_batch, np.minimum(fewest, MOST_TOKENS // padded))
         examples = np.bincount(self.multiples, minlength=len(padded) + 1)[1:]

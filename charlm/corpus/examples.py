@@ -95,12 +95,17 @@ class Examples:
         """(examples,) the tokens of each, without its line end."""
         return np.diff(self.fields[field].bounds) - 1
 
-    def padded(self, field: str, which: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(T, B) the tokens of these examples, filled up with `<START>`, which no text has."""
+    def padded(
+        self, field: str, which: NDArray[np.int64], multiple: int = LENGTH_MULTIPLE
+    ) -> NDArray[np.int64]:
+        """(T, B) the tokens of these examples, filled up with `<START>`, which no text has.
+
+        multiple:  of which T is
+        """
         file = self.fields[field]
         starts, ends = file.bounds[which], file.bounds[which + 1]
         lengths = ends - starts - 1
-        steps = -(-int(lengths.max(initial=1)) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        steps = -(-int(lengths.max(initial=1)) // multiple) * multiple
         offsets = np.arange(steps)[:, None]
         positions = np.minimum(starts + offsets, len(file.ids) - 1)
         return np.where(offsets < lengths, file.ids[positions].astype(np.int64), START)

@@ -48,7 +48,7 @@ class Classifier(SequenceNetwork):
     def forward(self, ids: Tensor, masks: DropoutMasks | None = None) -> Tensor:
         """The logits of the labels (B, K), of texts (T, B) that are filled up with `<START>`."""
         real = ids != 0
-        features = self._read_off(self.states(ids, masks=masks), real)
+        features = self._read_off(self.encoder(ids, masks=masks), real)
         if masks:
             features = masks.outputs(features[None])[0]
         logits: Tensor = self.output(features)
@@ -80,7 +80,7 @@ class Classifier(SequenceNetwork):
     def attention_weights(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """(T, B) how much each token of texts (T, B) was looked at; see `looked_at`."""
         tokens = torch.from_numpy(ids).to(self.device)
-        y, weights = self.states(tokens), None
+        y, weights = self.encoder(tokens), None
         if self.config.readout == "attention":
             weights = self.attention(y, tokens != 0).cpu().numpy()
         return looked_at(self.config, y.float().cpu().numpy(), ids != 0, weights)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.config import ModelConfig
+from charlm.model.config import ModelConfig, StackConfig
 from charlm.model.equations import NORM_EPSILON, Parameters, relu, sigmoid, split
 from charlm.model.equations import LayerState as State
 from charlm.model.names import strip_prefix
@@ -71,7 +71,7 @@ class NumpyEncoder:
         self.char_features = weights.get("char_features")
         self.highway = [strip_prefix(f"highway.{k}", weights) for k in range(config.highway)]
         self.stacks = {
-            name: NumpyStack(config, strip_prefix(name, weights), self.vectors)
+            name: NumpyStack(config, strip_prefix(name, weights), self.vectors, config.vocab)
             for name in config.directions
         }
 
@@ -90,10 +90,11 @@ class NumpyStack:
     """The recurrent layers of one direction, one step at a time.
 
     vectors:  ids -> the first layer's input
+    vocab:    number of ids
     """
 
     def __init__(
-        self, config: ModelConfig, weights: Weights, vectors: Callable[[Ids], Floats]
+        self, config: StackConfig, weights: Weights, vectors: Callable[[Ids], Floats], vocab: int
     ) -> None:
         self.vectors, self.residual = vectors, config.residual
         self.layer_norm, cell = config.layer_norm, config.recurrence
@@ -108,10 +109,11 @@ class NumpyStack:
         else:
             self.steps = [partial(cell.step, Parameters(cell, w)) for w in self.weights]
         # A residual connection around the first layer needs the vector itself.
-        around_first = config.residual and config.inputs == config.hidden
+        inputs = weights["0.W"].shape[1]
+        around_first = config.residual and inputs == config.hidden
         self.table: Floats | None = None
-        if config.vocab * self.weights[0]["b"].size <= TABLE_ENTRIES and not around_first:
-            self.table = self._gates(0, vectors(np.arange(config.vocab)))
+        if vocab * self.weights[0]["b"].size <= TABLE_ENTRIES and not around_first:
+            self.table = self._gates(0, vectors(np.arange(vocab)))
 
     def step(self, ids: Ids, state: list[State]) -> tuple[Floats, list[State]]:
         """ids (B,) and the state before -> the top layer's output (B, H), and the state after."""

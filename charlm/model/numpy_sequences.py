@@ -43,13 +43,13 @@ def reverse_in_time(x: Floats, lengths: Ids) -> Floats:
 
 
 class NumpySequenceNetwork:
-    """The forward pass of a `SequenceNetwork`, float32."""
+    """The forward pass of a `SequenceNetwork`, or of its encoder alone, float32."""
 
     def __init__(self, config: SequenceConfig, weights: Weights) -> None:
         self.config, self.weights = config, weights
 
     def states(self, ids: Ids, spellings: Ids | None = None, words: Ids | None = None) -> Floats:
-        """The outputs of the top layer, (T, B, S); see `SequenceNetwork.states`."""
+        """The outputs of the top layer, (T, B, S); see `SequenceEncoder`."""
         x = self.weights["embedding"][ids]
         if spellings is not None and words is not None:
             x = np.concatenate([x, self._characters(spellings)[words]], axis=-1)

@@ -16,38 +16,26 @@ from charlm.model.network import Trainable
 from charlm.model.sequence_config import SequenceConfig
 
 
-class SequenceNetwork(Trainable):
-    """Vectors of tokens, recurrent layers of one direction or two, and an output layer.
+class SequenceEncoder(nn.Module):
+    """Vectors of tokens, and recurrent layers of one direction or two."""
 
-    See `Trainable` for dropout and generator, `Layer.initialise` for forget_bias. `states` gives
-    the output of the top layer; subclasses compute their logits from it.
-    """
-
-    def __init__(
-        self,
-        config: SequenceConfig,
-        dropout: Dropout | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        forget_bias: float = 1.0,
-    ) -> None:
-        super().__init__(dropout, generator)
-        self.config = config
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
         self.embedding = nn.Parameter(torch.empty(config.vocab, config.embedding))
         if config.characters:
             self.characters = CharFeatures(config)
         make = bidirectional_stack if config.bidirectional else stack
         self.layers: Any = make(config, config.inputs)
-        self.output = nn.Linear(config.states, config.outputs)
-        with torch.no_grad():
-            nn.init.normal_(self.embedding, std=0.1, generator=self.generator)
-            if config.characters:
-                self.characters.initialise(self.generator)
-            self.layers.initialise(self.generator, forget_bias)
-            nn.init.normal_(self.output.weight, std=0.1, generator=self.generator)
-            nn.init.zeros_(self.output.bias)
 
-    def states(
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, forget_bias: float = 1.0) -> None:
+        """Draws the initial weights. forget_bias: see `Layer.initialise`"""
+        nn.init.normal_(self.embedding, std=0.1, generator=generator)
+        if hasattr(self, "characters"):
+            self.characters.initialise(generator)
+        self.layers.initialise(generator, forget_bias)
+
+    def forward(
         self,
         ids: Tensor,
         spellings: Tensor | None = None,
@@ -68,3 +56,30 @@ class SequenceNetwork(Trainable):
         y: Tensor
         y, _ = self.layers(x, self.layers.zero_state(x, len(lengths)), masks, lengths)
         return y
+
+
+class SequenceNetwork(Trainable):
+    """An encoder and an output layer, from which subclasses compute their logits.
+
+    See `Trainable` for dropout and generator, `Layer.initialise` for forget_bias.
+    """
+
+    vectors = "encoder.embedding"
+    prefixes = ("encoder.",)
+
+    def __init__(
+        self,
+        config: SequenceConfig,
+        dropout: Dropout | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        forget_bias: float = 1.0,
+    ) -> None:
+        super().__init__(dropout, generator)
+        self.config = config
+        self.encoder = SequenceEncoder(config)
+        self.output = nn.Linear(config.states, config.outputs)
+        self.encoder.initialise(self.generator, forget_bias)
+        with torch.no_grad():
+            nn.init.normal_(self.output.weight, std=0.1, generator=self.generator)
+            nn.init.zeros_(self.output.bias)

@@ -59,8 +59,8 @@ class Tagger(SequenceNetwork):
         words: Tensor | None = None,
         masks: DropoutMasks | None = None,
     ) -> Tensor:
-        """The emissions (T, B, K): logits of the tags. See `SequenceNetwork.states`."""
-        y = self.states(ids, spellings, words, masks)
+        """The emissions (T, B, K): logits of the tags. See `SequenceEncoder`."""
+        y = self.encoder(ids, spellings, words, masks)
         if masks:
             y = masks.outputs(y)
         emissions: Tensor = self.output(y)

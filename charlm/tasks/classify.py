@@ -26,11 +26,11 @@ from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
+from charlm.tasks.halves import HalvesValidation
 from charlm.tasks.labelled import (
     LINEAR,
     LabelModel,
     LabelTask,
-    LabelValidation,
     label_defaults,
     label_notes,
     train_labels,
@@ -175,17 +175,17 @@ class TextClassifier(LabelModel):
             "not know; none of them can be right"
         )
 
-    def looked(self, text: str) -> tuple[list[Looked], str]:
+    def looked(self, text: str) -> list[tuple[list[Looked], str]]:
         """The pieces of a text, each with its share in what the network looked at: 1 in all.
 
-        See `charlm.model.numpy_sequences.looked_at`. The second value is the label, in words.
+        See `charlm.model.numpy_sequences.looked_at`. The answer is the label, in words.
         """
         (best,) = self.predict(text)[0]
         answer = f"{best.label} {best.probability:.1%}"
         encoding = self.tokenizer.encode(one_line(text))
         ids = encoding.ids[:, None]
         if not len(ids):
-            return [], answer
+            return [([], answer)]
         shares = self.backends.for_tokens(len(ids)).attention_weights(ids)[:, 0].tolist()
         starts = [0, *encoding.spans[1:, 0].tolist(), len(text)]
         pieces = (text[a:b] for a, b in pairwise(starts))
@@ -193,7 +193,7 @@ class TextClassifier(LabelModel):
             Looked(piece, share, title=f"{share:.1%}")
             for piece, share in zip(pieces, shares, strict=True)
         ]
-        return looked, answer
+        return [(looked, answer)]
 
     def _examples(self, texts: Sequence[str], labels: Sequence[str] = ()) -> Examples:
         """Examples in memory. labels: one for each text; empty for none"""
@@ -323,9 +323,11 @@ class ClassifyTask(LabelTask["Classifier", LabelBatch]):
         return *_features(data), _labels(data, np.arange(len(data)))
 
 
-class TextLabelValidation(LabelValidation["Classifier"]):
+class TextLabelValidation(HalvesValidation["Classifier"]):
     """Held-out texts. A label that training has not seen counts as a wrong answer, and as much as
     a guess."""
+
+    half = LINEAR
 
     def __init__(self, data: Examples) -> None:
         super().__init__(data)

@@ -7,11 +7,10 @@ the validation part.
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ from charlm.model.linear import LinearModel
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.sequence_config import SequenceConfig
 from charlm.options import argument
-from charlm.parts import WHOLE, Part
-from charlm.tasks.base import B, Companions, Defaults, N, Task, Validation
+from charlm.tasks.base import B, Defaults, N, Task
 from charlm.tasks.trained import LoadOptions, TrainedModel
 from charlm.tokenizer import SPECIALS, Blocks, Symbols, Vocabularies
 
@@ -39,12 +37,9 @@ if TYPE_CHECKING:
 
 LINEAR = "linear"  # a part of a model file
 MOST_LABELS = 10_000  # more different ones are no labels, but text
-PROBED_TOKENS = 8192  # of the validation part, to estimate the time for all of it
 MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
 FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
-POWERS_OF, WEIGHINGS = 8192, 30  # tokens on which the two halves are weighed, and how often
 FEWEST_EPOCHS = 4
-PRIOR = 1.0  # nats for a power of 1
 TOKEN_DROPOUT, WEIGHT_DECAY = 0.25, 0.05
 DROPOUT, DROPOUT_UP_TO = 0.5, 500_000  # a corpus of more tokens needs less
 
@@ -88,31 +83,6 @@ def label_notes(
             f"warning: {unseen:,} of {len(held_out):,} labels for validation do not occur in "
             "training; none of them can be right"
         )
-
-
-def weighed(model: LinearModel, nats: Callable[[LinearModel], float]) -> LinearModel:
-    """The model with the powers that make the loss least, by a search in smaller and smaller steps.
-
-    nats:  the loss of held-out examples by both halves together; called about `WEIGHINGS` times
-    """
-
-    def loss(model: LinearModel) -> float:
-        # Of few examples that are all right there is no evidence for great certainty.
-        return nats(model) + PRIOR * sum(power * power for power in model.powers)
-
-    best, lowest = model, loss(model)
-    step = 0.4
-    while step > 0.04:
-        a, b = best.powers
-        around = [(a + step, b), (a - step, b), (a, b + step), (a, b - step)]
-        tried = [model.with_powers(p) for p in around if min(p) >= 0]
-        losses = [loss(other) for other in tried]
-        k = int(np.argmin(losses))
-        if losses[k] < lowest:
-            best, lowest = tried[k], losses[k]
-        else:
-            step /= 2
-    return best
 
 
 def label_defaults(
@@ -239,49 +209,3 @@ class LabelTask(Task[N, B]):
 
     def described_companions(self, options: TrainOptions) -> str:
         return "" if options.ngram == NO_NGRAM else f"a linear model of {self.counted}"
-
-
-class LabelValidation(Validation[N]):
-    """Held-out examples with labels."""
-
-    fewest: ClassVar[int] = 1 << 15
-
-    def __init__(self, data: Examples) -> None:
-        self.data = data
-
-    def first(self, tokens: int) -> Self:
-        if tokens >= self.data.tokens:
-            return self
-        return type(self)(self.data.sample(tokens))
-
-    def total(self, network: N, part: Part = WHOLE) -> float:
-        return self.totals(network, {}, part)[0]
-
-    @abstractmethod
-    def totals(self, network: N, companions: Companions, part: Part = WHOLE) -> Sequence[float]:
-        """See `Validation`."""
-
-    def fitted(self, network: N, companions: Companions) -> Companions:
-        model = companions.get(LINEAR)
-        if not isinstance(model, LinearModel) or not self.predicted:
-            return companions
-        return {**companions, LINEAR: weighed(model, self.first(POWERS_OF).loss(network, model))}
-
-    @abstractmethod
-    def loss(self, network: N, model: LinearModel) -> Callable[[LinearModel], float]:
-        """The loss of these examples as a function of the powers of the linear model, in nats."""
-
-    def seconds(self, network: N, companions: Companions) -> float:
-        part = self.first(PROBED_TOKENS)
-        part.total(network)  # the first call builds the kernels
-        start = time.perf_counter()
-        part.totals(network, companions)
-        tokens = time.perf_counter() - start
-        seconds = 1.2 * tokens * self.data.tokens / max(part.data.tokens, 1)
-        model = companions.get(LINEAR)
-        if isinstance(model, LinearModel) and part.predicted:
-            loss = part.loss(network, model)
-            start = time.perf_counter()
-            loss(model)
-            seconds += 1.2 * tokens + WEIGHINGS * (time.perf_counter() - start)
-        return seconds

@@ -85,11 +85,11 @@ def rows_of_source(
     """
     vectors = source.input_vectors()
     own = np.arange(len(vectors)) if ids is None else np.flatnonzero(ids >= 0)
-    rows = {"embedding": Rows(own, vectors if ids is None else vectors[ids[own]])}
+    rows = {"encoder.embedding": Rows(own, vectors if ids is None else vectors[ids[own]])}
     directions = {"layers": ".forwards", "reverse": ".backwards"}
     if not config.bidirectional:
         directions = {"layers": ""}
     for name, direction in directions.items():
         layer = strip_prefix(f"{name}.0", source.weights)
-        rows |= {f"layers.0{direction}.{w}": Rows.of(values) for w, values in layer.items()}
+        rows |= {f"encoder.layers.0{direction}.{w}": Rows.of(values) for w, values in layer.items()}
     return rows

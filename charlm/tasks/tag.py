@@ -40,10 +40,10 @@ from charlm.model.linear import LinearModel
 from charlm.model.sequence_config import TaggerConfig
 from charlm.parts import WHOLE, Part, Share, in_groups_of
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
+from charlm.tasks.halves import HalvesValidation
 from charlm.tasks.labelled import (
     LINEAR,
     LabelTask,
-    LabelValidation,
     label_defaults,
     label_notes,
     train_labels,
@@ -201,8 +201,10 @@ class TagTask(LabelTask["Tagger", TagBatch]):
         return *word_features(data), flat_tags(data) - len(SPECIALS)
 
 
-class TagValidation(LabelValidation["Tagger"]):
+class TagValidation(HalvesValidation["Tagger"]):
     """Held-out sentences. A tag that training has not seen counts as a guess."""
+
+    half = LINEAR
 
     def __init__(self, data: Examples) -> None:
         super().__init__(data)
