@@ -9,8 +9,11 @@ The script writes these files, byte for byte the same on every machine. From sen
   token, in columns separated by a tab, and a blank line after each sentence
 From opinions.grammar:
 - labelled.tsv and labelled.heldout.tsv: sentences and their labels, separated by a tab
+And from numbers.py:
+- numbers.tsv and numbers.heldout.tsv: numbers and their words, separated by a tab
 
-A tenth of all sentences is held out, chosen by hash. The two `DEMO_SENTENCES` are held out as well.
+A tenth of all sentences, and of the numbers, is held out, chosen by hash. The two `DEMO_SENTENCES`
+are held out as well.
 """
 
 import argparse
@@ -28,6 +31,7 @@ if not __package__:  # a script cannot import its own package without this
     sys.path.insert(0, str(HERE.parent))
 
 from corpora.grammar import Grammar, Tree  # noqa: E402
+from corpora.numbers import in_words, numbers  # noqa: E402
 from corpora.tagging import Lexicon, tag_tokens  # noqa: E402
 
 GRAMMAR = HERE / "sentences.grammar"
@@ -40,6 +44,8 @@ LABELLED_LINES = 3_000
 LABELLED_HELD_OUT_LINES = 500
 TAGGED_SENTENCES = 1_600
 TAGGED_HELD_OUT_SENTENCES = 400
+NUMBERS = 2_000
+HELD_OUT_NUMBERS = 500
 PAIRS_PER_SWAP = 5
 DEMO_SENTENCES = ("the apple and pear salad", "Cats average 15 hours of sleep a day")
 HOMOPHONES = (
@@ -129,6 +135,15 @@ def tagged_lines(grammar: Grammar, held_out: bool, count: int) -> list[str]:
     return lines
 
 
+def number_lines(held_out: bool, count: int) -> list[str]:
+    """Lines of a number, a tab and its words: held-out ones, or others."""
+    candidates = (n for n in numbers(SEED + 4) if is_held_out(str(n)) == held_out)
+    chosen: dict[int, None] = {}  # a set that keeps the order
+    while len(chosen) < count:
+        chosen[next(candidates)] = None
+    return [f"{number}\t{in_words(number)}" for number in chosen]
+
+
 def generated_files(grammar: Grammar, opinions: Grammar) -> dict[str, list[str]]:
     """The lines of each generated file, by file name."""
     training = islice(sample_sentences(grammar, held_out=False, seed=SEED), TRAINING_LINES)
@@ -141,6 +156,8 @@ def generated_files(grammar: Grammar, opinions: Grammar) -> dict[str, list[str]]
         "tagged.heldout.conll": tagged_lines(grammar, True, TAGGED_HELD_OUT_SENTENCES),
         "labelled.tsv": labelled_lines(opinions, False, LABELLED_LINES),
         "labelled.heldout.tsv": labelled_lines(opinions, True, LABELLED_HELD_OUT_LINES),
+        "numbers.tsv": number_lines(False, NUMBERS),
+        "numbers.heldout.tsv": number_lines(True, HELD_OUT_NUMBERS),
     }
 
 
