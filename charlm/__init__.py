@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from charlm.tasks.classify import TextClassifier
     from charlm.tasks.fill import FillModel
     from charlm.tasks.language_model import LanguageModel
+    from charlm.tasks.transducer import Transducer
     from charlm.tasks.word_tagger import WordTagger
 
 __version__ = "0.2.0.dev0"
@@ -22,6 +23,7 @@ __all__ = [
     "FillModel",
     "LanguageModel",
     "TextClassifier",
+    "Transducer",
     "WordTagger",
     "__version__",
     "load",

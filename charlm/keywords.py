@@ -19,6 +19,9 @@ class TrainKeywords(TypedDict, total=False):
     epochs: float | None
     steps: int | None
     level: str
+    target: str | Path | None
+    source_level: str | None
+    target_level: str | None
     lines: bool
     unit: str
     vocab_size: int | None
@@ -26,6 +29,7 @@ class TrainKeywords(TypedDict, total=False):
     normalize: str
     encoding: str
     valid: str | Path | None
+    valid_target: str | Path | None
     valid_fraction: float
     cell: str
     layers: int | None
@@ -44,6 +48,8 @@ class TrainKeywords(TypedDict, total=False):
     highway: int | None
     characters: str | None
     crf: bool
+    attention: bool
+    monotonic: bool | None
     embeddings: str | Path | None
     freeze_embeddings: bool
     from_: str | None

@@ -143,10 +143,14 @@ def overrides_of(options: DataclassInstance) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def check_options(*options: DataclassInstance) -> None:
+def check_options(
+    *options: DataclassInstance, also: Mapping[str, Collection[Any]] | None = None
+) -> None:
     """Raise OptionError, naming option and value, for a value outside its limits.
 
     Also for an option that is given while another option does not allow it: see `Option`.
+
+    also:  further values that an option has, for those that it allows
     """
     declared: dict[str, Option] = {}
     values: dict[str, Any] = {}
@@ -158,17 +162,23 @@ def check_options(*options: DataclassInstance) -> None:
                 about.limits.check(name, values[name])
     given = {name: value for group in options for name, value in overrides_of(group).items()}
     for name, value in given.items():
-        _check_conditions(argument(name, value), name, declared[name], values, given)
+        _check_conditions(argument(name, value), name, declared[name], values, given, also or {})
 
 
 def _check_conditions(
-    this: str, name: str, about: Option, values: Mapping[str, Any], given: Collection[str]
+    this: str,
+    name: str,
+    about: Option,
+    values: Mapping[str, Any],
+    given: Collection[str],
+    also: Mapping[str, Collection[Any]],
 ) -> None:
     """Raise OptionError if the conditions of an option that is given do not hold.
 
     this:    the option and its value, for messages
     values:  of all options
     given:   the names of those that are given
+    also:    see `check_options`
     """
 
     def holds(condition: str) -> bool:
@@ -183,7 +193,8 @@ def _check_conditions(
             alone = f"`{name}` and `{other}`: give only one of them"
             raise OptionError(f"{this}: {message}" if message else alone)
     for other, allowed in about.only.items():
-        if other in values and values[other] not in allowed:
+        own = {*also.get(other, ()), values.get(other)}
+        if other in values and not own & {*allowed}:
             there = argument(other, values[other])
             right = " or ".join(argument(other, value) for value in allowed)
             raise OptionError(f"{this}: is not for {there}, but for {right}")

@@ -209,7 +209,7 @@ def test_models_are_measured_side_by_side(
 def test_a_page_shows_where_the_network_looked(
     classifier: TextClassifier, charlm_command: Command
 ) -> None:
-    pieces, answer = classifier.looked("the dull film")
+    ((pieces, answer),) = classifier.looked("the dull film")
     assert [piece.text.strip() for piece in pieces] == ["the", "dull", "film"]
     assert sum(piece.share for piece in pieces) == pytest.approx(1, abs=1e-5)
     ids = classifier.tokenizer.encode("the dull film").ids[:, None]

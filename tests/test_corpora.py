@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpora.generate import (
     ALL_SWAPS,
@@ -33,6 +35,7 @@ from corpora.generate import (
 from corpora.grammar import Grammar, Symbol, Tree
 from corpora.nbest import HYPOTHESES, LISTS
 from corpora.nbest import write as write_nbest
+from corpora.numbers import ONES, TENS, in_words
 from corpora.pairs import minimal_pairs
 from corpora.pairs import write as write_pairs
 from corpora.tagging import TOKEN, Lexicon, tag_tokens
@@ -294,6 +297,7 @@ def test_the_generated_files_are_reproduced_byte_for_byte(tmp_path: Path) -> Non
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
         *("homophones.tsv", "labelled.heldout.tsv", "labelled.tsv"),
+        *("numbers.heldout.tsv", "numbers.tsv"),
         *("sentences.heldout.txt", "sentences.txt", "tagged.conll", "tagged.heldout.conll"),
     ]
     for name in names:
@@ -639,3 +643,44 @@ def test_the_rule_decides_where_a_word_has_several_tags() -> None:
     assert tags["plan"] == {("NOUN", "I-NP"), ("VERB", "B-VP")}
     assert tags["and"] == {("CCONJ", "O"), ("CCONJ", "I-NP")}
     assert tags["to"] == {("ADP", "B-PP"), ("PART", "I-VP"), ("PART", "B-VP")}
+
+
+# --- numbers ---
+
+
+def value(words: str) -> int:
+    """The number of these words, word by word: read, and not written."""
+    total = part = 0
+    for word in re.split("[ -]", words):
+        if word == "thousand":
+            total, part = 1000 * part, 0
+        elif word == "hundred":
+            part *= 100
+        elif word != "and":
+            part += ONES.index(word) if word in ONES else 10 * TENS.index(word)
+    return total + part
+
+
+def test_numbers_are_said_as_in_a_textbook() -> None:
+    assert in_words(0) == "zero" and in_words(19) == "nineteen" and in_words(80) == "eighty"
+    assert in_words(101) == "one hundred and one" and in_words(1100) == "one thousand one hundred"
+    assert in_words(21_034) == "twenty-one thousand and thirty-four"
+    with pytest.raises(ValueError, match="1000000 is not from 0 to 999999"):
+        in_words(1_000_000)
+
+
+@given(st.integers(0, 999_999))
+def test_the_words_of_a_number_are_read_back(number: int) -> None:
+    assert value(in_words(number)) == number
+
+
+def test_numbers_occur_once_in_one_of_the_two_files() -> None:
+    training, held_out = (
+        [line.split("\t") for line in lines(name)]
+        for name in ("numbers.tsv", "numbers.heldout.tsv")
+    )
+    numbers = [number for number, _ in (*training, *held_out)]
+    assert len(set(numbers)) == len(numbers) == 2500
+    for number, words in (*training, *held_out):
+        assert value(words) == int(number)
+    assert {is_held_out(number) for number, _ in training} == {False}

@@ -226,11 +226,15 @@ TAGGED = LABELLED.replace(" day ", "\tA\nday\tB\n").replace("\tgood\n", "\tN\n\n
 
 @pytest.mark.parametrize(
     ("task", "text"),
-    [("classify", LABELLED), ("tag", TAGGED.replace("\tbad\n", "\tN\n\n"))],
-    ids=["classify", "tag"],
+    [
+        ("classify", LABELLED),
+        ("tag", TAGGED.replace("\tbad\n", "\tN\n\n")),
+        ("seq2seq", "".join(f"{10 * k}\t{10 * k + 1}\n" for k in range(80))),
+    ],
+    ids=["classify", "tag", "seq2seq"],
 )
-def test_several_processes_train_the_labels_of_one(tmp_path: Path, task: str, text: str) -> None:
-    """Both halves, with dropout of tokens; the linear half is that of the first process."""
+def test_several_processes_train_both_halves_of_one(tmp_path: Path, task: str, text: str) -> None:
+    """The counted half is that of the first process."""
     corpus = tmp_path / "labelled.tsv"
     corpus.write_text(text, encoding="utf-8")
     options: dict[str, Any] = {
@@ -243,7 +247,7 @@ def test_several_processes_train_the_labels_of_one(tmp_path: Path, task: str, te
     several = charlm.load(tmp_path / "several")
     assert several.card.valid_nats == pytest.approx(one.card.valid_nats, abs=1e-4)
     weights = load_file(several.path)
-    assert "parts.linear.weights" in weights
+    assert {"parts.linear.weights", "parts.joint.chunks"} & weights.keys()
     for name, value in load_file(one.path).items():
         np.testing.assert_allclose(value, weights[name], atol=1e-3)
 

@@ -19,6 +19,7 @@ from charlm.options import argument, option, overrides_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from charlm.tasks.language_model import LanguageModel
     from charlm.tasks.trained import TrainedModel
 
     M = TypeVar("M", bound=TrainedModel)
@@ -73,6 +74,15 @@ class MachineOptions:
 ANY_MACHINE = MachineOptions()
 
 
+@dataclass(frozen=True)
+class GivenOptions:
+    """What a text is written for. The fields describe themselves."""
+
+    given: str | None = option(
+        None, "The source of the text, for a model of `task=seq2seq`.", metavar="SOURCE"
+    )
+
+
 def load_model(kind: type[M], options: ModelOptions, machine: MachineOptions = ANY_MACHINE) -> M:
     """Load a model that must be of this kind, and name it on stderr."""
     from charlm.api import load
@@ -86,6 +96,19 @@ def load_model(kind: type[M], options: ModelOptions, machine: MachineOptions = A
     )
     note(f"model: {loaded.path}")
     return loaded
+
+
+def load_language_model(
+    options: ModelOptions, given: GivenOptions, machine: MachineOptions = ANY_MACHINE
+) -> LanguageModel:
+    """Load a language model, or the one that a model of `seq2seq` is for a source."""
+    from charlm.tasks.language_model import LanguageModel
+
+    if given.given is None:
+        return load_model(LanguageModel, options, machine)
+    from charlm.tasks.transducer import Transducer
+
+    return load_model(Transducer, options, machine).given(given.given)
 
 
 def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:

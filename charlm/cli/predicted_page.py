@@ -45,10 +45,12 @@ def write_predicted_page(path: Path, model: Any, texts: Iterable[str]) -> None:
         file.write(HEAD.format(title=title, about=about).encode("utf-8", "replace"))
         colours: dict[str, int] = {}
         for text in texts:
-            pieces, answer = model.looked(text)
-            shown = "".join(_piece(piece, colours) for piece in pieces)
-            line = f'<p>{shown}<span class="answer">{html.escape(answer)}</span></p>\n'
-            file.write(line.encode("utf-8", "replace"))
+            file.write(b"<p>")
+            for pieces, answer in model.looked(text):
+                shown = "".join(_piece(piece, colours) for piece in pieces)
+                line = f'{shown}<span class="answer">{html.escape(answer)}</span>\n'
+                file.write(line.encode("utf-8", "replace"))
+            file.write(b"</p>\n")
         file.write(b"</html>\n")
 
 

@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from charlm.cli.common import ModelOptions, load_model, note, warn_unknown
+from charlm.cli.common import (
+    GivenOptions,
+    ModelOptions,
+    load_language_model,
+    note,
+    warn_unknown,
+)
 from charlm.cli.interactive import interact
 from charlm.cli.options import with_options
 from charlm.cli.records import printable, write_json
@@ -60,17 +66,19 @@ class SampleOutput:
 
 @with_options
 def sample(
-    prime: PrimeOptions, options: SampleOptions, output: SampleOutput, models: ModelOptions
+    prime: PrimeOptions,
+    given: GivenOptions,
+    options: SampleOptions,
+    output: SampleOutput,
+    models: ModelOptions,
 ) -> None:
     """Write text like the training text."""
-    from charlm.tasks.language_model import LanguageModel
-
     if options.beam and output.number > options.beam:
         raise OptionError(
             f"`number={output.number}`: a search with `beam={options.beam}` finds no more texts"
         )
     text = prime.text
-    loaded = load_model(LanguageModel, models)
+    loaded = load_language_model(models, given)
     if output.interactive:
         return interact(Session(loaded, text, **overrides_of(options)))
     is_drawn = options.seed is None and not options.beam and options.temperature != 0

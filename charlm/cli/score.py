@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charlm.cli.common import (
+    GivenOptions,
     InputOptions,
     MachineOptions,
     ModelOptions,
     SeveralModels,
+    load_language_model,
     load_model,
     note,
     refuse,
@@ -143,6 +145,7 @@ def score(
     *,
     options: ScoreOptions,
     source: SourceOptions,
+    given: GivenOptions,
     models: SeveralModels,
     shared: Annotated[ModelOptions, "network_only"],
     view: View,
@@ -160,7 +163,7 @@ def score(
     if texts and source.file:
         raise InputError("give sentences or `file`, not both")
     output.check_files()
-    loaded = [_load(replace(shared, model=name), machine, output.pseudo) for name in names]
+    loaded = [_load(replace(shared, model=name), machine, output.pseudo, given) for name in names]
     input = replace(input, encoding=text_encoding(loaded, input.encoding))
     sentences = _sentences(texts, source, input, selection.best_by)
     if options.document:
@@ -180,14 +183,14 @@ def score(
     _warn(texts or (), options, loaded, scorer.unknown)
 
 
-def _load(options: ModelOptions, machine: MachineOptions, pseudo: bool) -> Model:
+def _load(
+    options: ModelOptions, machine: MachineOptions, pseudo: bool, given: GivenOptions
+) -> Model:
     if pseudo:
         from charlm.tasks.fill import FillModel
 
         return load_model(FillModel, options, machine)
-    from charlm.tasks.language_model import LanguageModel
-
-    return load_model(LanguageModel, options, machine)
+    return load_language_model(options, given, machine)
 
 
 def _scorer(model: Model, details: bool, options: ScoreOptions) -> ScoreSentences:

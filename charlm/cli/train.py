@@ -20,16 +20,29 @@ from charlm.training.options import RUN, TEXT, RunOptions, TrainOptions
 @with_options
 def train(
     corpus: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="CORPUS...", help="Text files, .gz .xz .bz2 too; - is standard input."
+            metavar="CORPUS...",
+            help="Text files, .gz .xz .bz2 too; - is standard input.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    *,
     options: Annotated[dict[str, Any], TrainOptions],
     run: RunOptions,
     bidirectional: Annotated[
         bool, typer.Option("--bidirectional", help="The same as --task fill.", rich_help_panel=TEXT)
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="FILE",
+            help="The same as CORPUS: the sources, beside --target.",
+            rich_help_panel=TEXT,
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", "-q", help="No progress, only warnings.", rich_help_panel=RUN),
@@ -48,8 +61,15 @@ def train(
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
     if bidirectional and options.setdefault("task", "fill") != "fill":
         raise OptionError(f"`bidirectional` and `task={options['task']}`: give only one of them")
+    if not (corpus or source):
+        hint = "CORPUS..."
+        raise typer.BadParameter("name a text file, or - for standard input", param_hint=hint)
+    if corpus and source:
+        raise OptionError("give a corpus or `source`, not both")
     reporter = Reporter(quiet, as_flags)
-    model = train_model(corpus, started=STARTED, reporter=reporter, **vars(run), **options)
+    model = train_model(
+        corpus or [str(source)], started=STARTED, reporter=reporter, **vars(run), **options
+    )
     write(str(model.path))
     if quiet:
         return

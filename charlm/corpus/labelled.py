@@ -8,7 +8,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from charlm.corpus.examples import ExampleError, whole_lines
 from charlm.corpus.records import line_parser
@@ -18,8 +19,8 @@ from charlm.options import option
 FASTTEXT = "__label__"
 FASTTEXT_LABEL = re.compile(rf"(?<![^ \t]){FASTTEXT}([^ \t]*)[ \t]?")
 COLUMNS = "columns"  # a part of a model file: the columns that it was trained on
-TEXT_COLUMN, LABEL_COLUMN, TAB = "text", "label", "\t"
-LABELLED = {"task": ("classify", "tag")}  # tasks whose examples are read from columns
+TAB = "\t"
+LABELLED = {"task": ("classify", "tag", "seq2seq")}  # tasks whose examples are read from columns
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,15 @@ class ColumnOptions:
     )
 
     @property
-    def names(self) -> tuple[str, str] | None:
-        """The columns of text and label; None if neither is given."""
-        if self.text_column is None and self.label_column is None:
-            return None
-        return self.text_column or TEXT_COLUMN, self.label_column or LABEL_COLUMN
+    def are_named(self) -> bool:
+        """Whether a column is given."""
+        return self.text_column is not None or self.label_column is not None
 
     @property
     def part(self) -> dict[str, ColumnOptions]:
         """The columns as a part of a model file; {} if none is given."""
         own = ColumnOptions(self.text_column, self.label_column)
-        return {COLUMNS: own} if self.names else {}
+        return {COLUMNS: own} if self.are_named else {}
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The input of `from_state`."""
@@ -73,14 +72,30 @@ STANDARD = ColumnOptions()
 Parser = Callable[[str], tuple[str, str] | None]
 
 
-def labelled_texts(
-    blocks: Iterable[str], columns: ColumnOptions
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Blocks of a file -> texts and labels, by blocks. Blank lines are skipped.
+class Names(NamedTuple):
+    """What the two parts of an example are called, in messages and in JSON objects.
 
-    The first line says what the lines are, if no column is given: JSON objects with `text` and
-    `label`; fastText's `__label__X text`; otherwise a text, a TAB and a label. With columns they
-    are a table with a heading (TSV or CSV) or JSON objects; with numbers, a table without one.
+    may_be_empty:  the first one
+    """
+
+    text: str
+    label: str
+    may_be_empty: bool
+
+
+TEXT_AND_LABEL = Names("text", "label", may_be_empty=True)
+SOURCE_AND_TARGET = Names("source", "target", may_be_empty=False)
+
+
+def labelled_texts(
+    blocks: Iterable[str], columns: ColumnOptions, names: Names = TEXT_AND_LABEL
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Blocks of a file -> texts and labels, or sources and targets, by blocks.
+
+    Blank lines are skipped. The first line says what the lines are, if no column is given: JSON
+    objects with `text` and `label`; fastText's `__label__X text`; otherwise a text, a TAB and a
+    label. With columns they are a table with a heading (TSV or CSV) or JSON objects; with numbers,
+    a table without one.
 
     A text is one line: line ends in it become spaces. Labels are in the normal form NFC, without
     white space around them. Raises ExampleError for a line that is none of these.
@@ -94,7 +109,7 @@ def labelled_texts(
             if not line.strip() and not getattr(parse, "unfinished", None):
                 continue
             try:
-                parse = parse or _parser(line, columns)
+                parse = parse or _parser(line, columns, names)
                 example = parse(line)
             except (ValueError, csv.Error) as problem:
                 raise ExampleError(number, str(problem)) from None
@@ -103,7 +118,9 @@ def labelled_texts(
             text, label = (" ".join(part.splitlines()) for part in example)
             label = unicodedata.normalize("NFC", label.strip()).replace("\t", " ")
             if not label:
-                raise ExampleError(number, "the label is empty")
+                raise ExampleError(number, f"the {names.label} is empty")
+            if not (names.may_be_empty or text.strip()):
+                raise ExampleError(number, f"the {names.text} is empty")
             texts.append(text)
             labels.append(label)
         if texts:
@@ -113,17 +130,18 @@ def labelled_texts(
         raise ExampleError(start, "a quoted value begins here and does not end")
 
 
-def _parser(first: str, columns: ColumnOptions) -> Parser:
+def _parser(first: str, columns: ColumnOptions, names: Names) -> Parser:
     """The parser for a file with this first line."""
-    names = columns.names
-    if names and all(name.isdecimal() and int(name) for name in names):
-        return _numbered(*(int(name) for name in names))
-    if names or (first.startswith("{") and _is_json(first)):
-        return _Named(first, *(names or (TEXT_COLUMN, LABEL_COLUMN)))
-    tagged = first.lstrip().startswith(FASTTEXT) or (
-        TAB not in first and FASTTEXT_LABEL.search(first)
-    )
-    return _fasttext if tagged else _text_and_label
+    text, label = columns.text_column or names.text, columns.label_column or names.label
+    if all(name.isdecimal() and int(name) for name in (text, label)):
+        return _numbered(int(text), int(label))
+    if columns.are_named or (first.startswith("{") and _is_json(first)):
+        return _Named(first, text, label)
+    if names == TEXT_AND_LABEL and (
+        first.lstrip().startswith(FASTTEXT) or (TAB not in first and FASTTEXT_LABEL.search(first))
+    ):
+        return _fasttext
+    return partial(_two_columns, names)
 
 
 def _is_json(line: str) -> bool:
@@ -134,18 +152,18 @@ def _is_json(line: str) -> bool:
         return False
 
 
-def _text_and_label(line: str) -> tuple[str, str]:
+def _two_columns(names: Names, line: str) -> tuple[str, str]:
     """A text, a TAB and a label."""
-    text, _, label = line.partition("\t")
-    if "\t" in label:
+    text, _, label = line.partition(TAB)
+    if TAB in label:
         raise ValueError(
-            f"has {line.count(TAB) + 1} columns; name those of the text and of the label, such as "
-            "`text_column=1` and `label_column=2`"
+            f"has {line.count(TAB) + 1} columns; name those of the {names.text} and of the "
+            f"{names.label}, such as `text_column=1` and `label_column=2`"
         )
     if not label.strip():
         raise ValueError(
-            "should be a text, a TAB and a label; for a table with a heading, name its columns "
-            "with `text_column` and `label_column`"
+            f"should be a {names.text}, a TAB and a {names.label}; for a table with a heading, "
+            "name its columns with `text_column` and `label_column`"
         )
     return text, label
 

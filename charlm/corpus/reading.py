@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain, pairwise, zip_longest
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 
 from charlm.corpus.stats import CorpusStats
 from charlm.errors import InputError, OptionError
+from charlm.parts import in_groups_of
 
 BLOCK_BYTES = 1 << 20
 TEXT_SUFFIXES = (".txt", ".text")
@@ -32,6 +33,7 @@ UNITS = ("line", "paragraph")
 RAW = "utf-8-raw"
 BYTE_ORDER_MARK = "\ufeff"
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+LINES_AT_ONCE = 4096  # of two files
 PROBED = 1000  # characters that tell what kind of file it is
 
 
@@ -44,6 +46,7 @@ class Corpus:
     encoding:  encoding of the files, or `RAW`
     once:      it is read once only
     keep_cr:   the "\\r" of a line end "\\r\\n" stays; otherwise it is dropped
+    beside:    a file with as many lines, each of which comes behind a line of the text, after a TAB
 
     Unless it is read once, standard input and pipes are copied to temporary files, which are shared
     with every corpus that is made of this one by `dataclasses.replace`. Raises OptionError for an
@@ -55,6 +58,7 @@ class Corpus:
     encoding: str = "utf-8"
     once: bool = False
     keep_cr: bool = False
+    beside: str | Path | None = None
     _copies: dict[str | Path, mmap | bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +68,7 @@ class Corpus:
             _check_encoding(self.encoding)
         if not self.paths:
             raise InputError("no corpus: name a text file, or - for standard input")
-        for path in self.paths:
+        for path in (*self.paths, *([self.beside] if self.beside else [])):
             if path != "-":
                 check_is_file(Path(path))
 
@@ -89,8 +93,24 @@ class Corpus:
         A line longer than a block is cut into several blocks. The last line of a file always ends
         with "\\n". Raises InputError for a file that cannot be read or decoded.
         """
+        if self.beside is not None:
+            return self._pairs(self.beside)
         lines = self._line_blocks()
         return lines if self.unit == "line" else _join_paragraphs(lines)
+
+    def _pairs(self, beside: str | Path) -> Iterator[str]:
+        """Each line, a TAB, and the line beside it. A TAB in a line becomes a space."""
+        texts = [
+            dataclasses.replace(self, paths=paths, beside=None).lines()
+            for paths in (self.paths, [beside])
+        ]
+        for group in in_groups_of(zip_longest(*texts), LINES_AT_ONCE):
+            rows = [[text for text in pair if text is not None] for pair in group]
+            if any(len(row) == 1 for row in rows):
+                raise InputError(
+                    f"{self._description()} and {beside} do not have the same number of lines"
+                )
+            yield "".join("\t".join(t.replace("\t", " ") for t in row) + "\n" for row in rows)
 
     def lines(self) -> Iterator[str]:
         """The lines of the text without "\\n", each line whole."""

@@ -144,8 +144,8 @@ class Predicts(Protocol):
     numbered: ClassVar[str]
     page_note: ClassVar[str]
 
-    def looked(self, text: str) -> tuple[list[Looked], str]:
-        """The pieces of a text for a page of predictions, and the answer in words."""
+    def looked(self, text: str) -> list[tuple[list[Looked], str]]:
+        """Lines for a page of predictions: the pieces of a text, and the answer in words."""
 
     def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
         """Up to k answers for each text, the most probable one first: named tuples."""

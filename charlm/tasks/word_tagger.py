@@ -225,7 +225,7 @@ class WordTagger(LabelModel):
             "not know; none of them can be right"
         )
 
-    def looked(self, text: str) -> tuple[list[Looked], str]:
+    def looked(self, text: str) -> list[tuple[list[Looked], str]]:
         """The words of a text with their tags, and what stands between them."""
         (tagged,) = self.predict([text])
         pieces, done = [], 0
@@ -235,7 +235,7 @@ class WordTagger(LabelModel):
             shown = "" if tag == "O" and self.are_chunks else tag
             pieces.append(Looked(word, tag=shown, title=f"{tag} {p:.1%}"))
             done = start + len(word)
-        return pieces, ""
+        return [(pieces, "")]
 
     def _examples(
         self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]] = ()

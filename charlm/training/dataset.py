@@ -56,10 +56,10 @@ class Dataset:
 
 
 def with_options(corpus: Corpus, options: TrainOptions) -> Corpus:
-    """The corpus with the unit and the encoding of the options."""
+    """The corpus with the unit and the encoding of the options, and the targets beside it."""
     raw = TOKENIZERS[options.level].reads_bytes
     encoding = RAW if raw else options.encoding
-    return dataclasses.replace(corpus, unit=options.unit, encoding=encoding)
+    return dataclasses.replace(corpus, unit=options.unit, encoding=encoding, beside=options.target)
 
 
 def is_of(corpus: Corpus, options: TrainOptions, sha256: str) -> bool:
@@ -79,7 +79,8 @@ def split(corpus: Corpus, stats: CorpusStats, options: TrainOptions, task: Task[
     training: Passes
     validation: Passes
     if options.valid is not None:
-        other = with_options(Corpus([options.valid]), options)
+        targets = dataclasses.replace(options, target=options.valid_target)
+        other = with_options(Corpus([options.valid]), targets)
         other.stats()  # raises for a text that cannot be used
         training, validation = whole, partial(parsed, other, options, task)
     elif stats.chars < SMALLEST_SPLIT:

@@ -25,12 +25,11 @@ LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
 NO_CHARACTERS = "none"
 MIXED = ("lm",)  # tasks whose models have n-grams
-COUNTED = (
-    "classify",
-    "tag",
-)  # tasks with a linear part, which `ngram=none` leaves out
+COUNTED = ("classify", "tag", "seq2seq")  # tasks with another half, which `ngram=none` leaves out
 SEQUENCES = {"task": ("classify", "tag")}  # tasks whose networks read a whole sequence
-TEXTS = {"task": ("lm", "fill", "classify")}  # tasks that split a text into tokens
+WHOLE = {"task": ("classify", "tag", "seq2seq")}  # tasks with layers of one direction or two
+PAIRS = {"task": ("seq2seq",)}
+TEXTS = {"task": ("lm", "fill", "classify", "seq2seq")}  # tasks that split a text into tokens
 ENCODED = {"level": [level for level, t in TOKENIZERS.items() if not t.reads_bytes]}
 WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_words]}
 
@@ -110,6 +109,29 @@ class TrainOptions(ColumnOptions):
         panel=TEXT,
         auto="word for `task=classify` and `task=tag`, otherwise char",
     )
+    target: str | None = option(
+        None,
+        "The targets: a file with a line for each line of the corpus, which then has the sources.",
+        panel=TEXT,
+        metavar="FILE",
+        only=PAIRS,
+    )
+    source_level: str | None = option(
+        None,
+        "What a token of a source is; label for a source that is a single label.",
+        Choices((*TOKENIZERS, "label")),
+        panel=TEXT,
+        auto="as `level`",
+        only=PAIRS,
+    )
+    target_level: str | None = option(
+        None,
+        "What a token of a target is.",
+        Choices(TOKENIZERS),
+        panel=TEXT,
+        auto="as `level`",
+        only=PAIRS,
+    )
     lines: bool = option(
         False,
         "The lines are independent of each other: shuffle them.",
@@ -157,6 +179,14 @@ class TrainOptions(ColumnOptions):
         metavar="FILE",
         auto="held out",
         excludes=("valid_fraction",),
+    )
+    valid_target: str | None = option(
+        None,
+        "The targets of `valid`, line by line.",
+        panel=TEXT,
+        metavar="FILE",
+        goes_with="valid",
+        only=PAIRS,
     )
     valid_fraction: float = option(
         0.1,
@@ -214,7 +244,7 @@ class TrainOptions(ColumnOptions):
         auto="only around the second layer of `task=tag`",
     )
     directions: int = option(
-        2, "Directions in which a text is read.", Range(1, 2), panel=NETWORK, only=SEQUENCES
+        2, "Directions in which a text is read.", Range(1, 2), panel=NETWORK, only=WHOLE
     )
     readout: str | None = option(
         None,
@@ -256,6 +286,16 @@ class TrainOptions(ColumnOptions):
         "The tags of neighbouring words depend on each other: a conditional random field.",
         panel=NETWORK,
         only={"task": ("tag",)},
+    )
+    attention: bool = option(
+        True, "The decoder looks at the source before each token.", panel=NETWORK, only=PAIRS
+    )
+    monotonic: bool | None = option(
+        None,
+        "The attention moves from left to right only.",
+        panel=NETWORK,
+        auto="for characters and other small vocabularies",
+        only=PAIRS,
     )
     embeddings: str | None = option(
         None,
@@ -388,7 +428,8 @@ class TrainOptions(ColumnOptions):
             object.__setattr__(self, "characters", None)
         if self.ngram == NO_NGRAM and self.task not in (*MIXED, *COUNTED):  # so it is there
             object.__setattr__(self, "ngram", None)
-        check_options(self)
+        levels = (self.source_level, self.target_level)
+        check_options(self, also={"level": [level for level in levels if level]})
         check_threads(self.threads)
         if self.ngram not in (None, NO_NGRAM):
             if self.task in COUNTED:

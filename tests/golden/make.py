@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -57,6 +58,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "tag-word": {
         "task": "tag", "bptt": None, "vocab_size": 300, "embedding": 16, "ngram": None
     },
+    "seq2seq-char": {"task": "seq2seq", "bptt": None, "ngram": None},
     "classify-char": {"task": "classify", "bptt": None, "level": "char"},
     "classify-word-linear": {"task": "classify", "bptt": None, "vocab_size": 300, "ngram": None},
     "classify-word": {
@@ -121,6 +123,17 @@ def tagger_scores(model: Any) -> dict[str, Any]:
     }
 
 
+def transducer_scores(model: Any) -> dict[str, Any]:
+    """What an encoder–decoder says of the words of the texts above: targets, probabilities."""
+    words = sorted({word for sentence in SENTENCES for word in sentence.split()})
+    answers = model.predict(words, k=2)
+    return {
+        "targets": [[answer.target for answer in best] for best in answers],
+        "probabilities": [[answer.probability for answer in best] for best in answers],
+        "given": [model.given(word).score(word.upper()).logprob for word in words],
+    }
+
+
 def scores_of(name: str, model: Any) -> dict[str, Any]:
     """What the model of this golden file says."""
     kinds = {
@@ -128,6 +141,7 @@ def scores_of(name: str, model: Any) -> dict[str, Any]:
         "fill": fill_scores,
         "classify": classifier_scores,
         "tag": tagger_scores,
+        "seq2seq": transducer_scores,
     }
     return kinds[name.split("-")[0]](model)
 
@@ -157,8 +171,18 @@ def tagged(lines: Path) -> Path:
     return path
 
 
+def pairs(lines: Path) -> Path:
+    """The words of a text, each with the same in capitals and with long vowels."""
+    words = sorted(set(re.findall("[a-z]+", lines.read_text(encoding="utf-8"))))
+    path = Path("pairs.tsv")
+    long_vowels = re.compile("([aeiou])")
+    rows = (word + "\t" + long_vowels.sub(r"\1\1", word).upper() + "\n" for word in words)
+    path.write_text("".join(rows), encoding="utf-8")
+    return path
+
+
 # The corpora of tasks that need more than a text.
-CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled, "tag": tagged}
+CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled, "tag": tagged, "seq2seq": pairs}
 
 
 def make(name: str) -> None:
