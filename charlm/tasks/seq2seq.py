@@ -37,6 +37,7 @@ from charlm.model.file import Storable
 from charlm.model.joined_prediction import JoinedPrediction
 from charlm.model.joint_ngram import JointNgram
 from charlm.model.ngram import NO_NGRAM
+from charlm.model.numpy_seq2seq import NumpySeq2Seq
 from charlm.model.seq2seq_config import Seq2SeqConfig
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Defaults, Sizes, Task, stack_options
@@ -234,12 +235,14 @@ class TargetValidation(HalvesValidation["Seq2Seq"]):
         joint: Any = companions.get(JOINT)
         weights, nats = network.weights(), 0.0
         decoded, exact, errors, tokens = 0, 0, 0, 0
+        in_numpy = NumpySeq2Seq(network.config, weights)
         longest = int(self.data.lengths(TARGET).max(initial=1))
         most = DECODED // part.of
         for sources, targets in batches_of(self.data, part):
             predictor = predictor_of(network, weights, joint, sources)
             nats += nats_of(predictor, targets)
             if decoded < most:
+                predictor = predictor_of(in_numpy, weights, joint, sources)
                 for found, target in zip(
                     search(predictor, sources, BEAM, longest), targets, strict=True
                 ):

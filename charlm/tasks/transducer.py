@@ -22,6 +22,7 @@ from charlm.corpus.labelled import (
 )
 from charlm.engines.scores import in_groups
 from charlm.engines.target_scores import TargetScore, errors_of
+from charlm.engines.target_search import Found
 from charlm.engines.transduction import (
     BEAM,
     SOURCES_AT_ONCE,
@@ -92,7 +93,7 @@ class Transducer(TrainedModel):
     """
 
     task = "seq2seq"
-    purpose = "writes targets for sources (charlm predict)"
+    purpose = "writes targets for sources (charlm predict; score and sample with `given`)"
     reads_columns = True
     twins: ClassVar[Twins] = Twins(NumpySeq2Seq, _network)
     numbered = "rank"
@@ -212,8 +213,10 @@ class Transducer(TrainedModel):
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)
 
-    def _found(self, sources: Sequence[Ids], width: int) -> list[Any]:
-        return search(self._predictor(sources), sources, width, self.longest)
+    def _found(self, sources: Sequence[Ids], width: int) -> list[list[Found]]:
+        # NumPy is faster for single steps of ever new shapes.
+        predictor = predictor_of(self.backends.numpy, self._weights, self.joint, sources)
+        return search(predictor, sources, width, self.longest)
 
     def _predictor(self, sources: Sequence[Ids]) -> Predictor:
         network = self.backends.for_tokens(2 * sum(map(len, sources)))
