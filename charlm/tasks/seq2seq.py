@@ -237,18 +237,16 @@ class TargetValidation(HalvesValidation["Seq2Seq"]):
         decoded, exact, errors, tokens = 0, 0, 0, 0
         in_numpy = NumpySeq2Seq(network.config, weights)
         longest = int(self.data.lengths(TARGET).max(initial=1))
-        most = DECODED // part.of
+        every = slice(None, None, -(-len(self.data) // DECODED) or 1)
         for sources, targets in batches_of(self.data, part):
-            predictor = predictor_of(network, weights, joint, sources)
-            nats += nats_of(predictor, targets)
-            if decoded < most:
-                predictor = predictor_of(in_numpy, weights, joint, sources)
-                for found, target in zip(
-                    search(predictor, sources, BEAM, longest), targets, strict=True
-                ):
-                    wrong, length = errors_of(found[0].ids, [target.tolist()])
-                    decoded, exact = decoded + 1, exact + (not wrong)
-                    errors, tokens = errors + wrong, tokens + length
+            nats += nats_of(predictor_of(network, weights, joint, sources), targets)
+            sources, targets = sources[every], targets[every]
+            predictor = predictor_of(in_numpy, weights, joint, sources)
+            answers = search(predictor, sources, BEAM, longest)
+            for found, target in zip(answers, targets, strict=True):
+                wrong, length = errors_of(found[0].ids, [target.tolist()])
+                decoded, exact = decoded + 1, exact + (not wrong)
+                errors, tokens = errors + wrong, tokens + length
         return nats, decoded, exact, errors, tokens
 
     def figures(self, totals: Sequence[float]) -> dict[str, float | None]:
