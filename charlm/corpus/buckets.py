@@ -28,7 +28,7 @@ class Buckets(Generic[B]):
               the examples of `shape.part`
     shape:    a batch has about batch · length tokens
     fewest:   examples of a batch, as long as it has no more than `MOST_TOKENS`
-    multiple: of which padded lengths are
+    multiple: padded lengths are multiples of it
     """
 
     def __init__(

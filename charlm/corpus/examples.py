@@ -100,7 +100,7 @@ class Examples:
     ) -> NDArray[np.int64]:
         """(T, B) the tokens of these examples, filled up with `<START>`, which no text has.
 
-        multiple:  of which T is
+        multiple:  T is a multiple of it
         """
         file = self.fields[field]
         starts, ends = file.bounds[which], file.bounds[which + 1]

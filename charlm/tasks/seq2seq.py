@@ -67,7 +67,7 @@ LABEL_LEVEL = "label"
 FEWEST = 16  # pairs of a training step
 HIDDEN, HIDDEN_UP_TO = 128, 200_000  # features, and the tokens of the sources for them
 BATCH, RATE, DROPOUT = 16, 5e-3, 0.2
-MULTIPLE = 4  # of which padded lengths are: many texts are single words
+MULTIPLE = 4  # padded lengths are multiples of it: many texts are single words
 MOST_SYMBOLS = 1000  # of a vocabulary, for joint n-grams
 DECODED = 4000  # held-out pairs that are decoded for the figures, at the most
 
