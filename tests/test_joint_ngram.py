@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from charlm.model import joint_ngram, lattice
 from charlm.model.joint_ngram import JointNgram
+from charlm.model.ngram_counts import count
 from charlm.tokenizer import EOS, START
 
 VOCAB = 6  # targets have the ids 3, 4 and 5
@@ -90,6 +92,44 @@ def test_a_token_that_training_has_not_seen_is_passed_over(model: JointNgram) ->
     for chain in (known, unknown):
         prediction, _ = chain.read(np.array([[START, 3, 5]]), chain.initial_state(1))
         assert prediction.logprobs(np.array([[3, 5, EOS]])).sum() > np.log(0.3)
+
+
+@pytest.mark.parametrize("between", [[], [8], [8, 8]])
+@pytest.mark.parametrize("skipped", [-12.0, -1.5])
+def test_a_way_that_skips_a_token_pays_for_it(
+    between: list[int], skipped: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No chunk begins with 8. So 7 8 is read by a pair, which writes 3 or 4, or 7 is read alone,
+    which writes 4 or 5, and then 8 is skipped. Each further 8 is skipped in all ways.
+
+    A skipped token has log p = −12, which is written here once more.
+    """
+    for name, value in (("BEAM", 10**6), ("BEAM_NATS", 100.0), ("LEAST", 0.0)):
+        monkeypatch.setattr(joint_ngram, name, value)
+    if skipped != -12.0:
+        monkeypatch.setattr(joint_ngram, "SKIPPED", skipped)
+    chunks = np.array([[7, 8, 3, 0], [7, 8, 4, 0], [7, 0, 4, 0], [7, 0, 5, 0], [9, 0, 5, 0]])
+    text = [3, 7, 4, 7, 5, 7, 6, 7, 6, 7, 6, 7, 4, 7]  # 7 is the chunk of 9
+    lines = [id for k in range(0, len(text), 2) for id in (*text[k : k + 2], EOS)]
+    ngram = count(np.array(lines), len(chunks) + 3, 3, independent_lines=True)
+    model = JointNgram(chunks.astype(np.int32), ngram)
+
+    def of_way(*way: int, skips: int) -> float:
+        prediction, _ = ngram.read(np.array([[START, *way]]), ngram.initial_state(1))
+        logprobs = prediction.logprobs(np.array([[*way, EOS]]))
+        return math.exp(logprobs.sum(dtype=np.float64) + skipped * skips)
+
+    n = len(between)
+    joint = {
+        (3, 5): of_way(3, 7, skips=n),
+        (4, 5): of_way(4, 7, skips=n) + of_way(5, 7, skips=n + 1),
+        (5, 5): of_way(6, 7, skips=n + 1),
+    }
+    chain = model.lattice([np.array([7, 8, *between, 9])], VOCAB)
+    for y, p in joint.items():
+        prediction, _ = chain.read(np.array([[START, *y]]), chain.initial_state(1))
+        found = math.exp(prediction.logprobs(np.array([[*y, EOS]])).sum(dtype=np.float64))
+        assert found == pytest.approx(p / sum(joint.values()), rel=1e-4)
 
 
 def test_pairs_that_cannot_be_aligned_have_no_model() -> None:
