@@ -1,9 +1,10 @@
-# Needs Python 3.11 or newer, and make. `make demo` shows the main job, `make test` tests it.
+# Needs Python 3.11 or newer, and make. `make demo` shows the main job, `make tasks` the others, and
+# `make test` tests all.
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := charlm corpora tests benchmarks docs conftest.py
 
-.PHONY: demo test check fmt docs bench corpora clean
+.PHONY: demo tasks test check fmt docs bench corpora clean
 
 demo: .venv/run-time
 	$(BIN)/charlm train corpora/sentences.txt --lines --minutes 3 --out runs/demo --force
@@ -27,6 +28,21 @@ fmt: .venv/development
 
 docs: .venv/run-time
 	$(BIN)/python docs/generate.py
+
+# Each task beside language models, a minute each at most.
+tasks: .venv/run-time
+	$(BIN)/charlm train corpora/labelled.tsv --task classify --minutes 1 --out runs/opinions --force
+	$(BIN)/charlm predict --model runs/opinions --format table "The pie was not at all bland" "The pie was not at all tasty"
+	$(BIN)/charlm evaluate --model runs/opinions --format table corpora/labelled.heldout.tsv
+	$(BIN)/charlm train corpora/tagged.conll --task tag --minutes 1 --out runs/chunks --force
+	$(BIN)/charlm predict --model runs/chunks --format table "Eva's cat slept in the kitchen"
+	$(BIN)/charlm evaluate --model runs/chunks --format table corpora/tagged.heldout.conll
+	$(BIN)/charlm train corpora/opinions.trees --task tree --minutes 1 --out runs/trees --force
+	$(BIN)/charlm predict --model runs/trees --format table "(x (x The pie) was (x not at all (x bland)))"
+	$(BIN)/charlm evaluate --model runs/trees --format table corpora/opinions.heldout.trees
+	$(BIN)/charlm train corpora/numbers.tsv --task seq2seq --target-level word --minutes 1 --out runs/numbers --force
+	$(BIN)/charlm predict --model runs/numbers --format table 40312 7 90210
+	$(BIN)/charlm evaluate --model runs/numbers --format table corpora/numbers.heldout.tsv
 
 bench: .venv/run-time
 	$(BIN)/python -m benchmarks.speed $(ARGS)

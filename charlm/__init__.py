@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from charlm.tasks.fill import FillModel
     from charlm.tasks.language_model import LanguageModel
     from charlm.tasks.transducer import Transducer
+    from charlm.tasks.tree_labeller import TreeLabeller
     from charlm.tasks.word_tagger import WordTagger
 
 __version__ = "0.2.0.dev0"
@@ -24,6 +25,7 @@ __all__ = [
     "LanguageModel",
     "TextClassifier",
     "Transducer",
+    "TreeLabeller",
     "WordTagger",
     "__version__",
     "load",

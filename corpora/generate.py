@@ -9,6 +9,8 @@ The script writes these files, byte for byte the same on every machine. From sen
   token, in columns separated by a tab, and a blank line after each sentence
 From opinions.grammar:
 - labelled.tsv and labelled.heldout.tsv: sentences and their labels, separated by a tab
+- opinions.trees and opinions.heldout.trees: the same sentences as trees in brackets, with a label
+  at each node
 And from numbers.py:
 - numbers.tsv and numbers.heldout.tsv: numbers and their words, separated by a tab
 
@@ -30,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 if not __package__:  # a script cannot import its own package without this
     sys.path.insert(0, str(HERE.parent))
 
+from corpora.bracketing import bracketed  # noqa: E402
 from corpora.grammar import Grammar, Tree  # noqa: E402
 from corpora.numbers import in_words, numbers  # noqa: E402
 from corpora.tagging import Lexicon, tag_tokens  # noqa: E402
@@ -125,6 +128,12 @@ def labelled_lines(opinions: Grammar, held_out: bool, count: int) -> list[str]:
     return [f"{sentence}\t{label(opinions, sentence)}" for sentence in sentences]
 
 
+def tree_lines(opinions: Grammar, held_out: bool, count: int) -> list[str]:
+    """Lines of a sentence in brackets, with a label at each node."""
+    sentences = distinct_sentences(opinions, held_out, count)
+    return [bracketed(opinions.tree(sentence)) for sentence in sentences]
+
+
 def tagged_lines(grammar: Grammar, held_out: bool, count: int) -> list[str]:
     """Lines of a word, its part of speech and its chunk tag. A blank line ends each sentence."""
     lexicon = Lexicon.read(TAGS)
@@ -156,6 +165,8 @@ def generated_files(grammar: Grammar, opinions: Grammar) -> dict[str, list[str]]
         "tagged.heldout.conll": tagged_lines(grammar, True, TAGGED_HELD_OUT_SENTENCES),
         "labelled.tsv": labelled_lines(opinions, False, LABELLED_LINES),
         "labelled.heldout.tsv": labelled_lines(opinions, True, LABELLED_HELD_OUT_LINES),
+        "opinions.trees": tree_lines(opinions, False, LABELLED_LINES),
+        "opinions.heldout.trees": tree_lines(opinions, True, LABELLED_HELD_OUT_LINES),
         "numbers.tsv": number_lines(False, NUMBERS),
         "numbers.heldout.tsv": number_lines(True, HELD_OUT_NUMBERS),
     }

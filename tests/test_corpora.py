@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpora.bracketing import bracketed
 from corpora.generate import (
     ALL_SWAPS,
     DEMO_SENTENCES,
@@ -297,7 +298,7 @@ def test_the_generated_files_are_reproduced_byte_for_byte(tmp_path: Path) -> Non
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
         *("homophones.tsv", "labelled.heldout.tsv", "labelled.tsv"),
-        *("numbers.heldout.tsv", "numbers.tsv"),
+        *("numbers.heldout.tsv", "numbers.tsv", "opinions.heldout.trees", "opinions.trees"),
         *("sentences.heldout.txt", "sentences.txt", "tagged.conll", "tagged.heldout.conll"),
     ]
     for name in names:
@@ -437,6 +438,31 @@ def test_no_frequent_word_tells_good_from_bad() -> None:
     frequent = {word: count for word, count in counts.items() if count.total() >= 60}
     assert len(frequent) > 60
     assert [w for w, count in frequent.items() if max(count.values()) > 0.8 * count.total()] == []
+
+
+@pytest.mark.parametrize("part", ["", ".heldout"])
+def test_a_tree_has_the_words_of_its_sentence_and_its_label_at_the_root(part: str) -> None:
+    brackets = lines(f"opinions{part}.trees")
+    for tree, (sentence, answer) in zip(brackets, labelled(f"labelled{part}.tsv"), strict=True):
+        assert tree.startswith(f"({answer} ")
+        words = re.sub(r"\([a-z]+ |\)", "", tree)
+        assert words.replace(" ", "") == sentence.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tree"),
+    [
+        (
+            "Although the soup at the inn was not at all tasty, nobody left any of it",
+            "(good Although the (neutral (neutral soup) at the (neutral inn)) was "
+            "(bad not at all (good tasty)) , (good nobody left any of it))",
+        ),
+        ("There was nothing wrong with the old dog",
+         "(good There was nothing wrong with the (neutral (neutral old) (neutral dog)))"),
+    ],
+)  # fmt: skip
+def test_each_part_has_its_own_opinion(opinions: Grammar, sentence: str, tree: str) -> None:
+    assert bracketed(opinions.tree(sentence)) == tree
 
 
 # ---- Sentences with tags

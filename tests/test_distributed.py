@@ -229,9 +229,10 @@ TAGGED = LABELLED.replace(" day ", "\tA\nday\tB\n").replace("\tgood\n", "\tN\n\n
     [
         ("classify", LABELLED),
         ("tag", TAGGED.replace("\tbad\n", "\tN\n\n")),
+        ("tree", "(not-x (not not) (x x))\n(x very x)\n" * 40),
         ("seq2seq", "".join(f"{10 * k}\t{10 * k + 1}\n" for k in range(80))),
     ],
-    ids=["classify", "tag", "seq2seq"],
+    ids=["classify", "tag", "tree", "seq2seq"],
 )
 def test_several_processes_train_both_halves_of_one(tmp_path: Path, task: str, text: str) -> None:
     """The counted half is that of the first process."""

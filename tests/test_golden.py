@@ -36,7 +36,7 @@ def test_a_model_file_of_an_earlier_version_gives_the_same_scores(name: str) -> 
     model = charlm.load(GOLDEN / f"{name}.safetensors")
     scores = scores_of(name, model)
     # A classifier runs in torch, whose kernels round differently on different processors.
-    tolerance = 1e-5 if name.startswith(("classify", "tag")) else 1e-6
+    tolerance = 1e-5 if name.startswith(("classify", "tag", "tree")) else 1e-6
     assert scores.keys() == expected.keys()
     for measure, values in expected.items():
         assert_close(scores[measure], values, tolerance)

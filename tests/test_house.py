@@ -95,10 +95,11 @@ def test_engines_and_tasks_do_not_import_each_other() -> None:
         imported = imports(PACKAGE / f"engines/{engine}.py")
         assert not imported & {f"engines.{other}" for other in ENGINES}, engine
     # The contract; what `lm` and `fill` have in common, and `classify` and `tag`; the start from a
-    # model; models of two halves; and the classes of the models of `lm`, `tag` and `seq2seq`.
+    # model; models of two halves; and the classes of the models of `lm`, `tag`, `tree` and
+    # `seq2seq`.
     shared = {
         *("base", "trained", "tokens", "labelled", "source", "halves"),
-        *("language_model", "word_tagger", "transducer"),
+        *("language_model", "word_tagger", "tree_labeller", "transducer"),
     }
     tasks = {path.stem for path in (PACKAGE / "tasks").glob("*.py")} - {"__init__", *shared}
     assert tasks == {*TABLE}

@@ -78,7 +78,7 @@ def test_weight_dropout_masks_recurrent_weights_only() -> None:
     network = random_network(ModelConfig(9, cell="lstm", hidden=16, embedding=4)).train()
     layer = first_layer(network)
     masks = DropoutMasks(Dropout(weights=0.25), torch.Generator().manual_seed(0))
-    weights, state_mask = layer._apply_dropout(torch.zeros(5, 2, 4), masks)
+    weights, state_mask = layer.weights_and_mask(torch.zeros(5, 2, 4), masks)
     ratio = (weights["U"] / layer.U).detach()
     assert state_mask is None and torch.equal(weights["W"], layer.W)
     assert ratio.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.05)

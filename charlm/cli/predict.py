@@ -1,4 +1,4 @@
-"""`charlm predict`: what a model says of texts, such as their labels or the tags of their words."""
+"""`charlm predict`: what a model says of texts: labels, tags, trees, targets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
-from charlm.cli.records import FormatOptions, write_json, write_table, write_tsv
+from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
 from charlm.corpus.records import SUFFIXES
+from charlm.engines.drawn_trees import branches
 from charlm.errors import InputError, ModelError
 from charlm.options import Range, option
 
@@ -51,7 +52,8 @@ class PredictOptions:
 
 
 class Answered(NamedTuple):
-    """The answers of a text, the best first; for a tagger those of its words, in their order."""
+    """The answers of a text, the best first; of a tagger and a tree labeller those of its words and
+    nodes, in their order."""
 
     sentence: Sentence
     answers: Sequence[Any]
@@ -74,9 +76,10 @@ def predict(
     input: InputOptions,
     machine: MachineOptions,
 ) -> None:
-    """Print what a model predicts for each text: its label, or tags of words.
+    """Print what a model predicts for each text: a label, tags, a labelled tree, or a target.
 
-    A tagger reads files of columns (CoNLL), too, and adds a column.
+    A tagger reads files of columns (CoNLL), too, and adds a column. A model of trees reads a tree
+    in brackets on each line, or a text without any.
     """
     from charlm.tasks.trained import Annotates, Predicts, TrainedModel
 
@@ -87,8 +90,8 @@ def predict(
     loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, Predicts):
         raise ModelError(
-            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; for labels "
-            "train a model with `task=classify`, for tags with `task=tag`"
+            f"{loaded.path} was trained with `task={loaded.task}`: it {loaded.purpose}; "
+            "`predict` is for models of `task=classify`, `task=tag`, `task=tree` and `task=seq2seq`"
         )
     path, encoding = options.file or "-", text_encoding([loaded], input.encoding)
     plain = not (texts or options.text_column or options.html or output.format)
@@ -159,6 +162,8 @@ def _tsv(answers: Iterable[Answered], numbered: str, options: PredictOptions) ->
 
 
 def _table(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
+    if numbered == "node":
+        return _drawn(answers)
     records = list(_records(answers, numbered, options))
     if not records:
         return
@@ -167,6 +172,14 @@ def _table(answers: Iterable[Answered], numbered: str, options: PredictOptions) 
         for record in records
     ]
     write_table([(name, "left") for name in records[0]], rows)
+
+
+def _drawn(answers: Iterable[Answered]) -> None:
+    """The labelled nodes of trees, each tree in lines with branches."""
+    for _, nodes in answers:
+        for branch, node in zip(branches([n.depth for n in nodes]), nodes, strict=True):
+            write(f"{branch}{node.label} {node.probability:.2f}  {node.phrase}")
+        write("")
 
 
 def _json(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:

@@ -115,6 +115,11 @@ class Examples:
         file = self.fields[field]
         return file.ids[file.bounds[which]].astype(np.int64)
 
+    def flat(self, field: str) -> NDArray[np.integer]:
+        """(n,) the tokens of all examples, one after the other, without line ends."""
+        file = self.fields[field]
+        return np.delete(file.ids, np.asarray(file.bounds[1:]) - 1)
+
     def digest(self) -> str:
         """A hash of the tokens of all fields."""
         return " ".join(file.digest() for file in self.fields.values())

@@ -96,12 +96,6 @@ def sequence_nats(
     return float(guesses - np.minimum(logprobs, 0.0).sum())
 
 
-def flat_tags(data: Examples) -> NDArray[np.int64]:
-    """(n,) the ids of all tags, one sentence after the other."""
-    file = data.fields[TAGS]
-    return np.delete(file.ids, np.asarray(file.bounds[1:]) - 1).astype(np.int64)
-
-
 def word_features(
     data: Examples, which: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:

@@ -40,8 +40,8 @@ class Cell:
     """A recurrent cell: its step and the layout of its weights.
 
     step:      the step function, see the module
-    gates:     one letter per gate, in the order of the rows of W and b; the bias of gate "f"
-               starts at the forget bias, all other biases at 0
+    gates:     one letter per gate, in the order of the rows of W and b; the biases of forget
+               gates, "f" and "F", start at the forget bias, all other biases at 0
     state:     one letter per state vector; the first is the output
     products:  (name, gates) of each recurrent matrix; () means one matrix U for all gates
     vectors:   names of further parameters of shape (H,), initialised to 0
@@ -208,6 +208,24 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
 
     fused = "lstm" if forget_gate and not peepholes else None
     return Cell(step, gates, "hc", vectors=tuple(f"p_{k}" for k in peepholes), fused=fused)
+
+
+def tree_lstm() -> Cell:
+    """Tai et al. (2015), for a node with two children, whose states are h, c and h_r, c_r.
+
+    x is W h_r + b: the state of the right child is read like the input of a sequence. In addition
+    to the gates of `lstm` there is a second forget gate, "F":
+
+    c' = f⊙c + F⊙c_r + i⊙g;  h' = o⊙tanh(c')
+    """
+
+    def step(p: Any, x: Array, state: LayerState) -> LayerState:
+        h, c, right_c = state
+        i, f, g, o, right_f = split(p.norm(x + p.U(h)), 1, 1, 1, 1, 1)
+        c = sigmoid(f) * c + sigmoid(right_f) * right_c + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+    return Cell(step, "ifgoF", "hc")
 
 
 def gru(reset: str = "after") -> Cell:

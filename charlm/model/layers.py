@@ -50,7 +50,7 @@ class Layer(nn.Module):
         masks: DropoutMasks | None = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, LayerState]:
-        weights, mask = self._apply_dropout(x, masks)
+        weights, mask = self.weights_and_mask(x, masks)
         if not x.shape[1]:  # kernels would take long for nothing
             return x.new_zeros(len(x), 0, self.size), state
         kernel = None if self.layer_norm or mask is not None else FUSED.get(self.cell.fused or "")
@@ -61,7 +61,7 @@ class Layer(nn.Module):
             return unroll(self.cell, Parameters(self.cell, weights, mask), gates, state)
         return fast_unroll(self.cell, weights, gates, state, mask)
 
-    def _apply_dropout(
+    def weights_and_mask(
         self, x: Tensor, masks: DropoutMasks | None
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """The weights after weight dropout, and the dropout mask (B, H) of the hidden state."""
@@ -89,7 +89,7 @@ class Layer(nn.Module):
         """
         for gate, rows in self._rows(self.cell.gates):
             nn.init.xavier_uniform_(self.W[rows], generator=generator)
-            if gate == "f":
+            if gate in "fF":
                 self.b[rows].fill_(forget_bias)
         for name, gates in self.cell.matrices:
             matrix = getattr(self, name)

@@ -78,7 +78,7 @@ class _DeferredProduct(torch.autograd.Function):
     """U h, with a deferred gradient of U.
 
     The backward pass returns the gradient of h. It appends (gradient of the product, h) to
-    `pairs`, from which `_DeferredParameters.gradients` computes the gradient of U.
+    `pairs`, from which `DeferredParameters.gradients` computes the gradient of U.
     """
 
     @staticmethod
@@ -95,7 +95,7 @@ class _DeferredProduct(torch.autograd.Function):
         return (low @ ctx.matrix).to(d_product.dtype), None, None
 
 
-class _DeferredParameters(Parameters):
+class DeferredParameters(Parameters):
     """Parameters with `_DeferredProduct` in precision `dtype` and torch's layer normalisation."""
 
     def __init__(
@@ -143,7 +143,7 @@ class _FastUnroll(torch.autograd.Function):
         state, weights = tuple(rest[: len(cell.state)]), rest[len(cell.state) :]
         dtype = x.dtype  # under autocast lower than the dtype of the state
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            p = _DeferredParameters(cell, dict(zip(names, weights, strict=True)), mask, dtype)
+            p = DeferredParameters(cell, dict(zip(names, weights, strict=True)), mask, dtype)
             y, last = unroll(cell, p, x, state)
         ctx.p, ctx.outputs = p, (y, *last)
         matrices = [name for name, _ in cell.matrices]
@@ -183,7 +183,7 @@ def fast_unroll(
     Returns the outputs (T, B, H) and the last state.
     """
     if not torch.is_grad_enabled():
-        return unroll(cell, _DeferredParameters(cell, weights, mask, gates.dtype), gates, state)
+        return unroll(cell, DeferredParameters(cell, weights, mask, gates.dtype), gates, state)
     names = tuple(name for name in weights if name != "W")
     tensors = [weights[name] for name in names]
     y, *last = _FastUnroll.apply(cell, names, mask, gates, *state, *tensors)  # type: ignore[no-untyped-call]

@@ -36,6 +36,7 @@ TABLE = {
     "fill": Entry("charlm.tasks.fill", "FillModel", "fills blanks"),
     "classify": Entry("charlm.tasks.classify", "TextClassifier", "labels a text", "word"),
     "tag": Entry("charlm.tasks.tag", "WordTagger", "tags the words of a text", "word", ("word",)),
+    "tree": Entry("charlm.tasks.tree", "TreeLabeller", "labels trees", "word", ("word",)),
     "seq2seq": Entry("charlm.tasks.seq2seq", "Transducer", "writes a target for a source"),
 }
 TASKS = Choices(tuple(TABLE))

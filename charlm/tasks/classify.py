@@ -385,9 +385,7 @@ def _labels(data: Examples, which: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _features(data: Examples) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """The features of all examples, and where those of each begin; see `LinearModel.logprobs`."""
-    file = data.fields[FEATURES]
-    ends = np.asarray(file.bounds[1:]) - 1
-    return np.delete(file.ids, ends), np.append(0, ends - np.arange(len(ends)))
+    return data.flat(FEATURES), np.append(0, data.lengths(FEATURES).cumsum())
 
 
 def _nats(logprobs: NDArray[np.floating], labels: NDArray[np.int64]) -> float:

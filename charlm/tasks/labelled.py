@@ -24,6 +24,7 @@ from charlm.model.file import ModelFile, Storable
 from charlm.model.linear import LinearModel
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.sequence_config import SequenceConfig
+from charlm.model.tree_config import TreeConfig
 from charlm.options import argument
 from charlm.tasks.base import B, Defaults, N, Task
 from charlm.tasks.trained import LoadOptions, TrainedModel
@@ -128,7 +129,7 @@ class LabelModel(TrainedModel):
     """
 
     reads_columns = True
-    shape: ClassVar[type[SequenceConfig]]
+    shape: ClassVar[type[SequenceConfig | TreeConfig]]
     twins: ClassVar[Twins]
     labels_field: ClassVar[str]
 
@@ -196,7 +197,7 @@ class LabelTask(Task[N, B]):
         most = MOST_FITTED
         if options.minutes:
             most = min(most, int(FITTED_PER_MINUTE * options.minutes / labels))
-        features = len(data.fields[FEATURES].ids)
+        features = self.count_features(data)
         if features > most:
             data = data.sample(data.tokens * most // features)
         return {LINEAR: fit_linear(Counted(*self.labelled(data)), labels), **options.part}
@@ -206,6 +207,10 @@ class LabelTask(Task[N, B]):
         self, data: Examples
     ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
         """Features, bounds and labels of what is labelled in the examples: see `Counted`."""
+
+    def count_features(self, data: Examples) -> int:
+        """About how many features `labelled` returns."""
+        return len(data.fields[FEATURES].ids)
 
     def described_companions(self, options: TrainOptions) -> str:
         return "" if options.ngram == NO_NGRAM else f"a linear model of {self.counted}"

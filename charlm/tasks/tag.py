@@ -29,7 +29,6 @@ from charlm.engines.tagging import (
     UNSEEN,
     best_tags,
     emissions,
-    flat_tags,
     of_linear_half,
     padded_tags,
     sequence_nats,
@@ -121,7 +120,7 @@ class TagTask(LabelTask["Tagger", TagBatch]):
     def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
         tags = data.vocabularies[TAGS]
         assert isinstance(tags, Symbols)
-        yield from label_notes(flat_tags(data), flat_tags(held_out), tags)
+        yield from label_notes(data.flat(TAGS), held_out.flat(TAGS), tags)
 
     def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
         hidden = HIDDEN if train_tokens < HIDDEN_UP_TO else 2 * HIDDEN
@@ -198,7 +197,7 @@ class TagTask(LabelTask["Tagger", TagBatch]):
     def labelled(
         self, data: Examples
     ) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
-        return *word_features(data), flat_tags(data) - len(SPECIALS)
+        return *word_features(data), data.flat(TAGS).astype(np.int64) - len(SPECIALS)
 
 
 class TagValidation(HalvesValidation["Tagger"]):

@@ -34,7 +34,7 @@ class TrainedModel:
 
     path:       the model file
     config:     the network's shape
-    tokenizer:  of the text that it reads
+    tokenizer:  of the text that it reads; not there for a model of trees
     card:       where the model comes from, and how good it is
 
     task:           the name of its task
@@ -72,6 +72,11 @@ class TrainedModel:
     def independent_lines(self) -> bool:
         """Whether the model reads every line by itself."""
         return True
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether the model reads the bytes of a text, in whatever encoding it is."""
+        return self.tokenizer.reads_bytes
 
     def validation(self) -> str:
         """The validation figures of the card, in words."""

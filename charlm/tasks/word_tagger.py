@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +37,8 @@ from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
 from charlm.tasks.trained import LoadOptions, Looked, one_line
 from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary, WindowFeatures
+from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
-from charlm.tokenizer.words import split_words
 
 if TYPE_CHECKING:
     from charlm.model.tagger import Tagger
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 ACCURACY, F1 = "valid_accuracy", "valid_f1"
 SENTENCES_AT_ONCE = 1024
 MOST_SHOWN = 12  # tags
-APOSTROPHE = re.compile("['\u2019]")
 COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".bio", ".col", ".tsv")
 
 
@@ -102,9 +100,8 @@ class WordTagger(LabelModel):
     def predict(self, sentences: Iterable[str | Sequence[str]]) -> list[list[TaggedWord]]:
         """The words of each sentence with their tags: the most probable sequence of tags.
 
-        sentences:  texts, or lists of words. A text is split at spaces; what is then no word of
-                    the training text is split at punctuation, and before "'s" and the like if both
-                    parts are words of the training text
+        sentences:  texts, or lists of words. A text is split by
+                    `charlm.tokenizer.known_words.split_at_known`
         """
         return list(self.iter_predict(sentences))
 
@@ -116,31 +113,13 @@ class WordTagger(LabelModel):
             raise OptionError(f"{argument('k', k)}: is not for `task={self.task}`")
         group: list[Sequence[str]] = []
         for text in texts:
-            group.append(self._split(text) if isinstance(text, str) else text)
+            if isinstance(text, str):
+                text = split_at_known(one_line(text), self._words)
+            group.append(text)
             if len(group) == SENTENCES_AT_ONCE:
                 yield from self._tagged(group)
                 group = []
         yield from self._tagged(group)
-
-    def _split(self, text: str) -> list[str]:
-        words: list[str] = []
-        for piece in one_line(text).split():
-            pieces = [piece] if self._knows(piece) else split_words(piece)
-            words += [word for each in pieces for word in self._clitic_split_off(each)]
-        return words
-
-    def _knows(self, word: str) -> bool:
-        return int(self._words.encode_ids(word)[0]) != UNK
-
-    def _clitic_split_off(self, word: str) -> list[str]:
-        """An unknown word with an apostrophe as two known ones, such as "Eva" and "'s"."""
-        if not APOSTROPHE.search(word) or self._knows(word):
-            return [word]
-        for cut in range(len(word) - 1, 0, -1):
-            parts = [word[:cut], word[cut:]]
-            if APOSTROPHE.search(parts[1]) and all(map(self._knows, parts)):
-                return parts
-        return [word]
 
     def _tagged(self, sentences: Sequence[Sequence[str]]) -> Iterator[list[TaggedWord]]:
         tagged: list[list[TaggedWord]] = [[] for _ in sentences]

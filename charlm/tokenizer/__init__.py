@@ -36,7 +36,7 @@ from charlm.tokenizer.base import (
 )
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
-from charlm.tokenizer.features import TextFeatures, WindowFeatures
+from charlm.tokenizer.features import SpanFeatures, TextFeatures, WindowFeatures
 from charlm.tokenizer.subwords import Subwords
 from charlm.tokenizer.symbols import Symbols
 from charlm.tokenizer.words import Words, count_words
@@ -58,6 +58,7 @@ __all__ = [
     "IntArray",
     "Primed",
     "Settings",
+    "SpanFeatures",
     "Subwords",
     "Symbols",
     "TextFeatures",
@@ -81,7 +82,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 LEVELS = tuple(TOKENIZERS)
 VOCABULARIES: dict[str, type[Vocabulary]] = {
     **TOKENIZERS,
-    **{kind.level: kind for kind in (Symbols, TextFeatures, WindowFeatures)},
+    **{kind.level: kind for kind in (Symbols, SpanFeatures, TextFeatures, WindowFeatures)},
 }
 Vocabularies: TypeAlias = Mapping[str, Vocabulary]  # by the name of the field
 

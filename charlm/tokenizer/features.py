@@ -114,6 +114,27 @@ class WindowFeatures(_Features):
         return np.insert(self._ids(features).ravel(), ends * PER_WORD, EOS)
 
 
+class SpanFeatures(_Features):
+    """Features of the parts of a sentence: their words, and their pairs of words.
+
+    A line is a sentence of words that are separated by TABs. Every word has two features: the word
+    itself, and it with the word before; the second one belongs to parts that have both. Upper and
+    lower case are the same.
+    """
+
+    level = "span-features"
+
+    def encode_ids(self, text: str) -> IntArray:
+        lines = text.lower().removesuffix("\n").split("\n") if text else []
+        end = np.array([EOS], narrowest_dtype(self.size))
+        return np.concatenate([end[:0], *(p for line in lines for p in (self._of_line(line), end))])
+
+    def _of_line(self, line: str) -> IntArray:
+        words = np.array([_hash(word) for word in line.split(SEPARATOR)], np.uint64)
+        before = np.append(words[:1], words[:-1])
+        return self._ids(np.stack([_mixed(1, [words]), _mixed(2, [before, words])], axis=1).ravel())
+
+
 # The parts of a word: itself, the last 1 to 4 letters, the first 1 to 4, and its shape.
 ITSELF, LAST, FIRST, SHAPE = 0, 1, 5, 9
 MARGIN = 2  # words on each side

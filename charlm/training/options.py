@@ -25,7 +25,8 @@ LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
 NO_CHARACTERS = "none"
 MIXED = ("lm",)  # tasks whose models have n-grams
-COUNTED = ("classify", "tag", "seq2seq")  # tasks with another half, which `ngram=none` leaves out
+# Tasks with another half, which `ngram=none` leaves out.
+COUNTED = ("classify", "tag", "tree", "seq2seq")
 SEQUENCES = {"task": ("classify", "tag")}  # tasks whose networks read a whole sequence
 WHOLE = {"task": ("classify", "tag", "seq2seq")}  # tasks with layers of one direction or two
 PAIRS = {"task": ("seq2seq",)}
@@ -396,7 +397,7 @@ class TrainOptions(ColumnOptions):
         panel=DROPOUT,
         metavar="P",
         auto="0.25",
-        only=SEQUENCES,
+        only={"task": (*SEQUENCES["task"], "tree")},
     )
     dropout_per_step: bool = option(
         False, "Draw a new mask at every step for `dropout`, not one a sequence.", panel=DROPOUT

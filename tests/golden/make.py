@@ -59,6 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "task": "tag", "bptt": None, "vocab_size": 300, "embedding": 16, "ngram": None
     },
     "seq2seq-char": {"task": "seq2seq", "bptt": None, "ngram": None},
+    "tree-word": {"task": "tree", "bptt": None, "vocab_size": 300, "ngram": None},
     "classify-char": {"task": "classify", "bptt": None, "level": "char"},
     "classify-word-linear": {"task": "classify", "bptt": None, "vocab_size": 300, "ngram": None},
     "classify-word": {
@@ -123,6 +124,16 @@ def tagger_scores(model: Any) -> dict[str, Any]:
     }
 
 
+def labeller_scores(model: Any) -> dict[str, Any]:
+    """What a labeller says of trees and of the texts above: the labels and their probabilities."""
+    brackets = ["(" + " ".join(f"(x {word})" for word in s.split()) + ")" for s in SENTENCES]
+    labelled = model.predict([*brackets, *SENTENCES])
+    return {
+        "labels": [[node.label for node in nodes] for nodes in labelled],
+        "probabilities": [[node.probability for node in nodes] for nodes in labelled],
+    }
+
+
 def transducer_scores(model: Any) -> dict[str, Any]:
     """What an encoder–decoder says of the words of the texts above: targets, probabilities."""
     words = sorted({word for sentence in SENTENCES for word in sentence.split()})
@@ -142,6 +153,7 @@ def scores_of(name: str, model: Any) -> dict[str, Any]:
         "classify": classifier_scores,
         "tag": tagger_scores,
         "seq2seq": transducer_scores,
+        "tree": labeller_scores,
     }
     return kinds[name.split("-")[0]](model)
 
@@ -181,8 +193,24 @@ def pairs(lines: Path) -> Path:
     return path
 
 
+def bracketed(lines: Path) -> Path:
+    """The sentences of a text as trees: each word with its first letter, as a list of lists."""
+    path = Path("texts.trees")
+    rows = []
+    for line in lines.read_text(encoding="utf-8").split("\n")[:60]:
+        tree = ""
+        for word in re.findall("[a-z]+", line):
+            leaf = f"({word[0]} {word})"
+            tree = f"({word[-1]} {leaf} {tree})" if tree else leaf
+        rows += [f"{tree}\n"] if tree else []
+    path.write_text("".join(rows), encoding="utf-8")
+    return path
+
+
 # The corpora of tasks that need more than a text.
-CORPORA: dict[str, Callable[[Path], Path]] = {"classify": labelled, "tag": tagged, "seq2seq": pairs}
+CORPORA: dict[str, Callable[[Path], Path]] = {
+    "classify": labelled, "tag": tagged, "tree": bracketed, "seq2seq": pairs
+}  # fmt: skip
 
 
 def make(name: str) -> None:
