@@ -28,7 +28,7 @@ class Commands(LazyGroup):
             "evaluate": "Measure how well models predict whole texts, or the labels in them.",
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
-            "predict": "Print what a model predicts for each text: a label, tags, a labelled tree, or a target.",
+            "predict": "Print what a model predicts: a label, tags, a labelled tree, a target.",
         },
         "Put scores to use": {
             "compare": "Compare sentences: which is more probable, where they first differ, which "

@@ -76,7 +76,7 @@ def predict(
     input: InputOptions,
     machine: MachineOptions,
 ) -> None:
-    """Print what a model predicts for each text: a label, tags, a labelled tree, or a target.
+    """Print what a model predicts: a label, tags, a labelled tree, a target.
 
     A tagger reads files of columns (CoNLL), too, and adds a column. A model of trees reads a tree
     in brackets on each line, or a text without any.

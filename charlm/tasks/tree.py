@@ -113,8 +113,9 @@ class TreeTask(LabelTask["TreeNetwork", LabelledTrees]):
         single, several = (int(counts[len(SPECIALS) + MOVES.index(m)]) for m in (EMPTY, JOIN))
         if single or several:
             yield (
-                f"note: the trees are made binary: an empty node beside a single child ({single:,}), and "
-                f"nodes without a label that join several from left to right ({several:,})"
+                "note: the trees are made binary: an empty node beside a single child "
+                f"({single:,}), and nodes without a label that join several from left to right "
+                f"({several:,})"
             )
         labels = data.vocabularies[LABELS]
         assert isinstance(labels, Symbols)
