@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from charlm.errors import ModelError
-from charlm.model.ngram import SMALLEST, Ngram
+from charlm.model.ngram import Ngram
 from charlm.model.ngram_counts import LEAST_DISCOUNT, count, sampled
 from charlm.model.ngram_tables import EMPTY, NgramTables
+from charlm.model.prediction import SMALLEST
 from charlm.tokenizer import EOS, START, as_inputs
 
 VOCAB = 9

@@ -1,12 +1,14 @@
-"""Measures classifiers and taggers: how good they are, what each ingredient brings, their speed.
+"""Measures models of labels, tags and trees: how good they are, what each ingredient brings, their
+speed.
 
     python -m benchmarks.labels DATA [PART...]
 
 DATA is a folder with sst.train.txt, sst.dev.txt, sst.test.txt (trees of the Stanford Sentiment
 Treebank) and chunks.train.conll, chunks.test.conll (CoNLL-2000). A PART is "sentiment", "readouts",
-"start", "chunks", "without", "speed" or "rivals"; without one all are measured, in about three
-hours. "rivals" needs scikit-learn and python-crfsuite. "page" writes the page again. The results
-are written to benchmarks/labels.json and docs/tasks.md. Nothing else may run meanwhile.
+"start", "trees", "compositions", "chunks", "without", "speed" or "rivals"; without one all are
+measured, in about four hours. "rivals" needs scikit-learn and python-crfsuite. "page" writes the
+page again. The results are written to benchmarks/labels.json and docs/tasks.md. Nothing else may
+run meanwhile.
 
 Only the training and the validation parts are used to train and to choose: of the sentiment
 sentences dev, of the chunks every tenth sentence of the training part. The figures are of the test
@@ -19,7 +21,15 @@ import sys
 from pathlib import Path
 
 from benchmarks.labels.page import PAGE, blocks
-from benchmarks.labels.quality import chunks, readouts, sentiment, start, without
+from benchmarks.labels.quality import (
+    chunks,
+    compositions,
+    readouts,
+    sentiment,
+    start,
+    trees,
+    without,
+)
 from benchmarks.labels.rivals import rivals
 from benchmarks.labels.speed import speed
 from benchmarks.markdown import replace_blocks
@@ -30,6 +40,8 @@ PARTS = {
     "sentiment": sentiment,
     "readouts": readouts,
     "start": start,
+    "trees": trees,
+    "compositions": compositions,
     "chunks": chunks,
     "without": without,
     "speed": speed,

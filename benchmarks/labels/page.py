@@ -13,6 +13,8 @@ Run = Mapping[str, float]
 HALVES = {"whole": "both halves", "network": "the network alone"}
 LABEL_FIGURES = ("accuracy", "macro_f1")
 TAG_FIGURES = ("f1", "accuracy", "accuracy_unseen_words")
+TREE_FIGURES = ("root_accuracy", "root_accuracy_binary", "node_accuracy")
+TREES = "model | root, five classes, % | root, two classes, % | all nodes, % | s"
 VARIANTS = "five classes | nats per label, validation | nats per label, test | accuracy, %"
 
 
@@ -25,6 +27,11 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
     return {
         "sentiment": table("model | accuracy, % | macro F1, % | s", list(_sentiment(results))),
         "classifiers": table(VARIANTS, _classifiers(results)),
+        "trees": table(TREES, list(_trees(results))),
+        "compositions": table(
+            TREES,
+            [_row(n, runs, TREE_FIGURES) for n, runs in results.get("compositions", {}).items()],
+        ),
         "chunks": table(heading, list(_chunks(results))),
         "ingredients": table(heading, [_row(*item, TAG_FIGURES) for item in without.items()]),
         "speed": table("what | sentences a second", list(_speed(results))),
@@ -39,6 +46,13 @@ def _sentiment(results: Mapping[str, Any]) -> Iterator[list[str]]:
         if classes in rivals:
             name = f"{classes} classes, logistic regression"
             yield _row(name, [rivals[classes]], LABEL_FIGURES)
+
+
+def _trees(results: Mapping[str, Any]) -> Iterator[list[str]]:
+    for minutes, runs in results.get("trees", {}).items():
+        yield from _halves(f"{minutes} minutes at most, ", runs, TREE_FIGURES)
+    if rivals := results.get("rivals", {}).get("phrases"):
+        yield _row("logistic regression on all phrases", [rivals], TREE_FIGURES)
 
 
 def _chunks(results: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -61,7 +75,7 @@ def _classifiers(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _speed(results: Mapping[str, Any]) -> Iterator[list[str]]:
-    for model in ("tagger", "classifier"):
+    for model in ("tagger", "classifier", "labeller of trees"):
         for name, value in results.get("speed", {}).get(model, {}).items():
             yield [f"{model}: {name}", f"{value:,.0f}"]
     if rivals := results.get("rivals"):

@@ -144,6 +144,37 @@ def start(folder: Path, data: Path) -> Any:
     return _varied("classify", (files["train"], files["dev"], files["test"]), variants, MINUTES)
 
 
+def tree_files(data: Path) -> tuple[Path, Path, Path]:
+    """The training, the validation and the test part."""
+    train, dev, test = (data / f"sst.{part}.txt" for part in ("train", "dev", "test"))
+    return train, dev, test
+
+
+def trees(folder: Path, data: Path) -> Any:
+    """Three seeds. Training ends by itself; a run with three times the minutes shows that."""
+    train, dev, test = tree_files(data)
+    return {
+        minutes: [
+            trained(
+                "tree", train, dev, test, "--minutes", minutes, "--seed", seed, alone=True
+            )
+            for seed in seeds
+        ]
+        for minutes, seeds in ((MINUTES, SEEDS), (3 * MINUTES, SEEDS[:1]))
+    }  # fmt: skip
+
+
+def compositions(folder: Path, data: Path) -> Any:
+    """Other cells at the nodes of trees, and the network without the linear half."""
+    variants: dict[str, Sequence[object]] = {
+        "lstm": (),
+        "rnn": ("--cell", "rnn"),
+        "gru": ("--cell", "gru"),
+        "without the linear half": ("--ngram", "none"),
+    }
+    return _varied("tree", tree_files(data), variants, MINUTES)
+
+
 def chunks(folder: Path, data: Path) -> Any:
     """Three seeds, in ten minutes each at most."""
     files = chunk_files(data)

@@ -20,13 +20,74 @@ from charlm.engines.tag_scores import TagScore
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)  # of scikit-learn's logistic regression; less is smoother
 ROUNDS = 100  # of L-BFGS
+NEUTRAL = 2  # the class between negative and positive ones
 
 
 def rivals(folder: Path, data: Path) -> dict[str, Any]:
     """Logistic regression for sentiment, and a CRF with hand-written features for chunks."""
     files = sentiment_files(data)
     regression = {classes: _regression(of) for classes, of in files.items()}
-    return {"logistic regression": regression, "crfsuite": _crfsuite(chunk_files(data))}
+    return {
+        "logistic regression": regression,
+        "phrases": _phrases(data),
+        "crfsuite": _crfsuite(chunk_files(data)),
+    }
+
+
+def _phrases(data: Path) -> dict[str, float]:
+    """Logistic regression on all labelled phrases, each once; the best one on the roots of dev."""
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    start = time.monotonic()
+    phrases = sorted({phrase for tree in _trees(data, "train") for phrase in tree})
+    texts, labels = ([pair[k] for pair in phrases] for k in (0, 1))
+    roots = {part: [tree[-1] for tree in _trees(data, part)] for part in ("dev", "test")}
+    (dev, dev_labels), (test, test_labels) = (
+        ([text for text, _ in of], [label for _, label in of]) for of in roots.values()
+    )
+    words = {"tokenizer": str.split, "token_pattern": None}
+    models = [
+        make_pipeline(counter, LogisticRegression(C=c, max_iter=200)).fit(texts, labels)
+        for counter in (
+            CountVectorizer(**words, ngram_range=(1, 2), binary=True),
+            TfidfVectorizer(**words, ngram_range=(1, 2), sublinear_tf=True),
+        )
+        for c in (0.3, 1.0, 3.0)
+    ]
+    best = max(models, key=lambda model: model.score(dev, dev_labels))
+    p, truth = best.predict_proba(test), np.array([int(label) for label in test_labels])
+    polar = truth != NEUTRAL
+    positive = p[:, NEUTRAL + 1 :].sum(axis=1) > p[:, :NEUTRAL].sum(axis=1)
+    pairs = [pair for tree in _trees(data, "test") for pair in tree]
+    nodes = best.score([text for text, _ in pairs], [label for _, label in pairs])
+    return {
+        "root_accuracy": float((p.argmax(axis=1) == truth).mean()),
+        "root_accuracy_binary": float((positive == (truth > NEUTRAL))[polar].mean()),
+        "node_accuracy": float(nodes),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def _trees(data: Path, part: str) -> list[list[tuple[str, str]]]:
+    """For each tree the words and the label of every node, the root last."""
+    trees = []
+    for line in (data / f"sst.{part}.txt").read_text(encoding="utf-8").splitlines():
+        nodes: list[tuple[str, str]] = []
+        opened: list[tuple[str, list[str]]] = []
+        for piece in re.findall(r"\(\d|\)|[^ ()]+", line.lower()):
+            if piece[0] == "(":
+                opened.append((piece[1], []))
+            elif piece != ")":
+                opened[-1][1].append(piece)
+            else:
+                label, words = opened.pop()
+                nodes.append((" ".join(words), label))
+                if opened:
+                    opened[-1][1].extend(words)
+        trees.append(nodes)
+    return trees
 
 
 def _regression(files: dict[str, Path]) -> dict[str, float]:

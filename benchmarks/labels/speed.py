@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import charlm
-from benchmarks.labels.quality import chunk_files, sentiment_files
+from benchmarks.labels.quality import chunk_files, sentiment_files, tree_files
 from benchmarks.project import command
 from benchmarks.project import cost as cost_of
-from charlm import TextClassifier, WordTagger
+from charlm import TextClassifier, TreeLabeller, WordTagger
 from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.conll import tagged_sentences
 from charlm.corpus.encoding import TokenFile
@@ -26,7 +26,8 @@ from charlm.corpus.examples import Examples
 from charlm.corpus.labelled import STANDARD, labelled_texts
 from charlm.model.config import Dropout
 from charlm.model.sequence_config import ClassifierConfig, TaggerConfig
-from charlm.tasks import classify, tag
+from charlm.model.tree_config import TreeConfig
+from charlm.tasks import classify, tag, tree
 from charlm.tasks.base import Task
 from charlm.training.optimizer import AdamW
 from charlm.training.options import TrainOptions
@@ -91,6 +92,38 @@ class PlainClassifier(nn.Module):
         return nn.functional.cross_entropy(self(batch), torch.from_numpy(batch.labels))
 
 
+class PlainTrees(nn.Module):
+    """The network over trees, node by node, in torch's own layers."""
+
+    def __init__(self, config: TreeConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab, config.hidden)
+        self.dropout = nn.Dropout(0.5)
+        self.cell = nn.Linear(2 * config.hidden, 5 * config.hidden)
+        self.output = nn.Linear(config.hidden, config.labels)
+
+    def forward(self, batch: tree.LabelledTrees) -> Tensor:
+        """The logits (M, B, K) of all nodes, one after the other."""
+        words, levels = torch.from_numpy(batch.trees.words), batch.trees.levels
+        x = self.dropout(self.words(words)).flatten(0, 1)
+        rows = [*x, torch.zeros_like(x[0])]
+        cells = [torch.zeros_like(rows[0])] * len(rows)
+        for children in levels.children:
+            for left, right in children.T.tolist():
+                both = torch.cat([rows[left], rows[right]])
+                i, f, f_right, g, o = self.cell(both).chunk(5)
+                kept = f.sigmoid() * cells[left] + f_right.sigmoid() * cells[right]
+                cells.append(kept + i.sigmoid() * g.tanh())
+                rows.append(o.sigmoid() * cells[-1].tanh())
+        logits: Tensor = self.output(self.dropout(torch.stack(rows)))
+        return logits[torch.from_numpy(levels.rows)]
+
+    def loss(self, batch: tree.LabelledTrees) -> Tensor:
+        """The mean loss of a node, in nats."""
+        labels = torch.from_numpy(batch.trees.labels)
+        return nn.functional.cross_entropy(self(batch)[labels >= 0], labels[labels >= 0])
+
+
 class Case(NamedTuple):
     """What is measured: a task, its networks, and what its model is asked.
 
@@ -110,11 +143,13 @@ class Case(NamedTuple):
 def speed(folder: Path, data: Path) -> dict[str, dict[str, float]]:
     """Sentences a second of taggers and classifiers, and seconds of whole processes."""
     tagger, classifier = _tagger(chunk_files(data)), _classifier(sentiment_files(data)["five"])
+    labeller = _labeller(tree_files(data))
     line = command("predict", "The cat sat .", "--model")
     whole: dict[str, list[str]] = {"import torch": [sys.executable, "-c", "import torch"]}
     result: dict[str, dict[str, float]] = {}
     for name, case, kind in (
         ("tagger", tagger, WordTagger), ("classifier", classifier, TextClassifier),
+        ("labeller of trees", labeller, TreeLabeller),
     ):  # fmt: skip
         path = Path(name)
         charlm.train(case.training, kind=kind, out=path, steps=20, hidden=128, quiet=True)
@@ -155,6 +190,16 @@ def _classifier(files: dict[str, Path]) -> Case:
     return _case(classify.TASK, networks, plain, examples, files["train"], questions)
 
 
+def _labeller(files: tuple[Path, Path, Path]) -> Case:
+    train, _, test = files
+    examples = _examples(tree.TASK, train)
+    sizes = {name: v.size for name, v in examples.vocabularies.items()}
+    config = TreeConfig(vocab=sizes["text"], labels=sizes["labels"] - 3, hidden=128)
+    networks = {"charlm": tree.TASK.network(config, {}, DROPOUT).train()}
+    questions = test.read_text(encoding="utf-8").splitlines()
+    return _case(tree.TASK, networks, PlainTrees(config), examples, train, questions)
+
+
 def _case(
     task: Task[Any, Any],
     networks: dict[str, Any],
@@ -169,7 +214,9 @@ def _case(
     return Case(task, networks, plain.train(), batches, sentences, training, questions)
 
 
-def _sentences(batch: tag.TagBatch | classify.LabelBatch) -> int:
+def _sentences(batch: tag.TagBatch | classify.LabelBatch | tree.LabelledTrees) -> int:
+    if isinstance(batch, tree.LabelledTrees):
+        return len(batch.trees.which)
     texts = batch.words if isinstance(batch, tag.TagBatch) else batch.text
     return int(texts.shape[1])
 

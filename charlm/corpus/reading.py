@@ -46,7 +46,8 @@ class Corpus:
     encoding:  encoding of the files, or `RAW`
     once:      it is read once only
     keep_cr:   the "\\r" of a line end "\\r\\n" stays; otherwise it is dropped
-    beside:    a file with as many lines, each of which comes behind a line of the text, after a TAB
+    beside:    a second file with as many lines. Each line is then one of the text, a TAB, and the
+               line of the second file with the same number
 
     Unless it is read once, standard input and pipes are copied to temporary files, which are shared
     with every corpus that is made of this one by `dataclasses.replace`. Raises OptionError for an

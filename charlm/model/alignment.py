@@ -136,8 +136,9 @@ class _Batch:
     def add_expected(self, p: Floats, numbers: Sequence[NDArray[np.int32]], counts: Floats) -> None:
         """Add how often each chunk is expected in the alignments of these pairs.
 
-        α_s(t) sums up the ways to the cell (s, t), β_s(t) those from there to the end. Every row s
-        is scaled by its greatest value, of which `up` and `down` are the logarithms.
+        α_s(t) is the sum over all ways to the cell (s, t), β_s(t) that over the ways from there to
+        the end. Every row s is divided by its greatest value, so that it does not become too small.
+        `up` and `down` have the logarithms of what the rows of α and β are divided by.
         """
         weights = [p[of_step] for of_step in numbers]
         steps, columns = len(self.x), np.arange(len(self.which))

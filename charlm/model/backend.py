@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,6 @@ from charlm.model.config import ModelConfig, StackConfig
 from charlm.model.devices import DEVICES, check_threads, choose_device, survive_forks
 from charlm.model.numpy_network import NumpyNetwork
 from charlm.options import Choices
-
-if TYPE_CHECKING:
-    from charlm.model.network import Network
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
@@ -59,21 +57,20 @@ class Backend(Protocol):
 class Twins(NamedTuple):
     """The two classes of a network.
 
-    numpy:  makes it in NumPy, of its shape and its weights
-    torch:  makes it in torch, of its shape and the arguments of its class; imports torch
+    numpy:         makes it in NumPy, of its shape and its weights
+    module, name:  of the class in torch, which is imported when it is needed
     """
 
     numpy: Callable[[Any, Mapping[str, Floats]], Any]
-    torch: Callable[..., Any]
+    module: str
+    name: str
+
+    def torch(self, *arguments: Any, **keywords: Any) -> Any:
+        """Make the network in torch, of its shape and the other arguments of its class."""
+        return getattr(import_module(self.module), self.name)(*arguments, **keywords)
 
 
-def _torch_network(config: ModelConfig) -> Network:
-    from charlm.model.network import Network
-
-    return Network(config)
-
-
-OF_TOKENS = Twins(NumpyNetwork, _torch_network)
+OF_TOKENS = Twins(NumpyNetwork, "charlm.model.network", "Network")
 
 
 class Backends:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
-from charlm.model.ngram import SMALLEST, NgramPrediction
+from charlm.model.ngram import NgramPrediction
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import Prediction
+from charlm.model.prediction import SMALLEST, Prediction
 
 NEWTON_STEPS = 20
 TOLERANCE = 1e-7  # nats per token that another step of Newton's method must gain

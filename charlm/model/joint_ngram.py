@@ -1,13 +1,14 @@
-"""A joint n-gram model: what it counts are pairs of chunks, of a source and of its target.
+"""A joint n-gram model: its tokens are pairs, a chunk of a source and a chunk of its target.
 
     p(x, y) = Σ Π_k p(q_k | q_{k−1}, q_{k−2}, …)
 
-over all ways to cut x and y into pairs of chunks q₁ … q_n, each of which is a token of an n-gram
-model (Bisani and Ney 2008). `charlm.model.alignment` cuts the training pairs.
+over all ways to cut x and y into pairs of chunks q₁ … q_n (Bisani and Ney 2008).
+`charlm.model.alignment` cuts the training pairs, and n-grams of the chunks are counted.
 
-For one source x, the pairs of chunks that may write its target form a lattice. Each step from a
-context to the next one is weighed by the probability of all that may follow. So the lattice writes
-y with p(y | x) = p(x, y) / Σ_y′ p(x, y′), token by token.
+For one source x, all ways to read it form a lattice: a place is a position in x and a context of
+the n-grams, and a step reads a chunk of x and writes a chunk of y. The probability of each step is
+multiplied by that of everything that may follow it, and normalised. So the lattice gives y the
+probability p(y | x) = p(x, y) / Σ_y′ p(x, y′), token by token.
 """
 
 from __future__ import annotations
@@ -273,7 +274,13 @@ class _Builder:
 
 
 class _Steps(NamedTuple):
-    """Steps from places, each of which writes a token, sorted by their places."""
+    """Steps of a lattice, each of which writes one token. They are sorted by where they start.
+
+    places:   (n,) the place that each step starts from
+    symbols:  (n,) the token of the target that it writes
+    nexts:    (n,) the place that it leads to
+    p:        (n,) its probability
+    """
 
     places: Indices
     symbols: Indices

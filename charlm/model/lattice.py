@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.model.backend import Floats, Ids
-from charlm.model.prediction import Prediction, State
+from charlm.model.prediction import SMALLEST, Prediction, State
 from charlm.tokenizer import START
 
 Indices = NDArray[np.int64]
 PLACES = 16  # that a row is in
-SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
 
 
 class Lattice(NamedTuple):

@@ -11,13 +11,12 @@ import numpy as np
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
 from charlm.model.ngram_tables import EMPTY, NONE, Indices, NgramTables
-from charlm.model.prediction import Prediction, State
+from charlm.model.prediction import SMALLEST, Prediction, State
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.tokenizer import EOS, START
 
 NO_NGRAM = "none"  # the order of a model without n-grams
 ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
-SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
 TABLE_ENTRIES = 1 << 20  # of the distributions that are computed once
 
 

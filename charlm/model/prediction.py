@@ -18,6 +18,7 @@ from charlm.tokenizer import EOS, START, IntArray, as_inputs
 # The state of a predictor after B sequences: a list of tuples of arrays (B, …). The arrays are
 # NumPy's; those of a network in torch are torch's.
 State = list[LayerState]
+SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
 
 
 def take(state: State, rows: Sequence[int]) -> State:

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from charlm.model.backend import Floats, Ids
 from charlm.model.names import strip_prefix
 from charlm.model.numpy_network import log_softmax
-from charlm.model.prediction import Prediction, State, take
+from charlm.model.prediction import SMALLEST, Prediction, State, take
 from charlm.model.seq2seq_config import JUMPS, Seq2SeqConfig
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.tokenizer import START
 
 FAR = np.float32(-1e9)  # log p of a place where the attention cannot be
-SMALLEST = np.float32(1e-30)  # probability, so that its logarithm is a number
 NUMBERS_AT_ONCE = 1 << 22
 
 Indices = NDArray[np.int64]

@@ -179,7 +179,6 @@ class Task(ABC, Generic[N, B]):
         shapes = [self.shape(options, sizes, size) for size in hidden]
         return [Candidate(shape, shape.multiplied_weights()) for shape in shapes]
 
-    @abstractmethod
     def network(
         self,
         config: Any,
@@ -197,6 +196,8 @@ class Task(ABC, Generic[N, B]):
         dropout, generator:  see `charlm.model.network.Trainable`
         forget_bias:         initial bias of forget gates
         """
+        network: N = self.model.twins.torch(config, dropout, generator, forget_bias=forget_bias)
+        return network
 
     def completed(self, options: TrainOptions) -> TrainOptions:
         """The options, with those that the model of `from_` decides.

@@ -90,12 +90,6 @@ class Label(NamedTuple):
     probability: float
 
 
-def _network(config: ClassifierConfig, *arguments: Any, **keywords: Any) -> Classifier:
-    from charlm.model.classifier import Classifier
-
-    return Classifier(config, *arguments, **keywords)
-
-
 class TextClassifier(LabelModel):
     """A model that finds the label of a text.
 
@@ -106,7 +100,7 @@ class TextClassifier(LabelModel):
     purpose = "labels texts (charlm predict)"
     predicted = "label"
     shape, labels_field = ClassifierConfig, LABEL
-    twins = Twins(NumpyClassifier, _network)
+    twins = Twins(NumpyClassifier, "charlm.model.classifier", "Classifier")
     numbered = "rank"
     page_note = (
         "The stronger the colour, the more the network looked at a word: the share of its features "

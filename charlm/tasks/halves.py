@@ -29,7 +29,8 @@ class Counted(Storable, Protocol):
     powers:  (of the network, of this model)
     """
 
-    powers: tuple[float, float]
+    @property
+    def powers(self) -> tuple[float, float]: ...
 
     def with_powers(self, powers: tuple[float, float]) -> Self:
         """The same model with other `powers`."""
@@ -53,7 +54,7 @@ def weighed(model: C, nats: Callable[[C], float]) -> C:
     while step > 0.04:
         a, b = best.powers
         around = [(a + step, b), (a - step, b), (a, b + step), (a, b - step)]
-        tried = [model.with_powers(p) for p in around if min(p) >= 0]
+        tried = [model.with_powers((max(a, 0.0), max(b, 0.0))) for a, b in around]
         losses = [loss(other) for other in tried]
         k = int(np.argmin(losses))
         if losses[k] < lowest:

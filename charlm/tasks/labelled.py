@@ -10,29 +10,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.examples import FEATURES, Examples
 from charlm.corpus.labelled import COLUMNS, STANDARD, ColumnOptions
-from charlm.errors import InputError, OptionError
-from charlm.model.backend import Backends, Twins
-from charlm.model.config import Dropout
+from charlm.errors import InputError
+from charlm.model.backend import Backends
 from charlm.model.file import ModelFile, Storable
 from charlm.model.linear import LinearModel
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.sequence_config import SequenceConfig
 from charlm.model.tree_config import TreeConfig
-from charlm.options import argument
 from charlm.tasks.base import B, Defaults, N, Task
 from charlm.tasks.trained import LoadOptions, TrainedModel
-from charlm.tokenizer import SPECIALS, Blocks, Symbols, Vocabularies
+from charlm.tokenizer import SPECIALS, Blocks, Symbols
 
 if TYPE_CHECKING:
-    import torch
-
     from charlm.corpus.stats import CorpusInfo
     from charlm.training.options import TrainOptions
 
@@ -121,16 +117,13 @@ class LabelModel(TrainedModel):
 
     backends:  what runs the network
     linear:    the other half of the model; None for the network alone
-    columns:   where the examples stood that it was trained on
 
     shape:         the class of its configuration
-    twins:         the classes of its network
     labels_field:  the field whose vocabulary has the labels
     """
 
     reads_columns = True
     shape: ClassVar[type[SequenceConfig | TreeConfig]]
-    twins: ClassVar[Twins]
     labels_field: ClassVar[str]
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
@@ -145,17 +138,6 @@ class LabelModel(TrainedModel):
         self.linear: LinearModel | None = None
         if not options.network_only:
             self.linear = file.part(LINEAR, LinearModel.from_state)
-
-    def _columns(self, options: dict[str, Any]) -> ColumnOptions:
-        """The columns that these options of `evaluate` name; without any, those of the training.
-
-        Raises OptionError for options of a language model.
-        """
-        named = {name: value for name, value in options.items() if name != "progress"}
-        for name, value in named.items():
-            if name not in ("text_column", "label_column"):
-                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
-        return ColumnOptions(**named) if named else self.columns
 
     def about(self) -> dict[str, str]:
         if not self.linear:
@@ -173,17 +155,6 @@ class LabelTask(Task[N, B]):
 
     model: ClassVar[type[LabelModel]]
     counted: ClassVar[str]
-
-    def network(
-        self,
-        config: Any,
-        vocabularies: Vocabularies,
-        dropout: Dropout | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        forget_bias: float = 1.0,
-    ) -> N:
-        return self.model.twins.torch(config, dropout, generator, forget_bias=forget_bias)
 
     def companions(
         self, data: Examples, info: CorpusInfo, options: TrainOptions, text: Blocks

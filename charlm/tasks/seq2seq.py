@@ -32,7 +32,6 @@ from charlm.engines.transduction import (
     predictor_of,
     search,
 )
-from charlm.model.config import Dropout
 from charlm.model.file import Storable
 from charlm.model.joined_prediction import JoinedPrediction
 from charlm.model.joint_ngram import JointNgram
@@ -50,13 +49,11 @@ from charlm.tokenizer import (
     Blocks,
     Symbols,
     Tokenizer,
-    Vocabularies,
     Vocabulary,
     train_tokenizer,
 )
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from charlm.model.layers import States
@@ -143,19 +140,6 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
             attention=_attention(options, sizes),
             **stack_options(options),
         )
-
-    def network(
-        self,
-        config: Seq2SeqConfig,
-        vocabularies: Vocabularies,
-        dropout: Dropout | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        forget_bias: float = 1.0,
-    ) -> Seq2Seq:
-        from charlm.model.seq2seq import Seq2Seq
-
-        return Seq2Seq(config, dropout, generator, forget_bias=forget_bias)
 
     def batches(self, data: Examples, shape: BatchShape) -> Buckets[PairBatch]:
         rare = {field: _rare(data, field) for field in self.fields}

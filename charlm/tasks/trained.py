@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import (
@@ -13,10 +14,12 @@ from typing import (
     runtime_checkable,
 )
 
-from charlm.errors import InputError
-from charlm.model.backend import Backend
+from charlm.corpus.labelled import STANDARD, ColumnOptions
+from charlm.errors import InputError, OptionError
+from charlm.model.backend import OF_TOKENS, Backend, Twins
 from charlm.model.config import StackConfig
 from charlm.model.file import ModelFile
+from charlm.options import argument
 from charlm.tokenizer import Tokenizer
 
 
@@ -42,15 +45,19 @@ class TrainedModel:
     predicted:      what it predicts one of at a time, in words, such as "token" or "label"
     next_commands:  commands to try after training
     reads_columns:  its examples stand in the columns of a table
+    columns:        where those stood that it was trained on
+    twins:          the classes of its network
     """
 
     task: ClassVar[str]
     purpose: ClassVar[str]
     predicted: ClassVar[str] = "token"
     reads_columns: ClassVar[bool] = False
+    twins: ClassVar[Twins] = OF_TOKENS
     next_commands: ClassVar[Sequence[str]] = ()
     config: StackConfig
     tokenizer: Tokenizer
+    columns: ColumnOptions = STANDARD
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
         """options: for the parts of a model that compute, which subclasses make"""
@@ -72,6 +79,18 @@ class TrainedModel:
     def independent_lines(self) -> bool:
         """Whether the model reads every line by itself."""
         return True
+
+    def _columns(self, options: Mapping[str, Any]) -> ColumnOptions:
+        """The columns that these options of `evaluate` name; without any, those of the training.
+
+        Raises OptionError for options that are not for this model.
+        """
+        named = {name: value for name, value in options.items() if name != "progress"}
+        known = [field.name for field in fields(ColumnOptions)] if self.reads_columns else []
+        for name, value in named.items():
+            if name not in known:
+                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
+        return ColumnOptions(**named) if named else self.columns
 
     @property
     def reads_bytes(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -32,7 +32,6 @@ from charlm.engines.transduction import (
     predictor_of,
     search,
 )
-from charlm.errors import OptionError
 from charlm.model.backend import Backends, Ids, Twins
 from charlm.model.file import ModelFile
 from charlm.model.joint_ngram import JointNgram
@@ -40,14 +39,13 @@ from charlm.model.numpy_seq2seq import NumpySeq2Seq
 from charlm.model.prediction import Predictor
 from charlm.model.seq2seq_config import Seq2SeqConfig
 from charlm.model.source_prediction import SourcePrediction, SourcePredictor
-from charlm.options import argument
 from charlm.parts import in_groups_of
 from charlm.tasks.language_model import LanguageModel
 from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
 from charlm.tokenizer import Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
 
 if TYPE_CHECKING:
-    from charlm.model.seq2seq import Seq2Seq
+    pass
 
 JOINT, LIMITS = "joint", "limits"  # parts of a model file
 EXACT, ERRORS = "valid_exact_match", "valid_token_error_rate"
@@ -78,12 +76,6 @@ class Target(NamedTuple):
     probability: float
 
 
-def _network(config: Seq2SeqConfig, *arguments: Any, **keywords: Any) -> Seq2Seq:
-    from charlm.model.seq2seq import Seq2Seq
-
-    return Seq2Seq(config, *arguments, **keywords)
-
-
 class Transducer(TrainedModel):
     """A model that writes a target for a source: an encoder–decoder, and joint n-grams.
 
@@ -95,7 +87,7 @@ class Transducer(TrainedModel):
     task = "seq2seq"
     purpose = "writes targets for sources (charlm predict; score and sample with `given`)"
     reads_columns = True
-    twins: ClassVar[Twins] = Twins(NumpySeq2Seq, _network)
+    twins = Twins(NumpySeq2Seq, "charlm.model.seq2seq", "Seq2Seq")
     numbered = "rank"
     page_note = "What the decoder looked at: the stronger the colour, the more."
     next_commands = ('charlm predict "a source"', "charlm evaluate FILE")
@@ -196,13 +188,6 @@ class Transducer(TrainedModel):
             return [source]
         spans = self.source.encode(source).spans
         return [source[a:b] for a, b in pairwise([*spans[:, 0].tolist(), len(source)])]
-
-    def _columns(self, options: dict[str, Any]) -> ColumnOptions:
-        named = {name: value for name, value in options.items() if name != "progress"}
-        for name, value in named.items():
-            if name not in ("text_column", "label_column"):
-                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
-        return ColumnOptions(**named) if named else self.columns
 
     def _encoded(self, source: str) -> Ids:
         return self._encode_line(self.source, source)

@@ -37,7 +37,7 @@ from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
 
 if TYPE_CHECKING:
-    from charlm.model.tree_network import TreeNetwork
+    pass
 
 ROOT_ACCURACY, NODE_ACCURACY = "valid_root_accuracy", "valid_node_accuracy"
 TREES_AT_ONCE = 512
@@ -60,12 +60,6 @@ class LabelledNode(NamedTuple):
     phrase: str
 
 
-def _network(config: TreeConfig, *arguments: Any, **keywords: Any) -> TreeNetwork:
-    from charlm.model.tree_network import TreeNetwork
-
-    return TreeNetwork(config, *arguments, **keywords)
-
-
 class TreeLabeller(LabelModel):
     """A model that finds a label for every node of a tree.
 
@@ -77,7 +71,7 @@ class TreeLabeller(LabelModel):
     predicted = "node"
     reads_columns = False
     shape, labels_field = TreeConfig, LABELS
-    twins = Twins(NumpyTreeNetwork, _network)
+    twins = Twins(NumpyTreeNetwork, "charlm.model.tree_network", "TreeNetwork")
     numbered = "node"
     page_note = "Each node in the colour of its label. Point at it for the probability."
     next_commands = ('charlm predict "a text, or a tree"', "charlm evaluate FILE")
@@ -148,9 +142,7 @@ class TreeLabeller(LabelModel):
         other tasks.
         """
         score = TreeScore()
-        for name, value in options.items():
-            if name != "progress":
-                raise OptionError(f"{argument(name, value)}: is not for `task={self.task}`")
+        self._columns(options)
         for group in in_groups_of(trees([text] if isinstance(text, str) else text), TREES_AT_ONCE):
             data = self._examples(group)
             for batch in batches_of(data):

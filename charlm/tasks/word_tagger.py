@@ -41,7 +41,7 @@ from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
 
 if TYPE_CHECKING:
-    from charlm.model.tagger import Tagger
+    pass
 
 ACCURACY, F1 = "valid_accuracy", "valid_f1"
 SENTENCES_AT_ONCE = 1024
@@ -57,12 +57,6 @@ class TaggedWord(NamedTuple):
     probability: float
 
 
-def _network(config: TaggerConfig, *arguments: Any, **keywords: Any) -> Tagger:
-    from charlm.model.tagger import Tagger
-
-    return Tagger(config, *arguments, **keywords)
-
-
 class WordTagger(LabelModel):
     """A model that finds a tag for every word of a sentence.
 
@@ -73,7 +67,7 @@ class WordTagger(LabelModel):
     purpose = "tags words (charlm predict)"
     predicted = "tag"
     shape, labels_field = TaggerConfig, TAGS
-    twins = Twins(NumpyTagger, _network)
+    twins = Twins(NumpyTagger, "charlm.model.tagger", "Tagger")
     numbered = "position"
     page_note = "Each word in the colour of its tag. Point at it for the probability."
     next_commands = ('charlm predict "a sentence"', "charlm predict --file FILE.conll")
