@@ -77,8 +77,8 @@ def longest_target(source: Ids, longest: int) -> int:
 
 
 def search(
-    predictor: Predictor, sources: Sequence[Ids], width: int, longest: int
+    predictor: Predictor, sources: Sequence[Ids], longest: int, most: int = 1, width: int = BEAM
 ) -> list[list[Found]]:
-    """The most probable targets of the sources of a predictor; see `best_targets`."""
+    """The most probable targets of the sources of a predictor, up to `most`; see `best_targets`."""
     limits = np.array([longest_target(source, longest) for source in sources], np.int64)
-    return best_targets(predictor, len(sources), width, limits)
+    return best_targets(predictor, len(sources), max(width, most), limits, most)

@@ -29,7 +29,7 @@ from charlm.model.ngram_tables import NgramTables
 from charlm.tokenizer import EOS, SPECIALS, START
 
 Floats = NDArray[np.float64]
-ORDER = 8
+ORDER = 6
 BEAM, BEAM_NATS = 24, 9.0  # contexts after each token of a source, and how far behind the best one
 ALIGNED = 0.75  # of the pairs, at the least
 SKIPPED = -12.0  # log p of a token of the source that no chunk can begin with

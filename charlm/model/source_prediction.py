@@ -34,7 +34,8 @@ class SourcePredictor:
     sources:  ids of each, without line end
 
     Its state: the states of the decoder's layers; then the source of each row (B,) and, for a
-    monotonic attention, p(place) before the next token (B, S) and the decoder's output (B, H).
+    monotonic attention, p(place) before the next token (B, S), and log p of all tokens at each
+    place (B, S, V − 1) — or, where these would be too many numbers, the decoder's output (B, H).
     """
 
     at_once, one_text = STEPS_AT_ONCE, False
@@ -71,15 +72,19 @@ class SourcePredictor:
         if not self.is_monotonic:
             return SourcePrediction(self, rows, y), [*layers, (rows,)]
         p, before = place
-        places = []
+        places: list[Floats] = []
+        logprobs: list[Floats] = []
         for t, column in enumerate(ids.T):
-            reached = p * self._written(rows, before, column)
-            reached = np.where((column == START)[:, None], p, reached)
-            reached /= np.maximum(reached.sum(axis=1, keepdims=True), SMALLEST)
-            before = y[:, t]
-            p = np.einsum("bs,bsr->br", reached, self._moves(rows, before))
+            reached = p
+            if (column != START).any():
+                reached = p * self._written(rows, before, column)
+                reached = np.where((column == START)[:, None], p, reached)
+                reached /= np.maximum(reached.sum(axis=1, keepdims=True), SMALLEST)
+            p = np.einsum("bs,bsr->br", reached, self._moves(rows, y[:, t]))
+            before, of_step = self._at_places(rows, y[:, t], p)
             places.append(p)
-        return SourcePrediction(self, rows, y, places), [*layers, (rows, p, before)]
+            logprobs.append(of_step)
+        return SourcePrediction(self, rows, y, logprobs, places), [*layers, (rows, p, before)]
 
     def _moves(self, rows: Indices, h: Floats) -> Floats:
         """p(s_t = r | s_{t−1} = s), (B, S, S), of the monotonic attention."""
@@ -109,22 +114,33 @@ class SourcePredictor:
         context = np.exp(log_softmax(scores))[:, None] @ values
         return np.tanh(context[:, 0] + own)
 
-    def logprobs_at(self, rows: Indices, h: Floats, p: Floats | None) -> Floats:
-        """log p of the next token, (B, V − 1), after outputs h (B, H).
-
-        p:  (B, S) of the places, of the monotonic attention
-        """
+    def logprobs_at(self, rows: Indices, h: Floats) -> Floats:
+        """log p of the next token, (B, V − 1), after outputs h (B, H). Not for a monotonic
+        attention."""
         W, b = self.output
         if not self.config.attention:
             return log_softmax(h @ W + b)
         found = np.empty((len(rows), len(b)), np.float32)
         for part in self._parts(len(rows), max(h.shape[1], len(b))):
-            logprobs = log_softmax(self._features(rows[part], h[part]) @ W + b)
-            if p is not None:
-                total = (p[part, None] @ np.exp(logprobs))[:, 0]
-                logprobs = np.log(np.maximum(total, SMALLEST))
-            found[part] = logprobs
+            found[part] = log_softmax(self._features(rows[part], h[part]) @ W + b)
         return found
+
+    def _at_places(self, rows: Indices, h: Floats, p: Floats) -> tuple[Floats, Floats]:
+        """What the next step has to know of this one, see the class; and log p of the next token.
+
+        p:  (B, S) of the places
+        """
+        W, b = self.output
+        shape = (*p.shape, len(b))
+        kept = np.empty(shape, np.float32) if np.prod(shape) <= NUMBERS_AT_ONCE else None
+        found = np.empty((len(rows), len(b)), np.float32)
+        for part in self._parts(len(rows), max(h.shape[1], len(b))):
+            logprobs = log_softmax(self._features(rows[part], h[part]) @ W + b)
+            total = (p[part, None] @ np.exp(logprobs))[:, 0]
+            found[part] = np.log(np.maximum(total, SMALLEST))
+            if kept is not None:
+                kept[part] = logprobs
+        return h if kept is None else kept, found
 
     def shares_at(self, rows: Indices, h: Floats, p: Floats | None, ids: Ids) -> Floats:
         """(B, S), see `SourcePrediction.shares`."""
@@ -136,14 +152,16 @@ class SourcePredictor:
         shares = p * self._written(rows, h, ids)
         return shares / np.maximum(shares.sum(axis=1, keepdims=True), SMALLEST)
 
-    def _written(self, rows: Indices, h: Floats, ids: Ids) -> Floats:
-        """p(id | place), (B, S), of the monotonic attention."""
+    def _written(self, rows: Indices, before: Floats, ids: Ids) -> Floats:
+        """p(id | place), (B, S), of the monotonic attention. before: see the class"""
         W, b = self.output
+        columns = np.maximum(ids.astype(np.int64) - 1, 0)[:, None, None]
+        if before.ndim == 3:
+            return np.exp(np.take_along_axis(before, columns, axis=2)[..., 0])
         found = np.empty((len(rows), self.memory.real.shape[1]), np.float32)
-        for part in self._parts(len(rows), max(h.shape[1], len(b))):
-            logprobs = log_softmax(self._features(rows[part], h[part]) @ W + b)
-            columns = np.maximum(ids[part].astype(np.int64) - 1, 0)[:, None, None]
-            found[part] = np.exp(np.take_along_axis(logprobs, columns, axis=2)[..., 0])
+        for part in self._parts(len(rows), max(before.shape[1], len(b))):
+            logprobs = log_softmax(self._features(rows[part], before[part]) @ W + b)
+            found[part] = np.exp(np.take_along_axis(logprobs, columns[part], axis=2)[..., 0])
         return found
 
     def _parts(self, rows: int, numbers: int) -> Iterator[slice]:
@@ -156,8 +174,9 @@ class SourcePredictor:
 class SourcePrediction(Prediction):
     """The next token of targets, after the decoder's outputs y (B, T, H).
 
-    rows:    (B,) the source of each target
-    places:  T times p(place), (B, S), of a monotonic attention
+    rows:      (B,) the source of each target
+    of_steps:  T times log p of the next token, (B, V − 1); None if it is not known yet
+    places:    T times p(place), (B, S), of a monotonic attention
     """
 
     def __init__(
@@ -165,9 +184,11 @@ class SourcePrediction(Prediction):
         predictor: SourcePredictor,
         rows: Indices,
         y: Floats,
+        of_steps: Sequence[Floats] | None = None,
         places: Sequence[Floats] | None = None,
     ) -> None:
-        self.predictor, self.rows, self._y, self.places = predictor, rows, y, places
+        self.predictor, self.rows, self._y = predictor, rows, y
+        self.of_steps, self.places = of_steps, places
 
     @property
     def y(self) -> Floats:
@@ -175,10 +196,10 @@ class SourcePrediction(Prediction):
 
     @cached_property
     def _logprobs(self) -> Floats:
-        of_steps = []
-        for t in range(self._y.shape[1]):
-            p = None if self.places is None else self.places[t]
-            of_steps.append(self.predictor.logprobs_at(self.rows, self._y[:, t], p))
+        of_steps = self.of_steps
+        if of_steps is None:
+            steps = self._y.swapaxes(0, 1)
+            of_steps = [self.predictor.logprobs_at(self.rows, y) for y in steps]
         return np.stack(of_steps, axis=1)
 
     def logits(self) -> Floats:
@@ -201,5 +222,6 @@ class SourcePrediction(Prediction):
         return np.stack(of_steps, axis=1)
 
     def last(self) -> SourcePrediction:
+        of_steps = None if self.of_steps is None else self.of_steps[-1:]
         places = None if self.places is None else self.places[-1:]
-        return SourcePrediction(self.predictor, self.rows, self._y[:, -1:], places)
+        return SourcePrediction(self.predictor, self.rows, self._y[:, -1:], of_steps, places)

@@ -23,7 +23,6 @@ from charlm.corpus.labelled import SOURCE_AND_TARGET, STANDARD, ColumnOptions, l
 from charlm.corpus.stats import CorpusInfo
 from charlm.engines.target_scores import errors_of
 from charlm.engines.transduction import (
-    BEAM,
     TARGET,
     batches_of,
     forced,
@@ -226,7 +225,7 @@ class TargetValidation(HalvesValidation["Seq2Seq"]):
             nats += nats_of(predictor_of(network, weights, joint, sources), targets)
             sources, targets = sources[every], targets[every]
             predictor = predictor_of(in_numpy, weights, joint, sources)
-            answers = search(predictor, sources, BEAM, longest)
+            answers = search(predictor, sources, longest)
             for found, target in zip(answers, targets, strict=True):
                 wrong, length = errors_of(found[0].ids, [target.tolist()])
                 decoded, exact = decoded + 1, exact + (not wrong)

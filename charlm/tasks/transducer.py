@@ -82,6 +82,7 @@ class Transducer(TrainedModel):
     backends:  what runs the network
     joint:     the other half of the model; None for the network alone
     source:    the vocabulary of the sources; `tokenizer` is that of the targets
+    beam:      targets of a source that the search carries on
     """
 
     task = "seq2seq"
@@ -103,6 +104,7 @@ class Transducer(TrainedModel):
         )
         self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
         limits = file.part(LIMITS, Limits.from_state)
+        self.beam = BEAM
         self.longest = limits.longest if limits else 100
         self.joint: JointNgram | None = None
         if not options.network_only:
@@ -118,8 +120,8 @@ class Transducer(TrainedModel):
     def iter_predict(self, sources: Iterable[str], *, k: int = 1) -> Iterator[list[Target]]:
         """`predict` for any number of sources, in input order and in bounded memory."""
         for group in in_groups(map(one_line, several(sources)), SOURCES_AT_ONCE):
-            for found in self._found([self._encoded(source) for source in group], max(k, BEAM)):
-                yield [Target(self._text(f.ids), math.exp(f.logprob)) for f in found[:k]]
+            for found in self._found([self._encoded(source) for source in group], k):
+                yield [Target(self._text(f.ids), math.exp(f.logprob)) for f in found]
 
     def given(self, source: str) -> TargetModel:
         """The language model of the targets of a source: it scores and samples them."""
@@ -147,9 +149,8 @@ class Transducer(TrainedModel):
                 tokens = sum(len(target) + 1 for target in targets)
                 score += TargetScore(len(pairs), tokens, nats)
         for group in in_groups_of(right, SOURCES_AT_ONCE):
-            for source, found in zip(
-                group, self._found([self._encoded(source) for source in group], BEAM), strict=True
-            ):
+            encoded = [self._encoded(source) for source in group]
+            for source, found in zip(group, self._found(encoded), strict=True):
                 errors, reference = errors_of(found[0].ids, right[source])
                 score += TargetScore(
                     sources=1, exact=int(not errors), errors=errors, reference=reference
@@ -165,7 +166,7 @@ class Transducer(TrainedModel):
         The first line has the source alone, and the target in words.
         """
         ids = self._encoded(one_line(text))
-        (found,) = self._found([ids], BEAM)
+        (found,) = self._found([ids])
         best = found[0]
         answer = f"{self._text(best.ids)} {math.exp(best.logprob):.1%}"
         own = SourcePredictor(self.backends.numpy, self._weights, [ids])
@@ -198,10 +199,10 @@ class Transducer(TrainedModel):
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids)
 
-    def _found(self, sources: Sequence[Ids], width: int) -> list[list[Found]]:
+    def _found(self, sources: Sequence[Ids], most: int = 1) -> list[list[Found]]:
         # NumPy is faster for single steps of ever new shapes.
         predictor = predictor_of(self.backends.numpy, self._weights, self.joint, sources)
-        return search(predictor, sources, width, self.longest)
+        return search(predictor, sources, self.longest, most, self.beam)
 
     def _predictor(self, sources: Sequence[Ids]) -> Predictor:
         network = self.backends.for_tokens(2 * sum(map(len, sources)))
