@@ -23,6 +23,8 @@ from benchmarks.quality import page as quality_page
 from benchmarks.quality.trainings import TRAININGS
 from benchmarks.speed import page as speed_page
 from benchmarks.speed.parts import NANOGPT, PARTS
+from benchmarks.targets import __main__ as targets
+from benchmarks.targets import page as targets_page
 from benchmarks.uses import __main__ as uses
 from benchmarks.uses import page as uses_page
 from benchmarks.uses.formats import Output, of_values
@@ -120,6 +122,14 @@ def test_the_figures_of_the_mixture_are_those_of_the_benchmark() -> None:
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
     for kind in (LogLinear, Linear):
         assert kind.default.tolist() == results["defaults"][kind.name]
+
+
+def test_the_figures_of_targets_are_those_of_the_benchmark() -> None:
+    page = targets_page.PAGE.read_text(encoding="utf-8")
+    results = load_results(targets.RESULTS)
+    assert set(results) <= set(targets.PARTS)
+    for name, block in targets_page.blocks(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
 
 
 def test_the_figures_of_labels_are_those_of_the_benchmark() -> None:

@@ -163,53 +163,52 @@ def speed(folder: Path, data: Path) -> dict[str, dict[str, float]]:
 
 
 def _tagger(files: dict[str, Path]) -> Case:
-    examples = _examples(tag.TASK, files["train"])
-    sizes = {name: v.size for name, v in examples.vocabularies.items()}
+    read = examples(tag.TASK, files["train"])
+    sizes = {name: v.size for name, v in read.vocabularies.items()}
     config = TaggerConfig(
         vocab=sizes["text"], tags=sizes["tags"] - 3, embedding=100, hidden=128, layers=2,
         residual=True, characters="recurrent", char_features=90, alphabet=sizes["letters"],
     )  # fmt: skip
     configs = {"charlm": config, "charlm without CRF": replace(config, crf=False)}
     networks = {n: tag.TASK.network(c, {}, DROPOUT).train() for n, c in configs.items()}
-    read = tagged_sentences(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
-    questions = [words for words, _ in read]
-    return _case(tag.TASK, networks, PlainTagger(config), examples, files["train"], questions)
+    asked = tagged_sentences(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
+    questions = [words for words, _ in asked]
+    return _case(tag.TASK, networks, PlainTagger(config), read, files["train"], questions)
 
 
 def _classifier(files: dict[str, Path]) -> Case:
-    examples = _examples(classify.TASK, files["train"])
-    sizes = {name: v.size for name, v in examples.vocabularies.items()}
+    read = examples(classify.TASK, files["train"])
+    sizes = {name: v.size for name, v in read.vocabularies.items()}
     config = ClassifierConfig(
         vocab=sizes["text"], labels=sizes["label"] - 3, embedding=128, hidden=128, layers=1,
         readout="max",
     )  # fmt: skip
     networks = {"charlm": classify.TASK.network(config, {}, DROPOUT).train()}
-    read = labelled_texts(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
-    questions = [text for texts, _ in read for text in texts]
+    asked = labelled_texts(iter([files["test"].read_text(encoding="utf-8")]), STANDARD)
+    questions = [text for texts, _ in asked for text in texts]
     plain = PlainClassifier(config)
-    return _case(classify.TASK, networks, plain, examples, files["train"], questions)
+    return _case(classify.TASK, networks, plain, read, files["train"], questions)
 
 
 def _labeller(files: tuple[Path, Path, Path]) -> Case:
     train, _, test = files
-    examples = _examples(tree.TASK, train)
-    sizes = {name: v.size for name, v in examples.vocabularies.items()}
+    read = examples(tree.TASK, train)
+    sizes = {name: v.size for name, v in read.vocabularies.items()}
     config = TreeConfig(vocab=sizes["text"], labels=sizes["labels"] - 3, hidden=128)
     networks = {"charlm": tree.TASK.network(config, {}, DROPOUT).train()}
     questions = test.read_text(encoding="utf-8").splitlines()
-    return _case(tree.TASK, networks, PlainTrees(config), examples, train, questions)
+    return _case(tree.TASK, networks, PlainTrees(config), read, train, questions)
 
 
 def _case(
     task: Task[Any, Any],
     networks: dict[str, Any],
     plain: nn.Module,
-    examples: Examples,
+    read: Examples,
     training: Path,
     questions: list[Any],
 ) -> Case:
-    made = task.batches(examples, BatchShape(BATCH, 32, True, 1))
-    batches: list[Any] = list(islice(made.iterate(Cursor()), STEPS))
+    batches = steps(task, read, BATCH, 32)
     sentences = sum(_sentences(batch) for batch in batches)
     return Case(task, networks, plain.train(), batches, sentences, training, questions)
 
@@ -223,12 +222,10 @@ def _sentences(batch: tag.TagBatch | classify.LabelBatch | tree.LabelledTrees) -
 
 def _trained(case: Case) -> dict[str, float]:
     work: dict[str, Work] = {
-        name: _own_steps(case.task, network, case.batches)
-        for name, network in case.networks.items()
+        name: own_steps(case.task, network, case.batches) for name, network in case.networks.items()
     }
-    work["plain torch"] = _plain_steps(case.plain, case.batches)
-    fastest = _fastest(work)
-    return {f"train, {name}": case.sentences / seconds for name, seconds in fastest.items()}
+    work["plain torch"] = plain_steps(case.plain, case.batches)
+    return {f"train, {name}": case.sentences / least for name, least in fastest(work).items()}
 
 
 def _predicted(case: Case, path: Path, kind: Any) -> dict[str, float]:
@@ -246,11 +243,16 @@ def _predicted(case: Case, path: Path, kind: Any) -> dict[str, float]:
         "plain torch, of ids": forward,
     }
     numbers = {**dict.fromkeys(work, len(case.questions)), "plain torch, of ids": case.sentences}
-    fastest = _fastest(work)
-    return {f"predict, {name}": numbers[name] / seconds for name, seconds in fastest.items()}
+    return {f"predict, {name}": numbers[name] / least for name, least in fastest(work).items()}
 
 
-def _fastest(work: dict[str, Work]) -> dict[str, float]:
+def steps(task: Task[Any, Any], read: Examples, batch: int, length: int) -> list[Any]:
+    """The first batches of a training."""
+    made = task.batches(read, BatchShape(batch, length, True, 1))
+    return list(islice(made.iterate(Cursor()), STEPS))
+
+
+def fastest(work: dict[str, Work]) -> dict[str, float]:
     """The least seconds of each, in turns. The first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(ROUNDS + 1):
@@ -262,7 +264,8 @@ def _fastest(work: dict[str, Work]) -> dict[str, float]:
     return {name: min(seconds) for name, seconds in times.items()}
 
 
-def _own_steps(task: Task[Any, Any], network: Any, batches: Sequence[Any]) -> Work:
+def own_steps(task: Task[Any, Any], network: Any, batches: Sequence[Any]) -> Work:
+    """Training steps as the trainer takes them."""
     parameters = dict(network.named_parameters())
     optimizer = AdamW(parameters, 0.05)
 
@@ -278,7 +281,8 @@ def _own_steps(task: Task[Any, Any], network: Any, batches: Sequence[Any]) -> Wo
     return run
 
 
-def _plain_steps(network: Any, batches: Sequence[Any]) -> Work:
+def plain_steps(network: Any, batches: Sequence[Any]) -> Work:
+    """Training steps of a plain loop."""
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
 
     def run() -> None:
@@ -291,11 +295,11 @@ def _plain_steps(network: Any, batches: Sequence[Any]) -> Work:
     return run
 
 
-def _examples(task: Task[Any, Any], path: Path) -> Examples:
-    """The examples of a file, in memory."""
+def examples(task: Task[Any, Any], path: Path, **choices: Any) -> Examples:
+    """The examples of a file, in memory. choices: options of training"""
     blocks = task.parse(iter([path.read_text(encoding="utf-8")]))
     fields = dict(zip(task.fields, map("".join, zip(*blocks, strict=True)), strict=True))
-    options = TrainOptions(task=task.name, level="word")
+    options = TrainOptions(task=task.name, **(choices or {"level": "word"}))
     vocabularies = {
         name: task.vocabulary(name, partial(iter, [text]), options) for name, text in fields.items()
     }

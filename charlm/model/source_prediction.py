@@ -75,7 +75,7 @@ class SourcePredictor:
         places: list[Floats] = []
         logprobs: list[Floats] = []
         for t, column in enumerate(ids.T):
-            reached = p
+            reached: Floats = p
             if (column != START).any():
                 reached = p * self._written(rows, before, column)
                 reached = np.where((column == START)[:, None], p, reached)
