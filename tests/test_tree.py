@@ -22,18 +22,18 @@ from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import ExampleError, Examples
 from charlm.corpus.trees import LABELLED, Tree, chain, one_tree, trees
-from charlm.engines.tree_labels import Found, batches_of, span_features
+from charlm.engines.tree_labels import Found, batches_of, of_linear_half, span_features
 from charlm.engines.tree_scores import SENTIMENT, TreeScore
 from charlm.errors import InputError, ModelError, OptionError, Stopped
 from charlm.model.config import Dropout
+from charlm.model.linear_fit import Counted, fit_linear
 from charlm.model.numpy_trees import NumpyTreeNetwork
 from charlm.model.tree_config import TreeConfig
 from charlm.model.tree_levels import arrange
 from charlm.model.tree_network import TreeNetwork
-from charlm.parts import WHOLE
 from charlm.tasks.tree import TASK, LabelledTrees, TreeValidation
 from charlm.tasks.tree_labeller import TreeLabeller
-from charlm.tokenizer import SpanFeatures, Symbols
+from charlm.tokenizer import SpanFeatures
 from charlm.training.options import TrainOptions
 from conftest import Command, stopped_after
 from tests.parts import PARTS, check_gradients, check_totals
@@ -422,6 +422,18 @@ def test_the_features_of_a_node_are_those_of_its_words() -> None:
     assert bounds.tolist() == [0, 3]
 
 
+def test_the_linear_half_of_a_node_is_that_of_its_features() -> None:
+    """By sums over whole sentences, beside a look at the features of each node."""
+    data = examples(drawn_trees(20))
+    linear = fit_linear(Counted(*TASK.labelled(data)), 3)
+    (batch,) = batches_of(data)
+    nodes, trees = batch.labelled
+    expected = linear.logprobs(*span_features(data, batch, nodes, trees))
+    found = of_linear_half(linear, data, batch)[nodes, trees]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.ptp(expected[:, 0]) > 0.5
+
+
 @pytest.mark.parametrize(
     "options", [{"cell": "rnn", "dropout": 0.2}, {"layer_norm": True, "token_dropout": 0.2}]
 )
@@ -622,7 +634,7 @@ def test_predict_and_evaluate_on_the_command_line(
     model = ("--model", labeller.path)
     text = "(x (x not) (x bad))"
     heading, *rows = charlm_command("predict", text, *model).rows
-    assert heading == ["number", "node", "label", "probability", "depth", "phrase", "text"]
+    assert heading == ["number", "node", "label", "probability", "depth", "phrase"]
     assert [(r[1], r[2], r[4], r[5]) for r in rows] == [
         ("1", "good", "0", "not bad"), ("2", "grey", "1", "not"), ("3", "bad", "1", "bad"),
     ]  # fmt: skip
@@ -652,4 +664,3 @@ def test_labels_of_every_move_are_in_order() -> None:
         assert len(tree.labels) == sum(move in LABELLED for move in tree.moves)
         words = sum(move in ("leaf", "word") for move in tree.moves)
         assert words == len(tree.words)
-        assert Symbols(["a"]).size == 4 and WHOLE.of == 1

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from charlm.tasks.trained import Predicts
 
 
+NODE = "node"  # what the answers of a model of trees are numbered by
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """What is predicted. The fields describe themselves."""
@@ -139,7 +142,8 @@ def _records(
         for rank, answer in enumerate(best, 1):
             found = answer._asdict()
             if options.text_column is None:
-                yield {"number": number, numbered: rank, **found, "text": sentence.text}
+                text = {} if numbered == NODE else {"text": sentence.text}  # the root has it
+                yield {"number": number, numbered: rank, **found, **text}
                 continue
             carried = {**sentence.columns, options.text_column: sentence.text}
             ranked = found if options.k == 1 and numbered == "rank" else {numbered: rank, **found}
@@ -162,7 +166,7 @@ def _tsv(answers: Iterable[Answered], numbered: str, options: PredictOptions) ->
 
 
 def _table(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
-    if numbered == "node":
+    if numbered == NODE:
         return _drawn(answers)
     records = list(_records(answers, numbered, options))
     if not records:

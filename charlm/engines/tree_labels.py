@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from charlm.corpus.buckets import by_length
 from charlm.corpus.examples import FEATURES, TEXT, Examples
 from charlm.corpus.trees import JOIN, LABELLED, LEAF, MOVES, NODE, WORD
-from charlm.model.linear import LinearModel
+from charlm.model.linear import LinearModel, log_softmax
 from charlm.model.tree_levels import Levels, arrange
 from charlm.parts import WHOLE, Part
 from charlm.tokenizer import SPECIALS, Symbols
@@ -112,10 +112,21 @@ def logprobs_of(network: Any, data: Examples, linear: LinearModel | None, batch:
 
 
 def of_linear_half(linear: LinearModel, data: Examples, batch: TreeBatch) -> NDArray[np.floating]:
-    """(M, B, K) log p of the labels of all nodes by the linear model."""
-    nodes, trees = np.indices(batch.labels.shape).reshape(2, -1)
-    logprobs = linear.logprobs(*span_features(data, batch, nodes, trees))
-    return logprobs.reshape(*batch.labels.shape, -1)
+    """(M, B, K) log p of the labels of all nodes by the linear model.
+
+    The weights of all words and pairs are summed up once. The sum for a node is a difference.
+    """
+    scores = np.empty((*batch.labels.shape, len(linear.bias)))
+    file = data.fields[FEATURES]
+    for column, k in enumerate(batch.which.tolist()):
+        weights = linear.weights_of(file.ids[file.bounds[k] : file.bounds[k + 1] - 1])
+        sums = np.concatenate([np.zeros((1, len(linear.bias))), weights.cumsum(0, np.float64)])
+        starts, ends = PER_WORD * batch.levels.spans[:, :, column]
+        ends = np.maximum(np.minimum(ends, len(weights)), starts)
+        inside = (ends > starts)[:, None]
+        pair_before = weights[np.minimum(starts + 1, len(weights) - 1)]
+        scores[:, column] = sums[ends] - sums[starts] - pair_before * inside
+    return log_softmax(scores + linear.bias)
 
 
 def span_features(data: Examples, batch: TreeBatch, nodes: Ids, trees: Ids) -> Features:

@@ -60,6 +60,13 @@ class LinearModel:
             start = end
         return log_softmax(scores)
 
+    def weights_of(self, ids: NDArray[np.integer]) -> Floats:
+        """(n, K) the weights of features; 0 for one that the model does not know."""
+        if not len(self.ids):
+            return np.zeros((len(ids), len(self.bias)))
+        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return self.weights[rows] * (self.ids[rows] == ids)[:, None]
+
     def mixed(self, network: Floats, own: Floats) -> Floats:
         """log p of both together, p ∝ p_network^a · p_own^b, for log-probabilities (…, K)."""
         return log_softmax(self.combined(network, own))

@@ -127,7 +127,7 @@ class TreeLabeller(LabelModel):
                         self.labels[int(best[node, column])],
                         float(highest[node, column]),
                         depth,
-                        _phrase(tree.words[slice(*spans[node])]),
+                        _phrase(tree.words, *spans[node]),
                     )
                     for node, depth in _from_root(tree.moves)
                 ]
@@ -229,8 +229,9 @@ def _from_root(moves: Sequence[str]) -> Iterator[tuple[int, int]]:
         below += [(child, depth + 1) for child in reversed(children[number])]
 
 
-def _phrase(words: Sequence[str]) -> str:
-    phrase = " ".join(words)
-    if len(phrase) <= LONGEST_PHRASE:
-        return phrase
-    return f"{phrase[: LONGEST_PHRASE - KEPT_END]} … {phrase[-KEPT_END:]}"
+def _phrase(words: Sequence[str], start: int, end: int) -> str:
+    first = " ".join(words[start : min(end, start + LONGEST_PHRASE)])
+    if end - start <= LONGEST_PHRASE >= len(first):
+        return first
+    last = " ".join(words[max(end - KEPT_END, start) : end])
+    return f"{first[: LONGEST_PHRASE - KEPT_END]} … {last[-KEPT_END:]}"
