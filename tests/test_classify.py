@@ -22,7 +22,7 @@ from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples, whole_lines
 from charlm.corpus.reading import Corpus
 from charlm.engines.label_scores import LabelScore
-from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
 from charlm.model.equations import lstm
 from charlm.model.layers import BidirectionalLayer, Layer
@@ -31,8 +31,8 @@ from charlm.tasks.classify import TASK, TextLabelValidation
 from charlm.tokenizer import Symbols, TextFeatures, train_tokenizer
 from charlm.training.dataset import blocks_of, parsed, split
 from charlm.training.options import TrainOptions
-from conftest import Command, stopped_after
-from tests.parts import check_gradients, check_totals
+from conftest import Command
+from tests.parts import check_gradients, check_resumed, check_totals
 
 GOOD, BAD = ("lovely", "fine", "great", "bright"), ("awful", "poor", "dull", "grim")
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
@@ -292,16 +292,7 @@ def test_a_resumed_classifier_ends_with_the_very_same_weights(
     reviews: Path, monkeypatch: pytest.MonkeyPatch, cell: str
 ) -> None:
     options = {**SMALL, "cell": cell, "layers": 2, "dropout": 0.2, "steps": 20}
-    charlm.train(reviews, kind=TextClassifier, out="whole", **options)
-    with monkeypatch.context() as patch:
-        stopped_after(11, patch)
-        with pytest.raises(Stopped):
-            charlm.train(reviews, kind=TextClassifier, out="parts", **options)
-    charlm.train(reviews, out="parts", resume=True, quiet=True)
-    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(value, found[name])
+    check_resumed(reviews, TextClassifier, options, 11, monkeypatch)
 
 
 @pytest.mark.parametrize(

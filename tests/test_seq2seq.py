@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 from torch import Tensor
 
 import charlm
@@ -20,7 +19,7 @@ from charlm.corpus.examples import Examples
 from charlm.engines.target_scores import TargetScore, edit_distance, errors_of
 from charlm.engines.target_search import best_targets
 from charlm.engines.transduction import forced, nats_of, predictor_of
-from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
 from charlm.model.joined_prediction import LEAST, JoinedPredictor
 from charlm.model.joint_ngram import JointNgram
@@ -31,8 +30,8 @@ from charlm.model.source_prediction import SourcePrediction, SourcePredictor
 from charlm.tasks.seq2seq import TASK, TargetValidation
 from charlm.tasks.transducer import Transducer
 from charlm.tokenizer import EOS, START, UNK, train_tokenizer
-from conftest import Command, stopped_after
-from tests.parts import check_gradients, check_totals
+from conftest import Command
+from tests.parts import check_gradients, check_resumed, check_totals
 
 ATTENTIONS = (None, "global", "monotonic")
 SOURCES = [np.array([3, 4, 5, 6]), np.array([7, 3]), np.array([5])]
@@ -392,16 +391,7 @@ def test_an_interrupted_training_ends_with_the_very_same_weights(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**SMALL, "dropout": 0.2, "steps": 20}
-    charlm.train(pairs, kind=Transducer, out="whole", **options)
-    with monkeypatch.context() as patch:
-        stopped_after(11, patch)
-        with pytest.raises(Stopped):
-            charlm.train(pairs, kind=Transducer, out="parts", **options)
-    charlm.train(pairs, out="parts", resume=True, quiet=True)
-    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(value, found[name])
+    check_resumed(pairs, Transducer, options, 11, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples
 from charlm.corpus.reading import Corpus
 from charlm.engines.chunks import ChunkCounts, count_chunks
-from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
 from charlm.model.sequence_config import TaggerConfig
 from charlm.parts import WHOLE
@@ -31,8 +31,8 @@ from charlm.tasks.tag import TASK, TagValidation
 from charlm.tokenizer import Characters, Symbols, VocabularyOptions, WindowFeatures
 from charlm.training.dataset import parsed
 from charlm.training.options import TrainOptions
-from conftest import Command, stopped_after
-from tests.parts import PARTS, check_gradients, check_totals
+from conftest import Command
+from tests.parts import PARTS, check_gradients, check_resumed, check_totals
 
 SMALL: dict[str, Any] = {"hidden": 8, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
 NOUNS, VERBS = ("cat", "dogs", "New York", "bird"), ("sings", "ran", "sleeps")
@@ -231,16 +231,7 @@ def test_a_resumed_tagger_ends_with_the_very_same_weights(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     options = {**SMALL, **options, "steps": 12}
-    charlm.train(corpus, kind=WordTagger, out="whole", **options)
-    with monkeypatch.context() as patch:
-        stopped_after(7, patch)
-        with pytest.raises(Stopped):
-            charlm.train(corpus, kind=WordTagger, out="parts", **options)
-    charlm.train(corpus, out="parts", resume=True, quiet=True)
-    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(value, found[name])
+    check_resumed(corpus, WordTagger, options, 7, monkeypatch)
 
 
 def test_a_tagger_starts_from_a_language_model(corpus: Path) -> None:

@@ -24,7 +24,7 @@ from charlm.corpus.examples import ExampleError, Examples
 from charlm.corpus.trees import LABELLED, Tree, chain, one_tree, trees
 from charlm.engines.tree_labels import Found, batches_of, of_linear_half, span_features
 from charlm.engines.tree_scores import SENTIMENT, TreeScore
-from charlm.errors import InputError, ModelError, OptionError, Stopped
+from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
 from charlm.model.linear_fit import Counted, fit_linear
 from charlm.model.numpy_trees import NumpyTreeNetwork
@@ -35,8 +35,8 @@ from charlm.tasks.tree import TASK, LabelledTrees, TreeValidation
 from charlm.tasks.tree_labeller import TreeLabeller
 from charlm.tokenizer import SpanFeatures
 from charlm.training.options import TrainOptions
-from conftest import Command, stopped_after
-from tests.parts import PARTS, check_gradients, check_totals
+from conftest import Command
+from tests.parts import PARTS, check_gradients, check_resumed, check_totals
 
 SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.02}
 CELLS = [("lstm", False), ("lstm", True), ("rnn", False), ("gru", False), ("gru-simple", True)]
@@ -441,16 +441,7 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     options = {**SMALL, **options, "steps": 12}
-    charlm.train(corpus, kind=TreeLabeller, out="whole", **options)
-    with monkeypatch.context() as patch:
-        stopped_after(7, patch)
-        with pytest.raises(Stopped):
-            charlm.train(corpus, kind=TreeLabeller, out="parts", **options)
-    charlm.train(corpus, out="parts", resume=True, quiet=True)
-    expected, found = (load_file(f"{run}/model.safetensors") for run in ("whole", "parts"))
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(value, found[name])
+    check_resumed(corpus, TreeLabeller, options, 7, monkeypatch)
 
 
 @pytest.mark.parametrize(

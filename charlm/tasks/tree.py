@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 MOST_WORDS = 50_000
 HIDDEN = 128
 FEWEST = 16  # trees of a training step
-BATCH, ENOUGH_TOKENS, RATE = 10, 1_600_000, 2e-3  # see `label_defaults`
+BATCH, ENOUGH_TOKENS, RATE = 10, 1_600_000, 4e-3  # see `label_defaults`
+TOKEN_DROPOUT = 0.1
 SCRAMBLER = np.uint64(0x9E3779B97F4A7C15)  # see `charlm.tokenizer.features`
 
 
@@ -122,7 +123,8 @@ class TreeTask(LabelTask["TreeNetwork", LabelledTrees]):
         yield from label_notes(data.flat(LABELS), held_out.flat(LABELS), labels)
 
     def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
-        return label_defaults(train_tokens, ENOUGH_TOKENS, RATE, HIDDEN, BATCH)
+        defaults = label_defaults(train_tokens, ENOUGH_TOKENS, RATE, HIDDEN, BATCH)
+        return defaults._replace(token_dropout=TOKEN_DROPOUT)
 
     def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> TreeConfig:
         features = sizes.vectors or options.embedding

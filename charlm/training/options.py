@@ -396,7 +396,7 @@ class TrainOptions(ColumnOptions):
         PROBABILITY,
         panel=DROPOUT,
         metavar="P",
-        auto="0.25",
+        auto="0.25; 0.1 for `task=tree`",
         only={"task": (*SEQUENCES["task"], "tree")},
     )
     dropout_per_step: bool = option(
