@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 ORDER = 6
 BEAM, BEAM_NATS = 24, 9.0  # contexts after each token of a source, and how far behind the best one
 ALIGNED = 0.75  # of the pairs, at the least
+LONGEST_RATIO = 2  # tokens of a target for each of its source, in a pair that can be aligned
 SKIPPED = -12.0  # log p of a token of the source that no chunk can begin with
 LEAST = 1e-6  # probability of a step
 

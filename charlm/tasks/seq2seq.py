@@ -33,7 +33,7 @@ from charlm.engines.transduction import (
 )
 from charlm.model.file import Storable
 from charlm.model.joined_prediction import JoinedPrediction
-from charlm.model.joint_ngram import JointNgram
+from charlm.model.joint_ngram import ALIGNED, LONGEST_RATIO, JointNgram
 from charlm.model.ngram import NO_NGRAM
 from charlm.model.numpy_seq2seq import NumpySeq2Seq
 from charlm.model.seq2seq_config import Seq2SeqConfig
@@ -111,12 +111,17 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
         return train_tokenizer(level, blocks, **chosen)
 
     def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
-        sizes = [data.vocabularies[field].size for field in self.fields]
-        if max(sizes) > MOST_SYMBOLS:
-            yield (
-                f"note: a vocabulary of {max(sizes):,} tokens: too large for joint n-grams, so the "
-                "model is the network alone"
-            )
+        if isinstance(data.vocabularies[TEXT], Symbols):  # a label, of which nothing is cut
+            return
+        size = max(data.vocabularies[field].size for field in self.fields)
+        long = data.lengths(TARGET) > LONGEST_RATIO * data.lengths(TEXT)
+        problem = ""
+        if size > MOST_SYMBOLS:
+            problem = f"a vocabulary of {size:,} tokens is too large"
+        elif np.count_nonzero(long) > (1 - ALIGNED) * len(data):
+            problem = f"{np.mean(long):.0%} of the targets are too long for their sources"
+        if problem:
+            yield f"note: {problem} for joint n-grams, so the model is the network alone"
 
     def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
         return Defaults(
