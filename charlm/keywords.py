@@ -49,7 +49,7 @@ class TrainKeywords(TypedDict, total=False):
     characters: str | None
     crf: bool
     attention: bool
-    monotonic: bool | None
+    monotonic: bool
     embeddings: str | Path | None
     freeze_embeddings: bool
     from_: str | None

@@ -18,7 +18,7 @@ from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import Examples
 from charlm.engines.target_scores import TargetScore, edit_distance, errors_of
 from charlm.engines.target_search import best_targets
-from charlm.engines.transduction import forced, nats_of, predictor_of
+from charlm.engines.transduction import batches_of, forced, nats_of, predictor_of
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
 from charlm.model.joined_prediction import LEAST, JoinedPredictor
@@ -274,6 +274,16 @@ def test_the_parts_of_a_validation_add_up() -> None:
     whole = check_totals(validation, made)
     assert validation.total(made) == pytest.approx(whole[0])
     assert validation.predicted == data.lengths("target").sum() + len(data)
+
+
+def test_of_many_pairs_every_kth_is_decoded_and_so_in_a_sample() -> None:
+    data = examples()
+    made = TASK.network(config_of(data, "global"), {}).eval()
+    validation = TargetValidation(data, every=3)
+    batches = [len(sources) for sources, _ in batches_of(data)]
+    assert validation.totals(made, {})[1] == sum(-(-n // 3) for n in batches) < len(data)
+    sample = validation.first(data.tokens // 2)
+    assert 0 < len(sample.data) < len(data) and sample.every == 3
 
 
 # --- models ---

@@ -36,8 +36,8 @@ def pronunciations(folder: Path, data: Path) -> Any:
 
 
 WITHOUT: dict[str, Sequence[object]] = {
-    "monotonic attention": (),
-    "global attention": ("--no-monotonic",),
+    "global attention": (),
+    "monotonic attention": ("--monotonic",),
     "no attention": ("--no-attention",),
     "one direction": ("--directions", 1),
     "without joint n-grams": ("--ngram", "none"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from charlm.engines.transduction import (
     predictor_of,
     search,
 )
+from charlm.errors import OptionError
 from charlm.model.file import Storable
 from charlm.model.joined_prediction import JoinedPrediction
 from charlm.model.joint_ngram import ALIGNED, LONGEST_RATIO, JointNgram
@@ -65,7 +66,7 @@ HIDDEN, HIDDEN_UP_TO = 128, 200_000  # features, and the tokens of the sources f
 BATCH, RATE, DROPOUT = 16, 5e-3, 0.2
 MULTIPLE = 4  # padded lengths are multiples of it: many texts are single words
 MOST_SYMBOLS = 1000  # of a vocabulary, for joint n-grams
-DECODED = 4000  # held-out pairs that are decoded for the figures, at the most
+DECODED = 2000  # held-out pairs that are decoded for the figures, at the most
 
 
 class PairBatch(NamedTuple):
@@ -141,7 +142,7 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
             embedding=options.embedding or min(64, hidden),
             hidden=hidden,
             bidirectional=options.directions == 2,
-            attention=_attention(options, sizes),
+            attention=_attention(options),
             **stack_options(options),
         )
 
@@ -196,13 +197,21 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
 
 
 class TargetValidation(HalvesValidation["Seq2Seq"]):
-    """Held-out pairs."""
+    """Held-out pairs.
+
+    every:  of so many pairs, one is decoded for the figures
+    """
 
     half = JOINT
 
-    def __init__(self, data: Examples) -> None:
+    def __init__(self, data: Examples, every: int | None = None) -> None:
         super().__init__(data)
         self.chance = math.log(data.vocabularies[TARGET].size)
+        self.every = every or -(-len(data) // DECODED) or 1
+
+    def first(self, tokens: int) -> Self:
+        part = super().first(tokens)
+        return part if part is self else type(self)(part.data, self.every)
 
     @property
     def predicted(self) -> int:
@@ -225,7 +234,7 @@ class TargetValidation(HalvesValidation["Seq2Seq"]):
         decoded, exact, errors, tokens = 0, 0, 0, 0
         in_numpy = NumpySeq2Seq(network.config, weights)
         longest = int(self.data.lengths(TARGET).max(initial=1))
-        every = slice(None, None, -(-len(self.data) // DECODED) or 1)
+        every = slice(None, None, self.every)
         for sources, targets in batches_of(self.data, part):
             nats += nats_of(predictor_of(network, weights, joint, sources), targets)
             sources, targets = sources[every], targets[every]
@@ -266,13 +275,12 @@ def _level(field: str, options: TrainOptions) -> str:
     return own or options.level
 
 
-def _attention(options: TrainOptions, sizes: Sizes) -> str | None:
+def _attention(options: TrainOptions) -> str | None:
     if not options.attention or _level(TEXT, options) == LABEL_LEVEL:
+        if options.monotonic:
+            raise OptionError("`monotonic=True`: there is no attention here; leave it out")
         return None
-    monotonic = options.monotonic
-    if monotonic is None:
-        monotonic = max(sizes.vocabularies[TEXT], sizes.vocabularies[TARGET]) <= MOST_SYMBOLS
-    return "monotonic" if monotonic else "global"
+    return "monotonic" if options.monotonic else "global"
 
 
 def _rare(data: Examples, field: str) -> NDArray[np.bool_]:

@@ -291,11 +291,10 @@ class TrainOptions(ColumnOptions):
     attention: bool = option(
         True, "The decoder looks at the source before each token.", panel=NETWORK, only=PAIRS
     )
-    monotonic: bool | None = option(
-        None,
-        "The attention moves from left to right only.",
+    monotonic: bool = option(
+        False,
+        "The attention moves from left to right only: slower, and a little better for few pairs.",
         panel=NETWORK,
-        auto="for characters and other small vocabularies",
         only=PAIRS,
     )
     embeddings: str | None = option(
