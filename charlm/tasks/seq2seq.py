@@ -66,7 +66,7 @@ HIDDEN, HIDDEN_UP_TO = 128, 200_000  # features, and the tokens of the sources f
 BATCH, RATE, DROPOUT = 16, 5e-3, 0.2
 MULTIPLE = 4  # padded lengths are multiples of it: many texts are single words
 MOST_SYMBOLS = 1000  # of a vocabulary, for joint n-grams
-DECODED = 2000  # held-out pairs that are decoded for the figures, at the most
+MEASURED, DECODED = 5000, 2000  # held-out pairs that are scored, and decoded, at the most
 
 
 class PairBatch(NamedTuple):
@@ -179,6 +179,8 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
     def validation(
         self, data: Examples, info: CorpusInfo, options: TrainOptions
     ) -> TargetValidation:
+        if len(data) > MEASURED:
+            data = data.sample(data.tokens * MEASURED // len(data))
         return TargetValidation(data)
 
     def companions(
