@@ -210,6 +210,7 @@ def argument(name: str, value: object) -> str:
 
 
 SEED = Range(0, 2**63, exclude_high=True)
+ANSWERS = Range(1, 1000)  # of a model, for each text
 
 
 def _number(value: float) -> str:

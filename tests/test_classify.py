@@ -299,7 +299,7 @@ def test_a_resumed_classifier_ends_with_the_very_same_weights(
     ("text", "message"),
     [
         ("fine\tgood\nno label\n", r"x\.tsv, line 2: should be a text, a TAB and a label"),
-        ("fine\tgood\n\ndull\t\n", r"x\.tsv, line 3: should be a text, a TAB and a label"),
+        ("fine\tgood\n\ndull\t\n", r"x\.tsv, line 3: the label is empty"),
         ("fine\tgood\n" * 30, "all examples have the label 'good': there is nothing to learn"),
     ],
 )

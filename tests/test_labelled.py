@@ -52,11 +52,18 @@ def test_blank_lines_are_skipped_and_counted() -> None:
     assert error("\n  \na\tgood\n\n\nb\n").line == 6
 
 
-@pytest.mark.parametrize("line", ["no label", "a text\t", "a text\t "])
-def test_a_line_without_a_label_is_refused(line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no label", "line 2: should be a text, a TAB and a label; for a table"),
+        ("a text\t", "line 2: the label is empty"),
+        ("a text\t ", "line 2: the label is empty"),
+    ],
+)
+def test_a_line_without_a_label_is_refused(line: str, message: str) -> None:
     problem = error(f"fine\tgood\n{line}\n")
     assert problem.line == 2
-    assert str(problem).startswith("line 2: should be a text, a TAB and a label; for a table")
+    assert str(problem).startswith(message)
 
 
 def test_a_label_is_trimmed_and_in_one_normal_form() -> None:

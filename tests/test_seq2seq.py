@@ -404,6 +404,35 @@ def test_an_interrupted_training_ends_with_the_very_same_weights(
     check_resumed(pairs, Transducer, options, 11, monkeypatch)
 
 
+def test_two_files_are_named_again_to_resume(charlm_command: Command) -> None:
+    Path("s.txt").write_text("ab\nba\n" * 30, encoding="utf-8")
+    Path("t.txt").write_text("BA\nAB\n" * 30, encoding="utf-8")
+    files = ("train", "s.txt", "--target", "t.txt")
+    charlm_command(*files, "--task", "seq2seq", "--steps", 3, "--hidden", 8, "--out", "run")
+    again = charlm_command(*files, "--resume", "--out", "run", "--steps", 5)
+    assert again.code == 0 and charlm.load("run").card.trained.endswith("5 steps")
+
+
+def test_tokens_of_a_source_that_the_model_has_never_seen_are_named(
+    transducer: Transducer, charlm_command: Command
+) -> None:
+    model = ("--model", transducer.path)
+    assert transducer.unknown("aßb?") == ["ß", "?"]
+    named = "warning: the model has never seen 'ß', '?'; read as <UNK>"
+    assert charlm_command("predict", "aßb?", "ab", *model).notes == [named]
+    assert charlm_command("score", "--given", "aßb?", "A", *model).notes[0] == named
+    assert charlm_command("predict", "ab", *model).notes == []
+    score = transducer.evaluate("aßb\tA\nab\tA\n")
+    assert score.unknown == 1
+    assert transducer.warning(score) == ("1 of 2 sources have tokens that the model has never seen")
+
+
+@pytest.mark.parametrize("k", [0, -1, 1001])
+def test_the_number_of_answers_has_bounds(transducer: Transducer, k: int) -> None:
+    with pytest.raises(OptionError, match=f"`k={k}`: must be from 1 to 1000"):
+        transducer.predict("ab", k=k)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -21,8 +21,8 @@ import charlm
 from charlm.corpus.batches import BatchShape, Cursor
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import ExampleError, Examples
-from charlm.corpus.trees import LABELLED, Tree, chain, one_tree, trees
-from charlm.engines.tree_labels import Found, batches_of, of_linear_half, span_features
+from charlm.corpus.trees import LABELLED, Tree, TreeLines, chain, one_tree, trees
+from charlm.engines.tree_labels import UNSEEN, Found, batches_of, of_linear_half, span_features
 from charlm.engines.tree_scores import SENTIMENT, TreeScore
 from charlm.errors import InputError, ModelError, OptionError
 from charlm.model.config import Dropout
@@ -140,7 +140,7 @@ def test_a_deep_tree_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("(1 (0 a)\n(0 b))\n\n(1 (0 a)\n(0 b)", "line 4: 1 bracket"),
+        ("(1 (0 a)\n(0 b))\n\n(1 (0 a)\n(0 b)", r"line 4: the tree is not complete: 1 more \)"),
         ("(1 a)\n(1 (0 a) (0 b)))", "line 2: a bracket is closed outside of a tree"),
         ("(1 a)\nand so on", "line 2: 'and' stands outside of a tree; it should be one, such as"),
         ("(1 (0 a) ())", "line 1: an empty bracket; it should have a label and a word"),
@@ -156,10 +156,24 @@ def test_what_is_no_tree_is_named(text: str, message: str) -> None:
 
 def test_a_tree_to_be_labelled_needs_no_labels_at_inner_nodes() -> None:
     assert one_tree("((0 a) ((0 b) (0 c)))").moves == ["leaf", "leaf", "leaf", "node", "node"]
-    with pytest.raises(InputError, match="2 trees in a line"):
+    with pytest.raises(InputError, match=r"2 trees where one should be: '\(0 a\) \(0 b\)'"):
         one_tree("(0 a) (0 b)")
-    with pytest.raises(InputError, match="not closed, in the tree"):
+    with pytest.raises(InputError, match=r"1 more \) should follow; a text that begins with a "):
         one_tree("(0 (0 a)")
+    with pytest.raises(InputError) as raised:
+        one_tree("(0 " * 5000)
+    assert len(str(raised.value)) < 250
+
+
+def test_the_lines_of_a_tree_are_joined_and_those_of_a_text_are_not() -> None:
+    lines = TreeLines()
+    assert lines.whole(["", "(S (A a)", "", "  (B b))", "(A a)", "(S"]) == [
+        "", "(S (A a)  (B b))", "(A a)",
+    ]  # fmt: skip
+    assert lines.whole(["(A a))", "(S (A"]) == ["(S (A a))"]
+    assert lines.rest() == ["(S (A"] and lines.rest() == []
+    texts = TreeLines()
+    assert texts.whole(["a (good", "(one"]) == ["a (good", "(one"]
 
 
 # --- the network ---
@@ -447,7 +461,7 @@ def test_a_resumed_run_ends_with_the_very_same_weights(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("(1 (0 a) (0 b))\n(1 (0 a)\n", r"x\.trees, line 2: 1 bracket"),
+        ("(1 (0 a) (0 b))\n(1 (0 a)\n", r"x\.trees, line 2: the tree is not complete"),
         ("(1 (0 a) (0 b))\n((0 a) (0 b))\n", r"x\.trees, line 2: a node without a label"),
         ("a text\n", r"x\.trees, line 1: 'a' stands outside of a tree"),
         ("(1 (1 a) (1 b))\n" * 30, "all examples have the label '1': there is nothing to learn"),
@@ -516,6 +530,10 @@ def test_a_text_is_a_chain_and_an_inner_node_needs_no_label(labeller: TreeLabell
     joined, smile = labeller.predict(["(x (x the) (x soup) (x is) (x bad))", ":( bad (very)"])
     assert [n.depth for n in joined] == [0, 1, 1, 1, 1]
     assert smile[0].phrase == ": ( bad ( very )"
+    found = labeller.iter_predict(["good", "(x good)", "(x (x good)", "bad"])
+    assert [next(found)[0].phrase for _ in range(2)] == ["good", "good"]
+    with pytest.raises(InputError, match="not complete"):
+        next(found)
 
 
 def test_trees_are_labelled_alone_and_in_any_order(labeller: TreeLabeller) -> None:
@@ -589,9 +607,10 @@ def test_two_classes_are_what_is_negative_or_positive_in_sum() -> None:
         [0.3, 0.0, 0.0, 0.2, 0.2],  # positive in sum, but it is 0; five classes find it
         [0.2, 0.2, 0.2, 0.2, 0.2],  # neutral: not counted
         [0.0, 0.6, 0.0, 0.4, 0.0],  # not at a root
+        [0.9, 0.1, 0.0, 0.0, 0.0],  # a label that training has not seen
     ])  # fmt: skip
-    is_root = np.array([True, True, True, False])
-    found = Found(np.array([3, 0, 2, 4]), is_root, np.log(p + 1e-12))
+    is_root = np.array([True, True, True, False, True])
+    found = Found(np.array([3, 0, 2, 4, UNSEEN]), is_root, np.log(p + 1e-12))
     score = TreeScore.of(found, SENTIMENT)
     assert (score.polar, score.polar_right, score.roots_right) == (2, 1, 1)
     assert score.figures()["root_accuracy_binary"] == 0.5
@@ -639,7 +658,16 @@ def test_predict_and_evaluate_on_the_command_line(
     expected = json.loads(json.dumps(labeller.evaluate("\n".join(claims())).figures()))
     assert measured == {"file": "test.trees", **expected}
     assert "-k 2: is not for --task tree" in charlm_command("predict", "a", "-k", 2, *model).error
-    assert "not closed" in charlm_command("predict", "(x (x a)", *model).error
+    Path("several.trees").write_text("(x\n (x not)\n (x bad))\n(x bad)\n", encoding="utf-8")
+    several = charlm_command("predict", "--file", "several.trees", *model).rows
+    assert [(r[0], r[2], r[5]) for r in several[1:]] == [
+        ("1", "good", "not bad"), ("1", "grey", "not"), ("1", "bad", "bad"), ("2", "bad", "bad"),
+    ]  # fmt: skip
+    Path("broken.trees").write_text("(x bad)\n(x (x good)\n", encoding="utf-8")
+    broken = charlm_command("predict", "--file", "broken.trees", *model, "--format", "json")
+    assert broken.code == 1 and b'"phrase": "bad"' in broken.stdout
+    (message,) = broken.notes
+    assert message.startswith("charlm: broken.trees, text 2: the tree is not complete: 1 more )")
     refused = charlm_command("score", "the cat", *model).error
     assert "was trained with --task tree: it labels the nodes of trees" in refused
     charlm_command("predict", text, *model, "--html", "page.html")

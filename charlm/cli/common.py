@@ -108,7 +108,9 @@ def load_language_model(
         return load_model(LanguageModel, options, machine)
     from charlm.tasks.transducer import Transducer
 
-    return load_model(Transducer, options, machine).given(given.given)
+    loaded = load_model(Transducer, options, machine)
+    warn_unknown(loaded.unknown(given.given))
+    return loaded.given(given.given)
 
 
 def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:

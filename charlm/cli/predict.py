@@ -19,6 +19,7 @@ from charlm.cli.common import (
     note,
     read_groups,
     text_encoding,
+    warn_unknown,
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
@@ -26,9 +27,10 @@ from charlm.cli.records import FormatOptions, write, write_json, write_table, wr
 from charlm.corpus.records import SUFFIXES
 from charlm.engines.drawn_trees import branches
 from charlm.errors import InputError, ModelError
-from charlm.options import Range, option
+from charlm.options import ANSWERS, option
 
 if TYPE_CHECKING:
+    from charlm.corpus.trees import TreeLines
     from charlm.tasks.trained import Predicts
 
 
@@ -48,7 +50,7 @@ class PredictOptions:
         "written, too.",
         metavar="NAME",
     )
-    k: int = option(1, "Answers for each text.", Range(1), metavar="K")
+    k: int = option(1, "Answers for each text.", ANSWERS, metavar="K")
     html: str | None = option(
         None, "Write a page that shows what the model looked at.", metavar="FILE"
     )
@@ -84,7 +86,7 @@ def predict(
     A tagger reads files of columns (CoNLL), too, and adds a column. A model of trees reads a tree
     in brackets on each line, or a text without any.
     """
-    from charlm.tasks.trained import Annotates, Predicts, TrainedModel
+    from charlm.tasks.trained import Annotates, Predicts, ReadsTrees, TrainedModel
 
     if texts and (options.file is not None or options.text_column is not None):
         raise InputError("give texts or `file`, not both")
@@ -112,7 +114,9 @@ def predict(
         groups = from_table(path, encoding, options.text_column, None, input.strict)
     elif not texts:
         groups = from_lines(path, encoding)
-    answers = chain.from_iterable(_answered(loaded, group, options.k) for group in groups)
+        if isinstance(loaded, ReadsTrees):
+            groups = _with_whole_trees(groups, loaded.tree_lines())
+    answers = _answered(loaded, groups, options.k, "" if texts else path)
     if options.html:
         from charlm.cli.predicted_page import write_predicted_page
 
@@ -124,11 +128,38 @@ def predict(
     writers[output.chosen_format](answers, loaded.numbered, options)
 
 
-def _answered(model: Predicts, sentences: Sequence[Sentence], k: int) -> Iterator[Answered]:
-    """The answers for a group of texts, which are written before the next group is read."""
-    answers = model.iter_predict([sentence.text for sentence in sentences], k=k)
-    yield from map(Answered, sentences, answers)
-    sys.stdout.flush()
+def _with_whole_trees(
+    groups: Iterable[Sequence[Sentence]], lines: TreeLines
+) -> Iterator[Sequence[Sentence]]:
+    for group in groups:
+        yield from_texts(lines.whole(sentence.text for sentence in group))
+    yield from_texts(lines.rest())
+
+
+def _answered(
+    model: Predicts, groups: Iterable[Sequence[Sentence]], k: int, path: str
+) -> Iterator[Answered]:
+    """The answers for groups of texts, each of which is written before the next one is read.
+
+    path:  of the file, for messages; "" without one
+    """
+    from charlm.tasks.trained import KnowsTokens
+
+    number = 0
+    unknown: dict[str, None] = {}  # a set that keeps the order
+    for sentences in groups:
+        answers = model.iter_predict([sentence.text for sentence in sentences], k=k)
+        try:
+            for answered in map(Answered, sentences, answers):
+                number += 1
+                yield answered
+        except InputError as error:
+            place = f"{path}, text" if path else "text"
+            raise InputError(f"{place} {number + 1:,}: {error}") from None
+        if isinstance(model, KnowsTokens):
+            unknown |= dict.fromkeys(t for s in sentences for t in model.unknown(s.text))
+        sys.stdout.flush()
+    warn_unknown(unknown)
 
 
 def _records(

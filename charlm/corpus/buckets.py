@@ -70,14 +70,20 @@ class Buckets(Generic[B]):
         return [groups[k] for k in rng.permutation(len(groups))]
 
 
-def by_length(lengths: NDArray[np.int64], part: Part = WHOLE) -> Iterator[NDArray[np.int64]]:
-    """Numbers of examples in batches, from short to long ones. lengths: tokens of each"""
+def by_length(
+    lengths: NDArray[np.int64], part: Part = WHOLE, most: int | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Numbers of examples in batches, from short to long ones.
+
+    lengths:  tokens of each
+    most:     tokens of a batch, the filling included; None for `TOKENS_AT_ONCE`
+    """
     order = np.argsort(lengths, kind="stable")[part.every]
     start = 0
     while start < len(order):
         which = order[start : start + EXAMPLES_AT_ONCE]
         # The n shortest texts have n · length of the last of them tokens, when they are filled up.
         tokens = np.arange(1, len(which) + 1) * lengths[which]
-        which = which[: max(int(np.searchsorted(tokens, TOKENS_AT_ONCE, side="right")), 1)]
+        which = which[: max(int(np.searchsorted(tokens, most or TOKENS_AT_ONCE, side="right")), 1)]
         start += len(which)
         yield which

@@ -160,6 +160,8 @@ def _two_columns(names: Names, line: str) -> tuple[str, str]:
             f"has {line.count(TAB) + 1} columns; name those of the {names.text} and of the "
             f"{names.label}, such as `text_column=1` and `label_column=2`"
         )
+    if TAB in line and not label.strip():
+        raise ValueError(f"the {names.label} is empty")
     if not label.strip():
         raise ValueError(
             f"should be a {names.text}, a TAB and a {names.label}; for a table with a heading, "

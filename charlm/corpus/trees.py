@@ -20,10 +20,8 @@ JOIN = "join"  # one that the text does not have: it joins two of several childr
 MOVES = (EMPTY, JOIN, LEAF, NODE, WORD)
 LABELLED = (LEAF, NODE)
 PIECE = re.compile(r"[()]|[^ \t\r\n()]+")  # other spaces of Unicode are characters of a word
-# What a line begins with that is meant as a tree: two brackets, with a label between them or not;
-# or it is a single bracket with a label and words.
-LOOKS_LIKE_TREE = re.compile(r"\s*\((\s*[^\s()]*\s*\(|[^()]*[^\s()]\s+[^\s()][^()]*\)\s*$)")
 ESCAPES = {"-LRB-": "(", "-RRB-": ")"}  # of the Penn Treebank
+MOST_QUOTED = 60  # characters
 EXAMPLE = "such as (3 (2 good) (2 film))"
 
 
@@ -80,7 +78,7 @@ def trees(blocks: Iterable[str], *, labelled: bool = True) -> Iterator[Tree]:
                 raise ExampleError(number, str(problem)) from None
     if reader.open:
         raise ExampleError(
-            reader.start, f"{len(reader.open)} brackets of the tree that begins here are not closed"
+            reader.start, f"the tree is not complete: {len(reader.open)} more ) should follow"
         )
 
 
@@ -89,10 +87,55 @@ def one_tree(line: str) -> Tree:
     try:
         found = list(trees([line], labelled=False))
     except ExampleError as error:
-        raise InputError(f"{error.problem}, in the tree {line!r}; give a tree a line") from None
+        raise InputError(
+            f"{error.problem}; a text that begins with a bracket is read as a tree: {_start(line)}"
+        ) from None
     if len(found) != 1:
-        raise InputError(f"{len(found)} trees in a line, {line!r}; give one tree a line")
+        raise InputError(f"{len(found)} trees where one should be: {_start(line)}")
     return found[0]
+
+
+def _start(line: str) -> str:
+    return repr(line if len(line) <= MOST_QUOTED else f"{line[:MOST_QUOTED]}…")
+
+
+def is_tree(text: str) -> bool:
+    """Whether a text is meant as a tree: it begins with a bracket."""
+    return text.lstrip().startswith("(")
+
+
+class TreeLines:
+    """Joins the lines of each tree of a file. Lines of a file of texts stay as they are.
+
+    It is a file of trees if its first line that is not blank begins with a bracket. What is no tree
+    is left for `one_tree` to name.
+
+    >>> lines = TreeLines()
+    >>> lines.whole(["(S (A a)", "   (B b))", "(A"]), lines.whole(["a)"]), lines.rest()
+    (['(S (A a) (B b))'], ['(A a)'], [])
+    """
+
+    def __init__(self) -> None:
+        self.are_trees: bool | None = None
+        self._kept: list[str] = []
+        self._depth = 0
+
+    def whole(self, lines: Iterable[str]) -> list[str]:
+        """The trees that end in these lines, or the lines."""
+        found = []
+        for line in lines:
+            if self.are_trees is None and line.strip():
+                self.are_trees = is_tree(line)
+            self._kept.append(line.strip() if self._kept else line)
+            self._depth = max(self._depth + line.count("(") - line.count(")"), 0)
+            if not (self.are_trees and self._depth):
+                found += self.rest()
+        return found
+
+    def rest(self) -> list[str]:
+        """What has not ended."""
+        kept, self._kept = self._kept, []
+        return [" ".join(kept)] if kept else []
 
 
 def chain(words: Sequence[str]) -> Tree:
@@ -125,7 +168,10 @@ class _Reader:
                 self.open.append(_Open())
             elif not self.open:
                 what = "a bracket is closed" if piece == ")" else f"{piece!r} stands"
-                raise ValueError(f"{what} outside of a tree; it should be one, {EXAMPLE}")
+                raise ValueError(
+                    f"{what} outside of a tree; it should be one, {EXAMPLE}; in a word, brackets "
+                    "are written -LRB- and -RRB-"
+                )
             elif piece != ")":
                 self._read_atom(piece)
             else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_DEPTH = 40  # branches that are drawn before a node
+
 
 def branches(depths: Sequence[int]) -> list[str]:
     """What stands before each node of a tree.
@@ -22,7 +24,10 @@ def branches(depths: Sequence[int]) -> list[str]:
     for depth in reversed(depths):
         del goes_on[depth + 1 :]
         goes_on += [False] * (depth + 1 - len(goes_on))
-        above = "".join("│  " if more else "   " for more in goes_on[1:depth])
+        first = max(depth - MOST_DEPTH, 1)
+        above = "…  " * (first > 1) + "".join(
+            "│  " if more else "   " for more in goes_on[first:depth]
+        )
         own = ("├─ " if goes_on[depth] else "└─ ") if depth else ""
         lines.append(above + own)
         goes_on[depth] = True

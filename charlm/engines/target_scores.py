@@ -21,6 +21,7 @@ class TargetScore:
     exact:      those whose most probable target is one of the right ones
     errors:     tokens to insert, delete or replace in the most probable targets, to make them right
     reference:  tokens of the right targets, of several the one that needs the fewest
+    unknown:    pairs whose source has a token that training has not seen
     """
 
     pairs: int = 0
@@ -30,6 +31,7 @@ class TargetScore:
     exact: int = 0
     errors: int = 0
     reference: int = 0
+    unknown: int = 0
 
     columns: ClassVar = {
         "pairs": ",", "exact_match": ".4f", "exact_match_interval": ".3f",

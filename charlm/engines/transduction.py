@@ -23,6 +23,7 @@ from charlm.tokenizer import EOS, START, as_inputs
 TARGET = "target"  # a field
 BEAM = 5
 SOURCES_AT_ONCE = 256  # of `best_targets`
+TOKENS_AT_ONCE = 1 << 15  # of sources that are read side by side
 Indices = NDArray[np.int64]
 
 
@@ -74,6 +75,14 @@ def longest_target(source: Ids, longest: int) -> int:
     longest:  tokens of the longest target of the training
     """
     return 2 * longest + len(source)
+
+
+def similar(
+    sources: Sequence[Ids], targets: Sequence[Ids] | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Numbers of sources, or of pairs, in batches of similar length."""
+    lengths = [max(map(len, pair)) for pair in zip(sources, targets or sources, strict=True)]
+    return by_length(np.array(lengths, np.int64), most=TOKENS_AT_ONCE)
 
 
 def search(

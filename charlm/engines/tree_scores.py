@@ -48,7 +48,7 @@ class TreeScore:
     def of(cls, found: Found, names: Sequence[str]) -> TreeScore:
         """The score of a batch of trees. names: of the labels"""
         right, root, truth = found.right, found.is_root, found.labels
-        is_polar = root & (truth != NEUTRAL) & (list(names) == SENTIMENT)
+        is_polar = root & (truth >= 0) & (truth != NEUTRAL) & (list(names) == SENTIMENT)
         probabilities = np.exp(found.logprobs[is_polar])
         positive = probabilities[:, NEUTRAL + 1 :].sum(axis=1)
         negative = probabilities[:, :NEUTRAL].sum(axis=1)

@@ -24,6 +24,7 @@ from charlm.model.file import ModelFile
 from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
+from charlm.options import ANSWERS
 from charlm.parts import WHOLE, Part, Share
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
 from charlm.tasks.halves import HalvesValidation
@@ -127,6 +128,7 @@ class TextClassifier(LabelModel):
 
     def iter_predict(self, texts: Iterable[str], *, k: int = 1) -> Iterator[list[Label]]:
         """`predict` for any number of texts, in input order and in bounded memory."""
+        ANSWERS.check("k", k)
         for group in in_groups(map(one_line, several(texts)), TEXTS_AT_ONCE):
             for row in self._logprobs(self._examples(group)):
                 best = np.argsort(-row, kind="stable")[:k].tolist()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 LINEAR = "linear"  # a part of a model file
 MOST_LABELS = 10_000  # more different ones are no labels, but text
+MOST_COUNTED_LABELS = 500  # by a linear model
 MOST_FITTED = 1 << 24  # features of the examples that the linear model is made of
 FITTED_PER_MINUTE = 1 << 27  # features times labels; about a tenth of the time
 FEWEST_EPOCHS = 4
@@ -69,6 +70,11 @@ def label_notes(
     counts = np.bincount(training, minlength=labels.size)
     if np.count_nonzero(counts == 1) > len(training) / 2:
         yield "warning: most labels are on one training example only: are they labels?"
+    if len(labels.names) > MOST_COUNTED_LABELS:
+        yield (
+            f"note: {len(labels.names):,} labels are too many for a linear model, so the model is "
+            "the network alone"
+        )
     share = counts.max() / max(counts.sum(), 1)
     yield (
         f"note: {len(labels.names)} labels; the most frequent one, "
@@ -165,6 +171,8 @@ class LabelTask(Task[N, B]):
         from charlm.model.linear_fit import Counted, fit_linear
 
         labels = data.vocabularies[self.model.labels_field].size - len(SPECIALS)
+        if labels > MOST_COUNTED_LABELS:
+            return {**options.part}
         most = MOST_FITTED
         if options.minutes:
             most = min(most, int(FITTED_PER_MINUTE * options.minutes / labels))

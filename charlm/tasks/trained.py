@@ -15,6 +15,7 @@ from typing import (
 )
 
 from charlm.corpus.labelled import STANDARD, ColumnOptions
+from charlm.corpus.trees import TreeLines
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import OF_TOKENS, Backend, Twins
 from charlm.model.config import StackConfig
@@ -173,6 +174,22 @@ class Predicts(Protocol):
 
     def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
         """Up to k answers for each text, the most probable one first: named tuples."""
+
+
+@runtime_checkable
+class ReadsTrees(Protocol):
+    """A model that reads trees in brackets, for `charlm predict`."""
+
+    def tree_lines(self) -> TreeLines:
+        """What joins the lines of a file of trees."""
+
+
+@runtime_checkable
+class KnowsTokens(Protocol):
+    """A model of texts whose tokens it may not know, for `charlm predict`."""
+
+    def unknown(self, source: str) -> list[str]:
+        """The tokens of a text that the model has never seen."""
 
 
 @runtime_checkable

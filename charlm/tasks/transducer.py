@@ -31,6 +31,7 @@ from charlm.engines.transduction import (
     nats_of,
     predictor_of,
     search,
+    similar,
 )
 from charlm.model.backend import Backends, Ids, Twins
 from charlm.model.file import ModelFile
@@ -39,10 +40,11 @@ from charlm.model.numpy_seq2seq import NumpySeq2Seq
 from charlm.model.prediction import Predictor
 from charlm.model.seq2seq_config import Seq2SeqConfig
 from charlm.model.source_prediction import SourcePrediction, SourcePredictor
+from charlm.options import ANSWERS
 from charlm.parts import in_groups_of
 from charlm.tasks.language_model import LanguageModel
 from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
-from charlm.tokenizer import Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
+from charlm.tokenizer import UNK, Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
 
 if TYPE_CHECKING:
     pass
@@ -119,9 +121,15 @@ class Transducer(TrainedModel):
 
     def iter_predict(self, sources: Iterable[str], *, k: int = 1) -> Iterator[list[Target]]:
         """`predict` for any number of sources, in input order and in bounded memory."""
+        ANSWERS.check("k", k)
         for group in in_groups(map(one_line, several(sources)), SOURCES_AT_ONCE):
             for found in self._found([self._encoded(source) for source in group], k):
                 yield [Target(self._text(f.ids), math.exp(f.logprob)) for f in found]
+
+    def unknown(self, source: str) -> list[str]:
+        """The tokens of a source that the model has never seen."""
+        ids, pieces = self._encoded(source), self._pieces(source)
+        return [piece for id, piece in zip(ids.tolist(), pieces, strict=False) if id == UNK]
 
     def given(self, source: str) -> TargetModel:
         """The language model of the targets of a source: it scores and samples them."""
@@ -145,9 +153,13 @@ class Transducer(TrainedModel):
                 sources = [self._encoded(source) for source, _ in pairs]
                 for (source, _), target in zip(pairs, targets, strict=True):
                     right.setdefault(source, []).append(target.tolist())
-                nats = nats_of(self._predictor(sources), targets)
+                nats = 0.0
+                for which in similar(sources, targets):
+                    own, theirs = ([of[k] for k in which] for of in (sources, targets))
+                    nats += nats_of(self._predictor(own), theirs)
                 tokens = sum(len(target) + 1 for target in targets)
-                score += TargetScore(len(pairs), tokens, nats)
+                unknown = sum(bool((source == UNK).any()) for source in sources)
+                score += TargetScore(len(pairs), tokens, nats, unknown=unknown)
         for group in in_groups_of(right, SOURCES_AT_ONCE):
             encoded = [self._encoded(source) for source in group]
             for source, found in zip(group, self._found(encoded), strict=True):
@@ -158,7 +170,13 @@ class Transducer(TrainedModel):
         return score
 
     def warning(self, measure: TargetScore, **options: Any) -> str | None:
-        return None
+        """How many sources have tokens that training has not seen."""
+        if not measure.unknown:
+            return None
+        return (
+            f"{measure.unknown:,} of {measure.pairs:,} sources have tokens that the model has "
+            "never seen"
+        )
 
     def looked(self, text: str) -> list[tuple[list[Looked], str]]:
         """For each token of the most probable target, where in the source the decoder looked.
@@ -200,9 +218,15 @@ class Transducer(TrainedModel):
         return self.tokenizer.decode(ids)
 
     def _found(self, sources: Sequence[Ids], most: int = 1) -> list[list[Found]]:
-        # NumPy is faster for single steps of ever new shapes.
-        predictor = predictor_of(self.backends.numpy, self._weights, self.joint, sources)
-        return search(predictor, sources, self.longest, most, self.beam)
+        found: list[list[Found]] = [[] for _ in sources]
+        for which in similar(sources):
+            own = [sources[k] for k in which]
+            # NumPy is faster for single steps of ever new shapes.
+            predictor = predictor_of(self.backends.numpy, self._weights, self.joint, own)
+            answers = search(predictor, own, self.longest, most, self.beam)
+            for k, answer in zip(which.tolist(), answers, strict=True):
+                found[k] = answer
+        return found
 
     def _predictor(self, sources: Sequence[Ids]) -> Predictor:
         network = self.backends.for_tokens(2 * sum(map(len, sources)))

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import FEATURES, TEXT, Examples
-from charlm.corpus.trees import JOIN, LABELLED, LOOKS_LIKE_TREE, NODE, Tree, chain, one_tree, trees
+from charlm.corpus.trees import (
+    JOIN,
+    LABELLED,
+    NODE,
+    Tree,
+    TreeLines,
+    chain,
+    is_tree,
+    one_tree,
+    trees,
+)
 from charlm.engines.drawn_trees import branches
 from charlm.engines.tree_labels import (
     LABELS,
@@ -23,7 +33,7 @@ from charlm.engines.tree_labels import (
     logprobs_of,
 )
 from charlm.engines.tree_scores import TreeScore
-from charlm.errors import OptionError
+from charlm.errors import InputError, OptionError
 from charlm.model.backend import Twins
 from charlm.model.file import ModelFile
 from charlm.model.numpy_trees import NumpyTreeNetwork
@@ -93,11 +103,12 @@ class TreeLabeller(LabelModel):
     def predict(self, texts: str | Iterable[str]) -> list[list[LabelledNode]]:
         """The nodes of each tree, the root first, each node before what is below it.
 
-        texts:  one or several. A text in brackets, such as (3 (2 The) (4 film)), is a tree, whose
-                labels are not looked at; its inner nodes need none. Any other text is split into
-                words, and its nodes are the words, and the text up to each word
+        texts:  one or several. A text that begins with a bracket is a tree, such as
+                (3 (2 The) (4 film)); its labels are not looked at, and inner nodes need none. Any
+                other text is split into words, and its nodes are the words, and the text up to each
+                word
 
-        Raises InputError for a text that looks like a tree and is none.
+        Raises InputError for a text that begins with a bracket and is no tree.
         """
         return list(self.iter_predict([texts] if isinstance(texts, str) else texts))
 
@@ -105,13 +116,26 @@ class TreeLabeller(LabelModel):
         """`predict` for any number of texts, in input order and in bounded memory."""
         if k != 1:
             raise OptionError(f"{argument('k', k)}: is not for `task={self.task}`")
-        for group in in_groups_of(map(self._tree, several(texts)), TREES_AT_ONCE):
-            yield from self._labelled(group)
+        group: list[Tree] = []
+        for text in several(texts):
+            try:
+                group.append(self._tree(text))
+            except InputError:
+                yield from self._labelled(group)
+                raise
+            if len(group) == TREES_AT_ONCE:
+                yield from self._labelled(group)
+                group = []
+        yield from self._labelled(group)
 
     def _tree(self, text: str) -> Tree:
-        if LOOKS_LIKE_TREE.match(one_line(text)):
+        if is_tree(one_line(text)):
             return one_tree(text)
         return chain(split_at_known(text, self._words))
+
+    def tree_lines(self) -> TreeLines:
+        """What joins the lines of a file of trees."""
+        return TreeLines()
 
     def _labelled(self, group: Sequence[Tree]) -> Iterator[list[LabelledNode]]:
         answers: list[list[LabelledNode]] = [[] for _ in group]

@@ -26,10 +26,9 @@ def earlier_run(
     corpus: Corpus, overrides: Mapping[str, Any], place: RunOptions, ranks: Ranks
 ) -> Folder | None:
     """The folder of the run that goes on, locked; None for a new run."""
-    options = TrainOptions(**overrides)
     if place.resume:
         return Folder.locked(place.folder or _run_to_resume(corpus))
-    path = _run_of_this_launch(corpus, options, place.folder, ranks)
+    path = _run_of_this_launch(corpus, TrainOptions(**overrides), place.folder, ranks)
     return Folder.locked(path) if path else None
 
 
@@ -79,7 +78,7 @@ def check_corpus(corpus: Corpus, folder: Folder, plan: Plan) -> None:
 
 def check_unchanged(overrides: Mapping[str, Any], earlier: TrainOptions) -> None:
     """Raise OptionError for an option that differs from the run's own."""
-    options = TrainOptions(**overrides)
+    options = TrainOptions(**{"task": earlier.task, **overrides})
     for name in overrides:
         value, before = getattr(options, name), getattr(earlier, name)
         if name not in MAY_CHANGE and value != before:

@@ -51,7 +51,7 @@ def train(
     ranks = Ranks()
     reporter = reporter if ranks.is_first else Silent()
     with StopSignals() as signals, ranks.joined():
-        ranks.check_same(lambda: _facts(paths, overrides))
+        ranks.check_same(lambda: _facts(paths, overrides, place))
         corpus = Corpus(paths)
         with cpu_for_training(overrides.get("threads") or ranks.threads):
             run = ranks.first(lambda: prepare(corpus, overrides, place, ranks, reporter))
@@ -109,9 +109,12 @@ def _train(
         reporter.close()
 
 
-def _facts(paths: Sequence[str | Path], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(
+    paths: Sequence[str | Path], overrides: Mapping[str, Any], place: RunOptions
+) -> dict[str, Any]:
     """What must be the same in all processes. Raises OptionError and InputError."""
-    TrainOptions(**overrides)
+    if not place.resume:  # otherwise the task is that of the earlier run
+        TrainOptions(**overrides)
     Corpus(paths)
     versions = {"charlm": __version__, "torch": str(torch.__version__)}
     return {"version": versions, "options": dict(overrides)}

@@ -126,7 +126,8 @@ def tagger_scores(model: Any) -> dict[str, Any]:
 
 def labeller_scores(model: Any) -> dict[str, Any]:
     """What a labeller says of trees and of the texts above: the labels and their probabilities."""
-    brackets = ["(" + " ".join(f"(x {word})" for word in s.split()) + ")" for s in SENTENCES]
+    words = filter(None, map(str.split, SENTENCES))
+    brackets = ["(" + " ".join(f"(x {word})" for word in each) + ")" for each in words]
     labelled = model.predict([*brackets, *SENTENCES])
     return {
         "labels": [[node.label for node in nodes] for nodes in labelled],
