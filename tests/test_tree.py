@@ -355,10 +355,10 @@ def test_children_come_before_their_parents_and_spans_are_theirs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": 2}, "`layers=2`: a network over trees has a single layer"),
-        ({"residual": True}, "`residual=True`: a network over trees has a single layer"),
-        ({"peepholes": "i"}, "`peepholes=i`: is not for trees"),
-        ({"forget_gate": False}, "`forget_gate=False`: is not for trees"),
+        ({"layers": 2}, "`layers=2`: is not for `task=tree`"),
+        ({"residual": True}, "`residual=True`: is not for `task=tree`"),
+        ({"peepholes": "i"}, "`peepholes=i`: is not for `task=tree`"),
+        ({"forget_gate": False}, "`forget_gate=False`: is not for `task=tree`"),
         ({"level": "char"}, "`level=char`: is not for `task=tree`, which reads words"),
         ({"label_column": "2"}, "`label_column=2`: is not for `task=tree`"),
         ({"directions": 1}, "`directions=1`: is not for `task=tree`"),

@@ -113,6 +113,8 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
 
     def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
         if isinstance(data.vocabularies[TEXT], Symbols):  # a label, of which nothing is cut
+            if np.count_nonzero(np.bincount(data.flat(TEXT)) == 1) > len(data) / 2:
+                yield "warning: most sources are there only once: are they labels?"
             return
         size = max(data.vocabularies[field].size for field in self.fields)
         long = data.lengths(TARGET) > LONGEST_RATIO * data.lengths(TEXT)

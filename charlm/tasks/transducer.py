@@ -88,7 +88,7 @@ class Transducer(TrainedModel):
     """
 
     task = "seq2seq"
-    purpose = "writes targets for sources (charlm predict; score and sample with `given`)"
+    purpose = "writes targets for sources (charlm predict; score and sample --given)"
     reads_columns = True
     twins = Twins(NumpySeq2Seq, "charlm.model.seq2seq", "Seq2Seq")
     numbered = "rank"
@@ -249,7 +249,7 @@ class Transducer(TrainedModel):
         if self.joint:
             a, b = self.joint.powers
             about["joint n-grams"] = (
-                f"{len(self.joint.ngram):,} of {len(self.joint.chunks):,} pairs of chunks, "
+                f"{len(self.joint.ngram):,}, of {len(self.joint.chunks):,} pairs of chunks, "
                 f"p ∝ network^{a:.2g} · joint^{b:.2g}"
             )
         return about

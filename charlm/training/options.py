@@ -30,6 +30,7 @@ COUNTED = ("classify", "tag", "tree", "seq2seq")
 SEQUENCES = {"task": ("classify", "tag")}  # tasks whose networks read a whole sequence
 WHOLE = {"task": ("classify", "tag", "seq2seq")}  # tasks with layers of one direction or two
 PAIRS = {"task": ("seq2seq",)}
+STACKS = {"task": ("lm", "fill", "classify", "tag", "seq2seq")}  # tasks with layers on each other
 TEXTS = {"task": ("lm", "fill", "classify", "seq2seq")}  # tasks that split a text into tokens
 ENCODED = {"level": [level for level, t in TOKENIZERS.items() if not t.reads_bytes]}
 WORDS = {"level": [level for level, t in TOKENIZERS.items() if t.tokens_are_words]}
@@ -204,6 +205,7 @@ class TrainOptions(ColumnOptions):
         panel=NETWORK,
         metavar="N",
         auto="1; 2 for `task=tag`",
+        only=STACKS,
     )
     hidden: int | None = option(
         None,
@@ -223,12 +225,16 @@ class TrainOptions(ColumnOptions):
         panel=NETWORK,
         auto="tanh",
     )
-    forget_gate: bool = option(True, "Forget gate of `cell=lstm`.", panel=NETWORK)
+    forget_gate: bool = option(True, "Forget gate of `cell=lstm`.", panel=NETWORK, only=STACKS)
     forget_bias: float = option(
         1.0, "Initial bias of the forget gate.", Range(-100, 100), panel=NETWORK
     )
     peepholes: str | None = option(
-        None, "Gates of `cell=lstm` that see its cell, such as ifo.", panel=NETWORK, metavar="GATES"
+        None,
+        "Gates of `cell=lstm` that see its cell, such as ifo.",
+        panel=NETWORK,
+        metavar="GATES",
+        only=STACKS,
     )
     reset: str | None = option(
         None,
@@ -243,6 +249,7 @@ class TrainOptions(ColumnOptions):
         "Add each layer's input to its output.",
         panel=NETWORK,
         auto="only around the second layer of `task=tag`",
+        only=STACKS,
     )
     directions: int = option(
         2, "Directions in which a text is read.", Range(1, 2), panel=NETWORK, only=WHOLE
