@@ -427,6 +427,23 @@ def test_tokens_of_a_source_that_the_model_has_never_seen_are_named(
     assert transducer.warning(score) == ("1 of 2 sources have tokens that the model has never seen")
 
 
+def test_pairs_are_measured_together_however_a_text_comes(
+    transducer: Transducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(lines())
+    sizes: list[int] = []
+    measure = Transducer._predictor
+
+    def counted(self: Transducer, own: Any) -> Any:
+        sizes.append(len(own))
+        return measure(self, own)
+
+    monkeypatch.setattr(Transducer, "_predictor", counted)
+    whole, by_lines = transducer.evaluate(text), transducer.evaluate(text.splitlines(True))
+    assert by_lines == whole and sizes[: len(sizes) // 2] == sizes[len(sizes) // 2 :]
+    assert len(sizes) < whole.pairs / 4
+
+
 @pytest.mark.parametrize("k", [0, -1, 1001])
 def test_the_number_of_answers_has_bounds(transducer: Transducer, k: int) -> None:
     with pytest.raises(OptionError, match=f"`k={k}`: must be from 1 to 1000"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.options import ANSWERS
-from charlm.parts import WHOLE, Part, Share
+from charlm.parts import WHOLE, Part, Share, in_groups_of
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
 from charlm.tasks.halves import HalvesValidation
 from charlm.tasks.labelled import (
@@ -147,8 +147,10 @@ class TextClassifier(LabelModel):
         score = LabelScore({})
         blocks = [text] if isinstance(text, str) else text
         columns = self._columns(options)
-        for texts, labels in labelled_texts(blocks, columns):
-            score += self._measured(texts, labels)
+        read = labelled_texts(blocks, columns)
+        lines = chain.from_iterable(zip(*block, strict=True) for block in read)
+        for group in in_groups_of(lines, TEXTS_AT_ONCE):
+            score += self._measured(*zip(*group, strict=True))
         return score
 
     def _measured(self, texts: Sequence[str], labels: Sequence[str]) -> LabelScore:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -147,19 +147,19 @@ class Transducer(TrainedModel):
         """
         score, right = TargetScore(), dict[str, list[list[int]]]()
         blocks = [text] if isinstance(text, str) else text
-        for read in labelled_texts(blocks, self._columns(options), SOURCE_AND_TARGET):
-            for pairs in in_groups_of(zip(*read, strict=True), PAIRS_AT_ONCE):
-                targets = [self._encode_line(self.tokenizer, target) for _, target in pairs]
-                sources = [self._encoded(source) for source, _ in pairs]
-                for (source, _), target in zip(pairs, targets, strict=True):
-                    right.setdefault(source, []).append(target.tolist())
-                nats = 0.0
-                for which in similar(sources, targets):
-                    own, theirs = ([of[k] for k in which] for of in (sources, targets))
-                    nats += nats_of(self._predictor(own), theirs)
-                tokens = sum(len(target) + 1 for target in targets)
-                unknown = sum(bool((source == UNK).any()) for source in sources)
-                score += TargetScore(len(pairs), tokens, nats, unknown=unknown)
+        read = labelled_texts(blocks, self._columns(options), SOURCE_AND_TARGET)
+        for pairs in in_groups_of(_pairs(read), PAIRS_AT_ONCE):
+            targets = [self._encode_line(self.tokenizer, target) for _, target in pairs]
+            sources = [self._encoded(source) for source, _ in pairs]
+            for (source, _), target in zip(pairs, targets, strict=True):
+                right.setdefault(source, []).append(target.tolist())
+            nats = 0.0
+            for which in similar(sources, targets):
+                own, theirs = ([of[k] for k in which] for of in (sources, targets))
+                nats += nats_of(self._predictor(own), theirs)
+            tokens = sum(len(target) + 1 for target in targets)
+            unknown = sum(bool((source == UNK).any()) for source in sources)
+            score += TargetScore(len(pairs), tokens, nats, unknown=unknown)
         for group in in_groups_of(right, SOURCES_AT_ONCE):
             encoded = [self._encoded(source) for source in group]
             for source, found in zip(group, self._found(encoded), strict=True):
@@ -256,6 +256,10 @@ class Transducer(TrainedModel):
 
     def record(self) -> dict[str, Any]:
         return {"source_level": self.source.level, "target_level": self.tokenizer.level}
+
+
+def _pairs(blocks: Iterable[tuple[list[str], list[str]]]) -> Iterator[tuple[str, str]]:
+    return chain.from_iterable(zip(*block, strict=True) for block in blocks)
 
 
 class TargetModel(LanguageModel):
