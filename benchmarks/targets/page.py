@@ -23,7 +23,7 @@ def blocks(results: Mapping[str, Any]) -> dict[str, str]:
         ),
         "beams": table(
             "beam | words wrong, % | phonemes wrong, % | s for the test part",
-            [[width, *_wrong([run]), f"{run['seconds']:.1f}"]
+            [[str(width), *_wrong([run]), f"{run['seconds']:.1f}"]
              for width, run in results.get("beams", {}).items()],
         ),
         "target-speed": table("what | a second", list(_a_second(speed))),
