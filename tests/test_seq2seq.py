@@ -6,6 +6,7 @@ import itertools
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,30 @@ def test_probabilities_of_all_targets_sum_to_one(attention: str | None) -> None:
         if length == 3:
             total += (np.exp(logprobs[:, :-1].sum(axis=1)) * -np.expm1(logprobs[:, -1])).sum()
     assert total == pytest.approx(1, abs=1e-4)
+
+
+class GardenPath:
+    """p(3) = 0.6 and then three ways of 1/3; p(4) = 0.4 and then the end. Ids from 1 to 5."""
+
+    def __init__(self) -> None:
+        self.table = {START: {3: 0.6, 4: 0.4}, 3: {3: 1 / 3, 5: 1 / 3, EOS: 1 / 3}}
+
+    def initial_state(self, batch: int) -> Any:
+        return [(np.zeros((batch, 1)),)]
+
+    def read(self, ids: Any, state: Any) -> Any:
+        p = np.full((len(ids), 1, 5), 1e-9)
+        for row, id in enumerate(ids[:, 0].tolist()):
+            for token, value in self.table.get(id, {EOS: 1.0}).items():
+                p[row, 0, token - 1] = value
+        return SimpleNamespace(logits=lambda: np.log(p)), state
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_a_target_that_begins_less_probably_is_found(width: int) -> None:
+    (found,) = best_targets(GardenPath(), 1, width, np.array([4]), 1)  # type: ignore[arg-type]
+    assert [f.ids for f in found] == [[4]]
+    assert math.exp(found[0].logprob) == pytest.approx(0.4, abs=1e-6)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)

@@ -139,7 +139,7 @@ def _with_whole_trees(
 def _answered(
     model: Predicts, groups: Iterable[Sequence[Sentence]], k: int, path: str
 ) -> Iterator[Answered]:
-    """The answers for groups of texts, each of which is written before the next one is read.
+    """The answers for groups of texts. Those of a group are written before the next is read.
 
     path:  of the file, for messages; "" without one
     """

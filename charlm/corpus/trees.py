@@ -42,7 +42,7 @@ class _Open:
     """A node whose bracket is not closed yet.
 
     label:     None if the node has none
-    children:  of which the last one may not be complete
+    children:  their number, with the one that is being read
     atoms:     words and labels that were read
     """
 

@@ -112,7 +112,7 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
         return train_tokenizer(level, blocks, **chosen)
 
     def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
-        if isinstance(data.vocabularies[TEXT], Symbols):  # a label, of which nothing is cut
+        if isinstance(data.vocabularies[TEXT], Symbols):  # labels are not cut into chunks
             if np.count_nonzero(np.bincount(data.flat(TEXT)) == 1) > len(data) / 2:
                 yield "warning: most sources are there only once: are they labels?"
             return
@@ -203,7 +203,7 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
 class TargetValidation(HalvesValidation["Seq2Seq"]):
     """Held-out pairs.
 
-    every:  of so many pairs, one is decoded for the figures
+    every:  one pair of so many is decoded for the figures
     """
 
     half = JOINT
