@@ -108,8 +108,8 @@ def test_a_way_that_skips_a_token_pays_for_it(
         monkeypatch.setattr(joint_ngram, name, value)
     if skipped != -12.0:
         monkeypatch.setattr(joint_ngram, "SKIPPED", skipped)
-    chunks = np.array([[7, 8, 3, 0], [7, 8, 4, 0], [7, 0, 4, 0], [7, 0, 5, 0], [9, 0, 5, 0]])
-    text = [3, 7, 4, 7, 5, 7, 6, 7, 6, 7, 6, 7, 4, 7]  # 7 is the chunk of 9
+    chunks = np.array([[7, 0, 4, 0], [7, 0, 5, 0], [7, 8, 3, 0], [7, 8, 4, 0], [9, 0, 5, 0]])
+    text = [5, 7, 6, 7, 3, 7, 4, 7, 4, 7, 4, 7, 6, 7]  # 7 is the chunk of 9
     lines = [id for k in range(0, len(text), 2) for id in (*text[k : k + 2], EOS)]
     ngram = count(np.array(lines), len(chunks) + 3, 3, independent_lines=True)
     model = JointNgram(chunks.astype(np.int32), ngram)
@@ -121,9 +121,9 @@ def test_a_way_that_skips_a_token_pays_for_it(
 
     n = len(between)
     joint = {
-        (3, 5): of_way(3, 7, skips=n),
-        (4, 5): of_way(4, 7, skips=n) + of_way(5, 7, skips=n + 1),
-        (5, 5): of_way(6, 7, skips=n + 1),
+        (3, 5): of_way(5, 7, skips=n),
+        (4, 5): of_way(6, 7, skips=n) + of_way(3, 7, skips=n + 1),
+        (5, 5): of_way(4, 7, skips=n + 1),
     }
     chain = model.lattice([np.array([7, 8, *between, 9])], VOCAB)
     for y, p in joint.items():
@@ -142,6 +142,7 @@ def test_a_model_is_restored_from_its_state(model: JointNgram) -> None:
     sources = [np.array([3, 4, 6])]
     mine, theirs = (m.lattice(sources, VOCAB) for m in (model, other))
     np.testing.assert_allclose(mine.p, theirs.p)
-    with pytest.raises(ValueError):
-        settings, arrays = model.state()
-        JointNgram.from_state(settings, {**arrays, "chunks": model.chunks[:, :3]})
+    settings, arrays = model.state()
+    for damaged in (model.chunks[:, :3], model.chunks[::-1]):
+        with pytest.raises(ValueError):
+            JointNgram.from_state(settings, {**arrays, "chunks": damaged})

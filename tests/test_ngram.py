@@ -157,6 +157,20 @@ def test_reading_step_by_step_is_the_same(
     np.testing.assert_array_equal(state[0][0], after[0][0])
 
 
+@pytest.mark.parametrize("size", [1, 300])
+@pytest.mark.parametrize("order", [1, 3, 6])
+def test_the_probabilities_between_two_ids_are_part_of_the_distribution(
+    size: int, order: int
+) -> None:
+    model = count(random_ids(size), VOCAB, order)
+    prediction, _ = model.read(random_ids(50, seed=1)[None], model.initial_state(1))
+    ends = np.sort(np.random.default_rng(2).integers(1, VOCAB + 1, (50, 2)))
+    p = model.probabilities_between(prediction.contexts[0], ends[:, 0], ends[:, 1])
+    whole = prediction.probabilities()[0]
+    expected = [row[a - 1 : b - 1] for row, (a, b) in zip(whole, ends, strict=True)]
+    np.testing.assert_allclose(p, np.concatenate(expected), rtol=1e-5)
+
+
 def test_a_token_never_seen_has_a_logarithm_whatever_the_counts() -> None:
     counts, parents = np.full(6, 10**9), np.arange(6) + EMPTY
     discounts = np.full((6, 4), 0.05, np.float32)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.model.lattice import best_of_each
+from charlm.model.groups import best_of_each
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import Predictor, take
 from charlm.tokenizer import EOS, START, UNK

@@ -22,7 +22,7 @@ from charlm.tokenizer import EOS, START, as_inputs
 
 TARGET = "target"  # a field
 BEAM = 5
-SOURCES_AT_ONCE = 256  # of `best_targets`
+SOURCES_AT_ONCE = 1 << 11  # that are read together, and put into batches of similar length
 TOKENS_AT_ONCE = 1 << 15  # of sources that are read side by side
 Indices = NDArray[np.int64]
 

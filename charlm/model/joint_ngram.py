@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from charlm.model.alignment import Indices, align
 from charlm.model.backend import Ids
-from charlm.model.lattice import Lattice, best_of_each, log_sums, repeated
+from charlm.model.groups import best_of_each, log_sums, repeated
+from charlm.model.lattice import Lattice
 from charlm.model.ngram import Ngram, NgramPrediction
 from charlm.model.ngram_counts import count
 from charlm.model.ngram_tables import NgramTables
+from charlm.model.prediction import SMALLEST
 from charlm.tokenizer import EOS, SPECIALS, START
 
 Floats = NDArray[np.float64]
@@ -41,7 +43,7 @@ class JointNgram:
     """The n-gram model of pairs of chunks.
 
     chunks:  (G, 4) int32, the pair of chunks of each token of the n-gram model, from id 3 on: two
-             tokens of the source and two of the target, 0 for none
+             tokens of the source and two of the target, 0 for none; ascending
     ngram:   over these
     powers:  (of the network, of this model): p ∝ p_network^a · p_joint^b
     """
@@ -50,10 +52,7 @@ class JointNgram:
         self, chunks: NDArray[np.int32], ngram: Ngram, powers: tuple[float, float] = (0.5, 0.5)
     ) -> None:
         self.chunks, self.ngram, self.powers = chunks, ngram, powers
-        first, second = chunks[:, 0].astype(np.int64), chunks[:, 1]
-        keys = (first << 32) + second
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
+        self._keys = _keys(chunks[:, 0], chunks[:, 1])
 
     @classmethod
     def count(cls, sources: Sequence[Ids], targets: Sequence[Ids]) -> Self | None:
@@ -84,25 +83,30 @@ class JointNgram:
         chunks = arrays["chunks"]
         if chunks.ndim != 2 or chunks.shape[1] != 4:
             raise ValueError("its chunks are no pairs of two tokens")
+        if (np.diff(_keys(chunks[:, 0], chunks[:, 1])) < 0).any():
+            raise ValueError("its chunks are not sorted")
         vocab = len(chunks) + len(SPECIALS)
         a, b = map(float, settings["powers"])
         return cls(chunks, Ngram(NgramTables.from_arrays(arrays, vocab), vocab), (a, b))
 
     def candidates(self, first: Indices, second: Indices) -> tuple[Indices, Indices]:
-        """The chunks that read tokens of sources (n,): which of these each reads, and its id.
+        """The chunks that read tokens of sources (n,): the first id of each, and the one after the
+        last.
 
         first, second:  the tokens; a second one of 0 for none, a first one of 0 for no candidate
         """
-        wanted = (first << 32) + second
-        starts = np.searchsorted(self._keys, wanted)
-        counts = np.searchsorted(self._keys, wanted, side="right") - starts
-        counts[first == 0] = 0
-        rows, offsets = repeated(counts)
-        return rows, self._order[starts[rows] + offsets] + len(SPECIALS)
+        keys = _keys(first, second)
+        starts, ends = (self._keys.searchsorted(keys, side) for side in ("left", "right"))
+        return starts + len(SPECIALS), ends + len(SPECIALS)
 
     def lattice(self, sources: Sequence[Ids], vocab: int) -> Lattice:
         """What it writes for some sources. vocab: number of target ids"""
         return _Builder(self, sources).lattice(vocab)
+
+
+def _keys(first: NDArray[Any], second: NDArray[Any]) -> Indices:
+    """Two tokens as one number, in the same order."""
+    return (first.astype(np.int64) << 32) + second
 
 
 class _Nodes(NamedTuple):
@@ -175,13 +179,18 @@ class _Builder:
     def _extended(self, read: int, nodes: _Nodes) -> _Edges:
         """The edges from nodes."""
         sources, x = nodes.sources, self.x
-        single = self.model.candidates(x[read][sources], np.zeros(len(sources), np.int64))
-        second = x[read + 1][sources]
-        double = self.model.candidates(np.where(second > 0, x[read][sources], 0), second)
-        rows, chunks = (np.concatenate(pair) for pair in zip(single, double, strict=True))
-        reach = read + 1 + (np.arange(len(rows)) >= len(single[0]))
-        prediction = NgramPrediction(self.ngram, nodes.contexts[rows, None])
-        logprobs = prediction.logprobs(chunks[:, None])[:, 0].astype(np.float64)
+        first, second = x[read][sources], x[read + 1][sources]
+        none = np.zeros_like(first)
+        single = self.model.candidates(first, none)
+        double = self.model.candidates(np.where(second > 0, first, 0), second)
+        starts, ends = (np.concatenate(pair) for pair in zip(single, double, strict=True))
+        twice = np.tile(nodes.contexts, (2, 1))
+        p = self.ngram.probabilities_between(twice, starts, ends)
+        logprobs = np.log(np.maximum(p, SMALLEST)).astype(np.float64)
+        rows, offsets = repeated(ends - starts)
+        chunks = starts[rows] + offsets
+        doubled, rows = np.divmod(rows, len(sources))
+        reach = read + 1 + doubled
         best = np.full(len(self.lengths), -np.inf)
         np.maximum.at(best, sources[rows], nodes.logprobs[rows] + logprobs)
         kept = nodes.logprobs[rows] + logprobs > best[sources[rows]] - BEAM_NATS
@@ -296,14 +305,14 @@ class _Steps(NamedTuple):
     @classmethod
     def of(cls, several: Sequence[_Steps]) -> _Steps:
         """All of these; equal ones are added up."""
-        keys = np.stack([np.concatenate([steps[k] for steps in several]) for k in range(3)])
+        places, symbols, nexts = (np.concatenate([steps[k] for steps in several]) for k in range(3))
         p = np.concatenate([steps.p for steps in several])
-        order = np.lexsort(keys[::-1])
-        keys, p = keys[:, order], p[order]
-        new = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(p)]
-        places, symbols, nexts = keys[:, new]
-        sums = np.bincount(np.cumsum(new) - 1, p, int(new.sum())).astype(np.float64)
-        return cls(places, symbols, nexts, sums)
+        after, written = nexts.max(initial=0) + 1, symbols.max(initial=0) + 1
+        keys = (places * written + symbols) * after + nexts
+        keys, inverse = np.unique(keys, return_inverse=True)
+        rest, nexts = np.divmod(keys, after)
+        places, symbols = np.divmod(rest, written)
+        return cls(places, symbols, nexts, np.bincount(inverse, p, len(keys)))
 
     def joined(self, places: Indices, ends: Indices, p: Floats) -> _Steps:
         """The steps from `places` that go on, unseen, to `ends` with probability p."""

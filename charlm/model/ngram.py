@@ -10,6 +10,7 @@ import numpy as np
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
+from charlm.model.groups import repeated
 from charlm.model.ngram_tables import EMPTY, NONE, Indices, NgramTables
 from charlm.model.prediction import SMALLEST, Prediction, State
 from charlm.model.sequences import STEPS_AT_ONCE
@@ -167,6 +168,31 @@ class Ngram:
         shares = (weights / self.left[contexts]).ravel().repeat(sizes)
         shares *= self.discounted[children]
         np.add.at(p.reshape(-1), entries, shares)
+
+    def probabilities_between(self, contexts: Indices, starts: Ids, ends: Ids) -> Floats:
+        """p of the ids starts[n] … ends[n] − 1 after contexts n; those of the first context, then
+        those of the second one and so on.
+
+        contexts:      (N, order − 1)
+        starts, ends:  (N,) not below 1
+        """
+        dtype = self.keys.dtype
+        starts, sizes = starts.astype(dtype), ends - starts
+        firsts = sizes.cumsum() - sizes - starts
+        p = np.full(int(sizes.sum()), 1 / (self.vocab - 1), np.float32)
+        for k in range(self.order):
+            context = contexts[:, k - 1] if k else np.full(len(starts), EMPTY, dtype)
+            keys = context * self.vocab + starts
+            children, lasts = (
+                self.keys.searchsorted(keys),
+                self.keys.searchsorted(keys + sizes.astype(dtype)),
+            )
+            rows, offsets = repeated(lasts - children)
+            found = children[rows] + offsets
+            places = firsts[rows] + self.tables.tokens[found]
+            p[places] += self.discounted[found] / self.left[context][rows]
+            p *= self.backoffs[context].repeat(sizes)
+        return p
 
     @cached_property
     def table(self) -> Floats:

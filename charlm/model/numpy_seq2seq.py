@@ -50,9 +50,8 @@ class NumpySeq2Seq:
         if not self.config.attention:
             return Memory(None, None, real.T), states
         attention = strip_prefix("attention", w)
-        y = y.swapaxes(0, 1)
         keys, values = y @ attention["keys"].T, y @ attention["values"].T + attention["bias"]
-        return Memory(keys, values, real.T), states
+        return Memory(_by_source(keys), _by_source(values), real.T), states
 
     def read(self, ids: Ids, states: State) -> tuple[Floats, State]:
         """The decoder's states after each of the ids (B, T), (B, T, H), and the state after."""
@@ -60,3 +59,8 @@ class NumpySeq2Seq:
         for t in range(ids.shape[1]):
             y[:, t], states = self._stack.step(ids[:, t], states)
         return y, states
+
+
+def _by_source(y: Floats) -> Floats:
+    """(S, n, H) -> (n, S, H)."""
+    return np.ascontiguousarray(y.swapaxes(0, 1))
