@@ -165,12 +165,11 @@ def trees(folder: Path, data: Path) -> Any:
 
 
 def compositions(folder: Path, data: Path) -> Any:
-    """Other cells at the nodes of trees, and the network without the linear half."""
+    """Other cells at the nodes of trees."""
     variants: dict[str, Sequence[object]] = {
         "lstm": (),
         "rnn": ("--cell", "rnn"),
         "gru": ("--cell", "gru"),
-        "without the linear half": ("--ngram", "none"),
     }
     return _varied("tree", tree_files(data), variants, MINUTES)
 

@@ -12,7 +12,7 @@ from benchmarks.project import SENTENCES
 from charlm import TextClassifier, Transducer
 
 TEXTS, HELD_OUT, SAMPLES = 1500, 200, 100  # of each kind
-MINUTES = 5
+MINUTES = 2
 SEEDS = (1, 2, 3)
 
 

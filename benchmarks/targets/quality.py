@@ -14,7 +14,7 @@ from charlm import Transducer
 from charlm.engines.target_scores import TargetScore
 
 SEEDS = (1, 2, 3)
-MINUTES, FEWER_MINUTES = 10, 3
+MINUTES, FEWER_MINUTES = 10, 2
 WIDTHS = (1, 2, 5, 10)
 Scores = dict[str, float]
 
