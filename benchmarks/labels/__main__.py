@@ -7,8 +7,9 @@ DATA is a folder with sst.train.txt, sst.dev.txt, sst.test.txt (trees of the Sta
 Treebank) and chunks.train.conll, chunks.test.conll (CoNLL-2000). A PART is "sentiment", "readouts",
 "start", "trees", "compositions", "chunks", "without", "speed" or "rivals"; without one all are
 measured, in about four hours. "rivals" needs scikit-learn and python-crfsuite. "page" writes the
-page again. The results are written to benchmarks/labels.json and docs/tasks.md. Nothing else may
-run meanwhile.
+page again. The figures of "compositions" on the page are of one core:
+`taskset -c 0 python -m benchmarks.labels DATA compositions`. The results are written to
+benchmarks/labels.json and docs/tasks.md. Nothing else may run meanwhile.
 
 Only the training and the validation parts are used to train and to choose: of the sentiment
 sentences dev, of the chunks every tenth sentence of the training part. The figures are of the test

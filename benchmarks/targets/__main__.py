@@ -4,9 +4,10 @@
 
 DATA is a folder with g2p.train.tsv, g2p.valid.tsv, g2p.test.tsv (pronunciations of CMUdict), and
 for "kinds" tinyshakespeare.txt, ptb.train.txt and names.txt. A PART is "pronunciations", "without",
-"beams", "speed", "kinds" or "rivals"; without one all are measured, in about two and a half hours.
-"rivals" needs phonetisaurus. "page" writes the page again. The results are written to
-benchmarks/targets.json and docs/tasks.md. Nothing else may run meanwhile.
+"beams", "speed", "kinds" or "rivals"; without one all are measured, in about two hours. "rivals"
+needs phonetisaurus. "page" writes the page again. The figures of "without" and "kinds" on the page
+are of one core: `taskset -c 0 python -m benchmarks.targets DATA without kinds`. The results are
+written to benchmarks/targets.json and docs/tasks.md. Nothing else may run meanwhile.
 
 Only the training and the validation parts are used to train and to choose. The figures are of the
 test part.

@@ -307,12 +307,14 @@ class _Steps(NamedTuple):
         """All of these; equal ones are added up."""
         places, symbols, nexts = (np.concatenate([steps[k] for steps in several]) for k in range(3))
         p = np.concatenate([steps.p for steps in several])
+        # Places are numbered within one batch, so three numbers fit into 64 bits.
         after, written = nexts.max(initial=0) + 1, symbols.max(initial=0) + 1
         keys = (places * written + symbols) * after + nexts
         keys, inverse = np.unique(keys, return_inverse=True)
         rest, nexts = np.divmod(keys, after)
         places, symbols = np.divmod(rest, written)
-        return cls(places, symbols, nexts, np.bincount(inverse, p, len(keys)))
+        sums = np.bincount(inverse, p, len(keys)).astype(np.float64)
+        return cls(places, symbols, nexts, sums)
 
     def joined(self, places: Indices, ends: Indices, p: Floats) -> _Steps:
         """The steps from `places` that go on, unseen, to `ends` with probability p."""

@@ -178,16 +178,14 @@ class Ngram:
         """
         dtype = self.keys.dtype
         starts, sizes = starts.astype(dtype), ends - starts
-        firsts = sizes.cumsum() - sizes - starts
+        widths = sizes.astype(dtype)
+        firsts = sizes.cumsum() - sizes - starts  # of context n, id k is at firsts[n] + k
         p = np.full(int(sizes.sum()), 1 / (self.vocab - 1), np.float32)
         for k in range(self.order):
             context = contexts[:, k - 1] if k else np.full(len(starts), EMPTY, dtype)
             keys = context * self.vocab + starts
-            children, lasts = (
-                self.keys.searchsorted(keys),
-                self.keys.searchsorted(keys + sizes.astype(dtype)),
-            )
-            rows, offsets = repeated(lasts - children)
+            children = self.keys.searchsorted(keys)
+            rows, offsets = repeated(self.keys.searchsorted(keys + widths) - children)
             found = children[rows] + offsets
             places = firsts[rows] + self.tables.tokens[found]
             p[places] += self.discounted[found] / self.left[context][rows]
