@@ -11,7 +11,7 @@ From opinions.grammar:
 - labelled.tsv and labelled.heldout.tsv: sentences and their labels, separated by a tab
 - opinions.trees and opinions.heldout.trees: the same sentences as trees in brackets, with a label
   at each node
-And from numbers.py:
+And from numerals.py:
 - numbers.tsv and numbers.heldout.tsv: numbers and their words, separated by a tab
 
 A tenth of all sentences, and of the numbers, is held out, chosen by hash. The two `DEMO_SENTENCES`
@@ -34,7 +34,7 @@ if not __package__:  # a script cannot import its own package without this
 
 from corpora.bracketing import bracketed  # noqa: E402
 from corpora.grammar import Grammar, Tree  # noqa: E402
-from corpora.numbers import in_words, numbers  # noqa: E402
+from corpora.numerals import in_words, numbers  # noqa: E402
 from corpora.tagging import Lexicon, tag_tokens  # noqa: E402
 
 GRAMMAR = HERE / "sentences.grammar"

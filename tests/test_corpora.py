@@ -4,6 +4,8 @@ import json
 import math
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -36,7 +38,7 @@ from corpora.generate import (
 from corpora.grammar import Grammar, Symbol, Tree
 from corpora.nbest import HYPOTHESES, LISTS
 from corpora.nbest import write as write_nbest
-from corpora.numbers import ONES, TENS, in_words
+from corpora.numerals import ONES, TENS, in_words
 from corpora.pairs import minimal_pairs
 from corpora.pairs import write as write_pairs
 from corpora.tagging import TOKEN, Lexicon, tag_tokens
@@ -291,6 +293,19 @@ def test_homophone_pairs_differ_in_one_word_and_the_wrong_one_is_not_in_the_lang
         counts[before, after] += 1
     assert counts == Counter(dict.fromkeys(ALL_SWAPS, 5))
     assert len(pairs) >= 300
+
+
+@pytest.mark.parametrize("script", sorted(HERE.glob("*.py")), ids=lambda path: path.stem)
+def test_no_file_beside_the_scripts_hides_a_module_of_python(script: Path) -> None:
+    """A script imports from its own folder first."""
+    assert script.stem not in sys.stdlib_module_names
+
+
+def test_the_report_of_the_demo_begins_as_a_script() -> None:
+    ran = subprocess.run(
+        [sys.executable, HERE / "report.py", "no-such-run"], capture_output=True, text=True
+    )
+    assert "no-such-run" in ran.stderr.splitlines()[-1]
 
 
 def test_the_generated_files_are_reproduced_byte_for_byte(tmp_path: Path) -> None:
