@@ -20,11 +20,13 @@ from charlm.corpus.batches import Batches, BatchShape, Cursor, find_rare
 from charlm.corpus.buckets import Buckets
 from charlm.corpus.encoding import TokenFile, encode_to_file
 from charlm.corpus.lines import LONGEST_LINE, LineBatch, cut_lines, line_batches
-from charlm.corpus.reading import BLOCK_BYTES, RAW, Corpus, looks_hard_wrapped
+from charlm.corpus.reading import BLOCK_BYTES, RAW, Corpus
+from charlm.corpus.stats import CorpusStats
 from charlm.corpus.streams import StreamBatch, StreamBatches
 from charlm.errors import InputError, OptionError
 from charlm.tasks import load_task
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, train_tokenizer
+from charlm.training.advice import advice, looks_hard_wrapped
 from charlm.training.dataset import split
 from charlm.training.options import TrainOptions
 
@@ -249,6 +251,29 @@ def test_hard_wrapped_prose_is_recognised_and_verse_is_not() -> None:
     assert not looks_hard_wrapped("\n".join(verse))
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "part"),
+    [
+        ("one line\r" * 50, {}, "50 carriage returns and 0 line feeds"),
+        ("one line\r\n" * 50, {}, ""),
+        ("a\n\n\n" * 50, {"lines": True}, "67% of the lines are blank"),
+        ("a\n\n\n" * 50, {}, ""),
+        ("吾輩は猫である。名前はまだ無い。\n", {"level": "word"}, "a word is a single character"),
+        ("吾輩は猫である。名前はまだ無い。\n", {}, ""),
+        ("แมวนอนบนเสื่อ\n", {"level": "word"}, "a word is a single character"),
+        ("고양이가 자고 있다\n", {"level": "word"}, ""),
+        ("a" * 30_000 + "\n", {}, "1 line ends in 30,001 characters"),
+    ],
+)
+def test_notes_on_options_that_do_not_suit_the_text(
+    text: str, options: dict[str, Any], part: str
+) -> None:
+    stats = CorpusStats(len(text), text.count("\n"), max(map(len, text.split("\n"))), "")
+    notes = list(advice(text, stats, TrainOptions(**options)))
+    assert len(notes) == bool(part)
+    assert part in "".join(notes)
+
+
 def tokens_of(tmp_path: Path, text: str) -> TokenFile:
     tokenizer = train_tokenizer("char", lambda: [text])
     return encode_to_file([text], tokenizer, tmp_path / "train")
@@ -269,6 +294,14 @@ def split_parts(corpus: Corpus, **options: Any) -> tuple[list[str], list[str]]:
     parts = split(corpus, corpus.stats(), TrainOptions(**options), load_task("lm"))
     assert parts.held_out
     return [block for (block,) in parts.training()], [block for (block,) in parts.validation()]
+
+
+@pytest.mark.parametrize("text", ["abcdefgh" * 2400, "a short line\n" + "abcdefgh" * 50])
+def test_a_text_with_too_few_line_ends_is_split_within_a_line(tmp_path: Path, text: str) -> None:
+    corpus = Corpus([write(tmp_path, text)])
+    training, validation = map("".join, split_parts(corpus, valid_fraction=0.1))
+    assert training + validation == text + "\n"
+    assert len(training) == int(0.9 * len(text + "\n"))
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])

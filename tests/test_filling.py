@@ -222,7 +222,7 @@ def test_words_are_counted_only_for_models_that_use_them(
     def counted(*arguments: object) -> None:
         raise AssertionError("the words were counted")
 
-    monkeypatch.setattr("charlm.tokenizer.words._count_words", counted)
+    monkeypatch.setattr("charlm.tasks.lm.count_words", counted)
     model = charlm.train(corpus, kind=FillModel, steps=2, hidden=8, quiet=True)
     assert model.lexicon is None
     assert charlm.train(corpus, ngram="none", steps=2, hidden=8, quiet=True).lexicon is None

@@ -115,7 +115,9 @@ def test_next_words_have_the_probability_of_words(running: LanguageModel) -> Non
 def _begins_a_word(model: LanguageModel, token: str) -> bool:
     if model.tokenizer.tokens_are_words:  # a mark that closes belongs to the word before it
         return token[0] not in ")]}”\u2019»,.;:!?…%'\"/—" and token != "<JOIN>"
-    return token[0] == "▁" or token in {f"<0x{k:02X}>" for k in (9, 11, 12, 13, 28, 29, 30, 31)}
+    spaces = (9, 11, 12, 13, 28, 29, 30, 31)
+    ideographs = range(0xE3, 0xEA)  # first bytes of UTF-8
+    return token[0] == "▁" or token in {f"<0x{k:02X}>" for k in (*spaces, *ideographs)}
 
 
 def test_next_words_of_a_small_corpus(model: LanguageModel) -> None:

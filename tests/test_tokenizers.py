@@ -67,16 +67,18 @@ def characters_of(text: str, options: VocabularyOptions = DEFAULTS) -> Character
     return Characters.train(lambda: [text], options)
 
 
-every_level = pytest.mark.parametrize("level", [*LEVELS, "word whitespace"])
+every_level = pytest.mark.parametrize("level", [*LEVELS, "word elision", "word whitespace"])
 AWKWARD = st.sampled_from(
     "ab .,()\"'-\n\r\t\0\u00a0\u2581\u0301\u0327\u0344\u0f73\u1100\u1161\u11a8가é"
     "\u212b\u0958\u3099か"
     "\ufffd\ufeff\u200d\u2028\x1c\x85🍐<>ESTOR_/—5"
+    "日本のアイ。ไทย“”\u200c\U0001f1eb\U0001f1f7:;"
 )
 ANY_TEXT = st.one_of(st.text(max_size=40), st.text(AWKWARD, max_size=40))
 STORY_TEXT = st.text(sorted(set(STORY)), max_size=60)
 STORY_WORDS = st.lists(
-    st.sampled_from(sorted({*words._pattern("lossless").findall(STORY), " ", "\n"})), max_size=30
+    st.sampled_from(sorted({*words._rules("unicode").pattern.findall(STORY), " ", "\n"})),
+    max_size=30,
 ).map("".join)
 WITH_SURROGATES = st.text(st.characters(exclude_categories=()), max_size=30)
 many_examples = settings(max_examples=150, deadline=None)
@@ -108,9 +110,12 @@ def test_characters_trained_on_a_text_decode_to_it(text: str) -> None:
 
 
 @many_examples
-@given(text=st.one_of(ANY_TEXT, STORY_TEXT, STORY_WORDS))
-def test_words_trained_on_a_text_decode_to_its_nfc_form(text: str) -> None:
-    tokenizer = words_of(text)
+@given(
+    text=st.one_of(ANY_TEXT, STORY_TEXT, STORY_WORDS),
+    split=st.sampled_from(["lossless", "elision"]),
+)
+def test_words_trained_on_a_text_decode_to_its_nfc_form(text: str, split: str) -> None:
+    tokenizer = words_of(text, VocabularyOptions(split=split))
     ids = tokenizer.encode_ids(text)
     assert UNK not in ids
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
@@ -166,7 +171,7 @@ def test_spans_are_in_order_and_skip_only_implied_spaces(level: str, text: str) 
     if level == "word whitespace":
         assert not left_out.strip()
     else:
-        assert left_out.strip(" " if level == "word" else "") == ""
+        assert left_out.strip(" " if level.startswith("word") else "") == ""
 
 
 @pytest.mark.parametrize("level", ["char", "word"])
@@ -324,7 +329,10 @@ def test_token_shows_unprintable_characters_as_bytes() -> None:
         ({"level": "char", "vocab_size": 3}, "`vocab_size=3`: must be 6 or more"),
         ({"level": "char", "normalize": "nfkc"}, "`normalize=nfkc`: choose nfc or none"),
         ({"level": "word", "vocab_size": 5}, "`vocab_size=5`: must be 6 or more"),
-        ({"level": "word", "split": "spaces"}, "`split=spaces`: choose lossless or whitespace"),
+        (
+            {"level": "word", "split": "spaces"},
+            "`split=spaces`: choose lossless, elision or whitespace",
+        ),
         ({"level": "subword", "vocab_size": 259}, "`vocab_size=259`: must be 300 or more"),
         (
             {"level": "byte", "vocab_size": 100},
@@ -392,7 +400,9 @@ def test_a_new_level_needs_only_an_entry_in_the_table(monkeypatch: pytest.Monkey
         ("“No”—she said", "“ No ” — she said"),
         (" a , b", "SPACE a SPACE , b"),
         ("a\tb ", "a <0x09> b SPACE"),
-        ("3.14abc x_1 don't", "3.14 JOIN abc x_1 don't"),
+        ("3.14abc x_1 don't 3.5 U.S.", "3.14abc x_1 don't 3.5 U.S ."),
+        ("می\u200cخواهم 👨\u200d👩\u200d👧🇫🇷", "می\u200cخواهم 👨\u200d👩\u200d👧 JOIN 🇫🇷"),
+        ("日本のアイ。 x", "日 本 の アイ 。 SPACE x"),
         ("हिन्दी", "हिन्दी"),
     ],
 )
@@ -401,6 +411,16 @@ def test_only_unusual_spacing_costs_a_token(text: str, tokens: str) -> None:
     spelled = [tokenizer.token(int(id)) for id in tokenizer.encode_ids(text)]
     names = {"▁": "SPACE", "<JOIN>": "JOIN"}
     assert [names.get(token, token) for token in spelled] == tokens.split()
+
+
+def test_elided_words_are_words_by_themselves_if_asked_for() -> None:
+    text = "L'homme qu’il vit aujourd'hui, c'est-à-dire l'élève; un'altra l' a don't"
+    tokenizer = words_of(text, VocabularyOptions(split="elision"))
+    ids = tokenizer.encode_ids(text)
+    assert [tokenizer.token(int(id)) for id in ids] == (
+        "L' homme qu’ il vit aujourd'hui , c' est-à-dire l' élève ; un' altra l ' a don't".split()
+    )
+    assert tokenizer.decode(ids) == text
 
 
 @many_examples

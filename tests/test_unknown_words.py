@@ -16,7 +16,7 @@ from charlm.cli import run
 from charlm.errors import ModelError, OptionError
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import CODE_POINTS, Lexicon
-from charlm.tokenizer import SPECIALS, train_tokenizer
+from charlm.tokenizer import SPECIALS, count_words, train_tokenizer
 from conftest import Command, Trained
 
 VOCABULARY = 16  # so that some words of the corpus are unknown
@@ -35,7 +35,7 @@ def words(trained: Trained) -> LanguageModel:
 def test_the_spelling_of_words_outside_the_vocabulary_adds_up_to_1() -> None:
     tokenizer = train_tokenizer("word", lambda: ["ab b aab b ab b\n"], vocab_size=6)
     vocabulary = {tokenizer.decode([id]) for id in range(len(SPECIALS), tokenizer.size)} | {""}
-    counts = {"ab": 2, "b": 3, "aab": 1}
+    counts = count_words(["ab b aab b ab b\n"], tokenizer)
     spelling = Lexicon.of(counts, tokenizer).spelling
     assert spelling
     letters, longest = "ab?", 6  # the question mark stands for all letters that are not there
@@ -168,3 +168,16 @@ def test_errors_say_what_to_do(
     assert run() == 1
     (line,) = capsys.readouterr().err.splitlines()[1:]
     assert line.startswith("charlm: --unknown spell: ")
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+def test_frequencies_are_of_words_with_and_without_their_marks(level: str) -> None:
+    text = ["3.5 U.S. (and/or) don't\n", "and/or pear, pear -- cafe\u0301\n"]
+    tokenizer = train_tokenizer(level, lambda: text)
+    lexicon = Lexicon.of(count_words(text, tokenizer), tokenizer)
+    words = "3.5 U.S . ( and / or ) don't and / or pear , pear - - café".split()
+    for word, count in [("pear", 2), ("(and/or)", 2), ("and", 2), ("3.5", 1), ("U.S.", 1)]:
+        assert lexicon.frequency(word) == pytest.approx(1e6 * count / len(words)), word
+    assert lexicon.frequency("--") == pytest.approx(1e6 / len(words))
+    assert lexicon.frequency("cafe\u0301,") == pytest.approx(1e6 / len(words))
+    assert lexicon.frequency("apple") == 0

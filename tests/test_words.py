@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uniseg import wordbreak
 
 import charlm
 from charlm import LanguageModel
 from charlm.errors import OptionError
-from charlm.tokenizer import EOS, SPECIALS, START, as_inputs
+from charlm.tokenizer import EOS, SPECIALS, START, UNK, as_inputs
+from charlm.tokenizer.segmentation import word_spans
 from charlm.tokenizer.word_starts import word_starts
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,10 +35,25 @@ SENTENCES = [
     "",
     " ",
 ]
-# What a word is, in other words: white space with what follows it up to the next white space.
-JOINED = re.compile(r"\s*\S+|\s+")
-SEPARATE = re.compile(r"\s*(?:[\w\u0300-\u036f][\w\u0300-\u036f'\u2019-]*|[^\w\s])|\s+")
-UNREADABLE = "\ufffd"  # an unknown character, and a byte that is a part of one: read as letters
+# Of a byte that is the first one of a character: what it is read as.
+LEADING = {
+    **dict.fromkeys([0xC2, 0xE2, *range(0xEF, 0xF5)], "!"),
+    **dict.fromkeys(range(0xE3, 0xEA), "日"),
+}
+
+
+def begins_a_word(before: str, added: bytes, punctuation: bool, unknown: bool) -> bool:
+    """Whether a word begins where `added` follows a text, by another library."""
+    text = added.decode("utf-8", "replace")
+    if unknown:
+        text = text.replace("\ufffd", "x")
+    elif text[:1] == "\ufffd":
+        text = LEADING.get(added[0], "x") if added[0] >= 0xC0 else "\u0301"
+    if not text or before[-1:].isspace() or text[0].isspace():
+        return bool(text) and not before[-1:].isspace()
+    if not punctuation:
+        return text[0] == "日"
+    return len(before) in wordbreak.word_boundaries(before + text)
 
 
 @pytest.fixture(params=LEVELS)
@@ -90,19 +109,19 @@ def test_a_word_ends_with_the_probability_of_all_that_may_begin_the_next(
     logits = prediction.logits()[0].astype(np.float64)
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    so_far, pattern = 0.0, SEPARATE if punctuation else JOINED
+    so_far = 0.0
+    ends = {word.end for word in score.words(punctuation)}
     words = iter(score.words(punctuation))
     for t, id in enumerate(ids):
         before = tokenizer.decode(ids[:t])
         if t:
 
-            def begins(v: int, before: str = before, t: int = t) -> bool:
-                after = tokenizer.decode([*ids[:t], v]).replace(UNREADABLE, "x")
-                starts = [match.start() for match in pattern.finditer(after)]
-                return v == EOS or (len(after) > len(before) and len(before) in starts)
+            def begins(v: int, before: str = before, previous: int = int(ids[t - 1])) -> bool:
+                added = tokenizer.appended(v, previous)
+                return v == EOS or begins_a_word(before, added, punctuation, v == UNK)
 
             mass = sum(p[t, v - 1] for v in range(1, tokenizer.size) if begins(v))
-            if begins(int(id)):
+            if int(score.spans[t - 1, 1]) in ends and begins(int(id)):
                 so_far -= next(words).bits
                 assert so_far == pytest.approx(
                     np.sum(score.logprobs[:t], dtype=np.float64) / math.log(2) + math.log2(mass),
@@ -151,3 +170,37 @@ def test_no_special_token_but_the_line_end_begins_a_word(model: LanguageModel) -
     masks = word_starts(model.tokenizer).masks
     assert masks[:, EOS].all() and masks.shape[1] == model.tokenizer.size
     assert SPECIALS[EOS] == "<EOS>"
+
+
+CLASSES = "ab'’.:,;1२\u05d0\"_アの日ไ한é\u0301\u200c\u200d\u00ad👩🏽\U0001f1eb(“» \n\r"
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.text(st.sampled_from(CLASSES), max_size=20))
+def test_words_are_those_of_another_implementation_of_uax_29(text: str) -> None:
+    units = [part for unit in wordbreak.words(text) for part in re.findall(r"\n|\S+", unit)]
+    assert [text[a:b] for a, b in word_spans(text, punctuation=True).tolist()] == units
+
+
+def test_hyphens_join_words_and_every_level_has_the_same_words(model: LanguageModel) -> None:
+    text = "می\u200cخواهم 3.5 U.S. (well-known) -a 'dogs' 👨\u200d👩\u200d👧🇫🇷 don’t 12:30"
+    expected = [
+        "می\u200cخواهم", "3.5", "U.S", ".", "(", "well-known", ")", "-", "a", "'", "dogs", "'",
+        "👨\u200d👩\u200d👧", "🇫🇷", "don’t", "12", ":", "30", "<EOS>",
+    ]  # fmt: skip
+    words = model.score(text, details=True).words(punctuation=True)
+    if "whitespace" in str(model.path):
+        expected = [*text.split(), "<EOS>"]  # its tokens are larger
+    if model.path.name == "lm-word-ngram.safetensors":
+        expected = [w.word for w in words]
+    assert [word.word for word in words] == expected
+    assert all(word.bits > -1e-6 for word in words)
+
+
+def test_a_word_of_a_script_without_spaces_is_a_character() -> None:
+    model = charlm.load(GOLDEN / "lm-char.safetensors", kind=LanguageModel)
+    score = model.score("「日本」の カタカナ、 x。y", details=True)
+    joined = ["「日", "本」", "の", "カタカナ、", "x。y", "<EOS>"]
+    assert [word.word for word in score.words()] == joined
+    separate = ["「", "日", "本", "」", "の", "カタカナ", "、", "x", "。", "y", "<EOS>"]
+    assert [word.word for word in score.words(punctuation=True)] == separate

@@ -14,12 +14,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import chain, pairwise, zip_longest
+from itertools import chain, zip_longest
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from charlm.corpus.stats import CorpusStats
 from charlm.errors import InputError, OptionError
@@ -132,11 +130,9 @@ class Corpus:
 
     def stats(self) -> CorpusStats:
         """Read the whole corpus once. Raises InputError if it cannot be read or is empty."""
-        digest, chars, lines, wrapped = hashlib.sha256(), 0, 0, False
+        digest, chars, lines = hashlib.sha256(), 0, 0
         longest = unfinished = 0
         for block in self.blocks():
-            if not chars:
-                wrapped = self.unit == "line" and looks_hard_wrapped(block)
             chars += len(block)
             first, *others = map(len, block.split("\n"))
             lines += len(others)
@@ -148,7 +144,7 @@ class Corpus:
             raise InputError(
                 f"{self._description()}: the corpus is empty; there is nothing to learn"
             )
-        return CorpusStats(chars, lines, longest, digest.hexdigest(), wrapped)
+        return CorpusStats(chars, lines, longest, digest.hexdigest())
 
     def located(self, line: int) -> str:
         """A line of the corpus, from 1, as "FILE, line N"."""
@@ -325,21 +321,3 @@ def _join_paragraphs(blocks: Iterator[str]) -> Iterator[str]:
             yield "\n".join(complete) + "\n"
     if paragraph:
         yield " ".join(paragraph) + "\n"
-
-
-def looks_hard_wrapped(text: str) -> bool:
-    """Whether lines look broken at a fixed width, as in e-mail and in books of Project Gutenberg.
-
-    This is so if most lines before another line are nearly as long as the longest ones and end
-    within a sentence. A blank line, and the line before it, do not count.
-    """
-    lines = text.split("\n")[:5_000]
-    inner = [line for line, next_line in pairwise(lines) if line and next_line]
-    if len(inner) < 20:
-        return False
-    lengths = np.array([len(line.rstrip()) for line in inner])
-    width = np.quantile(lengths, 0.98)
-    in_sentence = np.mean(
-        [line.rstrip()[-1:].isalnum() or line.rstrip()[-1:] in ",;-" for line in inner]
-    )
-    return bool(40 <= width <= 120 and np.mean(lengths > 0.8 * width) > 0.7 and in_sentence > 0.6)

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 class CorpusStats:
     """Facts about a corpus, from one pass over it.
 
-    chars:               number of characters, line ends included
-    lines:               number of line ends
-    longest_line:        in characters, without its line end
-    sha256:              hash of the text as UTF-8
-    looks_hard_wrapped:  see the function of this name; applied to the first block
+    chars:         number of characters, line ends included
+    lines:         number of line ends
+    longest_line:  in characters, without its line end
+    sha256:        hash of the text as UTF-8
     """
 
     chars: int
     lines: int
     longest_line: int
     sha256: str
-    looks_hard_wrapped: bool
 
     @property
     def has_hardly_any_lines(self) -> bool:

@@ -73,10 +73,12 @@ def word_scores(sentence: SentenceScore, punctuation: bool) -> tuple[WordScore, 
     if distributions is None:
         raise OptionError("`words`: goes with `details=True`")
     name = SEPARATE if punctuation else JOINED
-    starts = starts_of_words(sentence.tokenizer)[name].of(sentence.ids)
-    first = _first_tokens(sentence, starts.begins)
+    starts = starts_of_words(sentence.tokenizer)[name].of(
+        sentence.text, sentence.ids, sentence.spans
+    )
+    first = np.flatnonzero(starts.begins)
     place = starts.place[first]
-    # log B before each word; there is none where a line begins, and after white space.
+    # log B before each word; there is none where `place` is −1.
     log_before = distributions[name][first, np.maximum(place, 0)]
     log_before = np.where(place < 0, 0.0, log_before)
     logprobs = np.add.reduceat(sentence.logprobs, first, dtype=np.float64)
@@ -84,18 +86,6 @@ def word_scores(sentence: SentenceScore, punctuation: bool) -> tuple[WordScore, 
     end = np.append(first[1:], len(sentence.ids))
     rows = zip(first.tolist(), end.tolist(), logprobs.tolist(), strict=True)
     return tuple(_word(sentence, distributions["entropy"], *row) for row in rows)
-
-
-def _first_tokens(sentence: SentenceScore, begins: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The first token of each word. Unknown white space belongs to the word that follows.
-
-    begins:  (n,) whether a word begins at each token, if no white space is unknown
-    """
-    first = np.flatnonzero(begins)
-    for t in np.flatnonzero(sentence.ids == UNK).tolist() if sentence.unknown else ():
-        if sentence.text[slice(*sentence.spans[t].tolist())].isspace():
-            first = first[first != t + 1]
-    return first
 
 
 def _word(

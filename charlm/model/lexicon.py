@@ -19,7 +19,15 @@ from charlm.model.names import add_prefix, strip_prefix
 from charlm.model.ngram import Ngram
 from charlm.model.ngram_counts import count
 from charlm.model.ngram_tables import NgramTables
-from charlm.tokenizer import SPECIALS, UNK, Tokenizer, load_tokenizer, train_tokenizer
+from charlm.tokenizer import (
+    SPECIALS,
+    UNK,
+    Tokenizer,
+    WordCounts,
+    bare_word,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 MOST_WORDS = 50_000  # whose counts are kept
 # Of the n-grams of letters; chosen on words of Penn Treebank and tiny-shakespeare.
@@ -33,9 +41,9 @@ MOST_KNOWN = 1 - 1e-6
 class Lexicon:
     """The words of a training text, or of its beginning.
 
-    words:     the most frequent ones
+    words:     the most frequent ones, with and without separate punctuation
     counts:    (n,) how often each occurs
-    total:     words of the text
+    total:     words of the text, with separate punctuation
     spelling:  of words that are not in the vocabulary; None where tokens are not words
     """
 
@@ -45,18 +53,18 @@ class Lexicon:
     spelling: Spelling | None
 
     @classmethod
-    def of(cls, counts: Mapping[str, int], tokenizer: Tokenizer) -> Self:
+    def of(cls, found: WordCounts, tokenizer: Tokenizer) -> Self:
         """The lexicon of a text.
 
-        counts:     how often each word occurs
         tokenizer:  of the model
         """
+        counts = found.separate | found.joined
         words = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_WORDS]
         numbers = np.array([counts[word] for word in words], np.int64)
         spelling = None
         if tokenizer.tokens_are_words and counts:
-            spelling = Spelling.of(counts, tokenizer)
-        return cls(words, numbers, sum(counts.values()), spelling)
+            spelling = Spelling.of(found.separate, tokenizer)
+        return cls(words, numbers, found.separate.total(), spelling)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -66,7 +74,7 @@ class Lexicon:
         """Occurrences in a million words. Marks at the edges of a word do not count; 0 for a word
         that is not there."""
         word = unicodedata.normalize("NFC", word)
-        number = self._numbers.get(word, self._numbers.get(_bare(word)))
+        number = self._numbers.get(word, self._numbers.get(bare_word(word)))
         return 0.0 if number is None else MILLION * float(self.counts[number]) / self.total
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -93,7 +101,7 @@ class Lexicon:
                 spelling = Spelling.from_state(settings["spelling"], arrays)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise ModelError(f"words: {error}") from None
-        if len(words) != len(counts) or (counts < 1).any() or total < counts.sum():
+        if len(words) != len(counts) or (counts < 1).any():
             raise ModelError("words: values out of range")
         return cls(words, counts, total, spelling)
 
@@ -159,9 +167,3 @@ class Spelling:
         if not 0 <= known < 1:
             raise ModelError("spelling: values out of range")
         return cls(letters, Ngram(tables, letters.size), known)
-
-
-def _bare(word: str) -> str:
-    """The word without marks at its edges."""
-    inner = [k for k, char in enumerate(word) if unicodedata.category(char)[0] in "LMN"]
-    return word[inner[0] : inner[-1] + 1] if inner else word

@@ -348,7 +348,7 @@ class LanguageModel(TokenModel):
         text = one_line_end(context)
         if text and not text[-1].isspace():
             text += " "
-        ends = np.logical_or.reduce(word_starts(self.tokenizer).masks)
+        ends = word_starts(self.tokenizer).after_letters
         words = self._filling.next_words(text, ends)
         scores = self.score(words, context=text, details=True)
         fillers = [Filler(s.text, math.exp(s.words()[0].logprob)) for s in scores]

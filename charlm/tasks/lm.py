@@ -115,7 +115,8 @@ class LanguageModelTask(TokenTask[StreamBatch]):
             most=_most_ngrams(info.chars),
         )
         companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
-        if words := count_words(_beginning(text(), MOST_COUNTED), tokenizer):
+        words = count_words(_beginning(text(), MOST_COUNTED), tokenizer)
+        if words.separate:
             companions[LEXICON] = Lexicon.of(words, tokenizer)
         return companions
 

@@ -37,9 +37,10 @@ from charlm.tokenizer.base import (
 from charlm.tokenizer.bytes import Bytes
 from charlm.tokenizer.characters import Characters
 from charlm.tokenizer.features import SpanFeatures, TextFeatures, WindowFeatures
+from charlm.tokenizer.segmentation import bare_word
 from charlm.tokenizer.subwords import Subwords
 from charlm.tokenizer.symbols import Symbols
-from charlm.tokenizer.words import Words, count_words
+from charlm.tokenizer.words import WordCounts, Words, count_words
 
 __all__ = [
     "EOS",
@@ -67,8 +68,10 @@ __all__ = [
     "Vocabulary",
     "VocabularyOptions",
     "WindowFeatures",
+    "WordCounts",
     "Words",
     "as_inputs",
+    "bare_word",
     "check_vocabulary_options",
     "count_words",
     "load_tokenizer",

@@ -30,6 +30,7 @@ SPECIALS = ("<START>", "<EOS>", "<UNK>")
 SPECIAL_TEXTS = ("", "\n", "\ufffd")
 SMALLEST_VOCABULARY = 6
 MASKS_KEPT = 32
+JOINERS = "\u200c\u200d"  # zero-width, in words of many scripts and in emoji
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Tokenizer(Vocabulary):
     large_vocabulary:   the vocabulary has thousands of tokens
     tokens_are_words:   a token is a whole word or a punctuation mark
     space_starts_word:  a token that begins a word includes the space before the word
+    escapes_joiners:    `Letters` spell a word with zero-width joiners in bytes
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -126,6 +128,7 @@ class Tokenizer(Vocabulary):
     large_vocabulary: ClassVar[bool] = False
     tokens_are_words: ClassVar[bool] = False
     space_starts_word: ClassVar[bool] = False
+    escapes_joiners: bool = False
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         """pieces: UTF-8 text of each token, from id 3 on."""
@@ -178,10 +181,7 @@ class Tokenizer(Vocabulary):
         """One token for display: a space as "▁", an unprintable token as "<0x0D>"."""
         if id < len(SPECIALS):
             return SPECIALS[id]
-        text = self._pieces[id].decode("utf-8", "surrogateescape")
-        if text.isprintable():
-            return text.replace(" ", "▁")
-        return "".join(f"<0x{byte:02X}>" for byte in self._pieces[id])
+        return printable(self._pieces[id], JOINERS)
 
     def prime(self, text: str) -> Primed:
         """Prepare to continue `text`, which may end in the middle of a token.
@@ -263,6 +263,18 @@ class Decoder:
         if not self._required:
             return None
         return self._tokenizer.continuations(self._required, self._previous)
+
+
+def printable(piece: bytes, joiners: str = "") -> str:
+    """A piece of text for display: a space as "▁", an unprintable piece as its bytes.
+
+    joiners:  characters that are printable after others
+    """
+    text = piece.decode("utf-8", "surrogateescape")
+    seen = text[:1] + text[1:].translate(dict.fromkeys(map(ord, joiners)))
+    if seen.isprintable():
+        return text.replace(" ", "▁")
+    return "".join(f"<0x{byte:02X}>" for byte in piece)
 
 
 def as_inputs(ids: IntArray) -> NDArray[np.int64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from charlm.tokenizer.base import UNK
+from charlm.tokenizer.segmentation import words_of
 from charlm.tokenizer.symbols import Symbols
-from charlm.tokenizer.words import split_words
 
 APOSTROPHE = re.compile("['\u2019]")
 
@@ -19,7 +19,7 @@ def split_at_known(text: str, known: Symbols) -> list[str]:
     """
     words: list[str] = []
     for piece in text.split():
-        pieces = [piece] if _knows(known, piece) else split_words(piece)
+        pieces = [piece] if _knows(known, piece) else words_of(piece)
         words += [word for each in pieces for word in _clitic_split_off(known, each)]
     return words
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.tokenizer.base import SPECIALS, Tokenizer
+from charlm.tokenizer.base import SPECIALS, Tokenizer, printable
 
 PADDING, FIRST, LAST, UNKNOWN = range(4)
 LONGEST_WORD = 24  # letters of a word after this one are ignored
@@ -17,9 +17,7 @@ class Letters:
     """The letters of a vocabulary. Ids 0 to 3 are PADDING, FIRST, LAST and UNKNOWN."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._words = [
-            "" if id < len(SPECIALS) else tokenizer.token(id) for id in range(tokenizer.size)
-        ]
+        self._words = [_spelled(tokenizer, id) for id in range(tokenizer.size)]
         letters = sorted(set("".join(self._words)))
         self._ids = {letter: id for id, letter in enumerate(letters, UNKNOWN + 1)}
 
@@ -39,3 +37,10 @@ class Letters:
             ids = [self._ids.get(letter, UNKNOWN) for letter in word[:LONGEST_WORD]]
             row[: len(ids) + 2] = [FIRST, *ids, LAST]
         return rows
+
+
+def _spelled(tokenizer: Tokenizer, id: int) -> str:
+    if id < len(SPECIALS):
+        return ""
+    word = tokenizer.token(id)
+    return printable(word.encode()) if tokenizer.escapes_joiners else word

@@ -8,8 +8,10 @@ an opening and a closing mark.
     well-known (in 1,000 towns), it's    well-known ( in 1,000 towns ) , it's
     and/or... a  b,c                     and / or . . . a SPACE SPACE b , JOIN c
 
-With split="whitespace" the text is split at whitespace, and the decoder puts one space between
-any two tokens.
+In scripts that put no spaces between words, the decoder puts none either: there a space is a token.
+Words are those of Unicode, see `charlm.tokenizer.segmentation`. With split="elision" an elided word
+such as the French "l'" or "qu'" is a word by itself before a vowel or h. With split="whitespace"
+the text is split at whitespace, and the decoder puts one space between any two tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +47,18 @@ from charlm.tokenizer.base import (
     read_setting,
     unpack_vocabulary,
 )
+from charlm.tokenizer.segmentation import SINGLE, WHITE_SPACE, WORD, bare_word, compiled, words_of
 from charlm.tokenizer.text import NORMAL_FORMS, SURROGATE, normalized, normalized_with_spans
 
-SPLITS = ("lossless", "whitespace")
+# How words are separated, and the name of this in model files. A file of an earlier version names
+# "lossless", whose words are not those of Unicode.
+if TYPE_CHECKING:
+    import regex
+
+    Pattern = re.Pattern[str] | regex.Pattern[str]
+
+SPLITS = {"lossless": "unicode", "elision": "unicode-elision", "whitespace": "whitespace"}
+EARLIER_SPLIT = "lossless"
 DEFAULT_SIZE = 20_000
 MAX_COUNTED = 4_000_000
 # The entry for a missing space is empty, so that no text contains it.
@@ -55,6 +66,10 @@ JOIN, SPACE = "", " "
 GLUE = '"/—'
 OPENS = GLUE + "([{“\u2018«¿¡$£€#@"
 CLOSES = GLUE + ")]}”\u2019»,.;:!?…%'"
+# Of scripts without spaces: the letters, and the punctuation that goes with them.
+SPACELESS = rf"{SINGLE}\p{{Katakana}}\p{{Tibetan}}\u30fc\u3001-\u303f\uff01-\uff65"
+VOWELS = "aeiouyhœæàáâäãèéêëìíîïòóôöõùúûüýÿ"  # before which French, Italian and Catalan elide
+NOT_ELIDED = "aujourd|prud"
 
 
 class _Ids(dict[str, int]):
@@ -73,50 +88,55 @@ class Words(Tokenizer):
     tokens_are_words = True
 
     def __init__(
-        self, vocabulary: Sequence[str], split: str = "lossless", normalize: str = "nfc"
+        self, vocabulary: Sequence[str], split: str = "unicode", normalize: str = "nfc"
     ) -> None:
-        """vocabulary: the entries from id 3 on. A lossless split begins with JOIN and SPACE."""
+        """
+        vocabulary:  the entries from id 3 on. Unless words are separated by white space alone, it
+                     begins with JOIN and SPACE
+        split:       a value of `SPLITS`, or `EARLIER_SPLIT`
+        """
         super().__init__(entry.encode() for entry in vocabulary)
         self._vocabulary = vocabulary
-        self._split = check_choice("split", split, SPLITS)
+        self._split, self._rules = split, _rules(split)
+        # As earlier versions did, and models of theirs have learnt it.
+        self.escapes_joiners = split in (EARLIER_SPLIT, SPLITS["whitespace"])
         self._normalize = check_choice("normalize", normalize, NORMAL_FORMS)
-        self._pattern = _pattern(split)
         self._ids = _Ids({entry: id for id, entry in enumerate(vocabulary, len(SPECIALS))})
         self._ids["\n"] = EOS
-        opens, closes = (OPENS, CLOSES) if split == "lossless" else ("", "")
         entries = [*SPECIAL_TEXTS, *vocabulary]
         gaps = [not entry or entry.isspace() for entry in entries]
+        _, opens, closes = self._rules
         self._joins_next = [
-            gap or entry[-1] in opens for gap, entry in zip(gaps, entries, strict=True)
+            gap or bool(opens.search(entry)) for gap, entry in zip(gaps, entries, strict=True)
         ]
         self._joins_previous = [
-            gap or entry[0] in closes for gap, entry in zip(gaps, entries, strict=True)
+            gap or bool(closes.match(entry)) for gap, entry in zip(gaps, entries, strict=True)
         ]
 
     @classmethod
     def train(cls, blocks: Blocks, options: VocabularyOptions) -> Self:
         """Whitespace, then the most frequent words of the text, ties in alphabetical order."""
-        split, size = options.split, options.vocab_size
-        size = check_vocab_size(DEFAULT_SIZE if size is None else size)
-        pattern = _pattern(check_choice("split", split, SPLITS))
-        counts = _count_words(blocks, pattern, options.normalize)
+        split = SPLITS[check_choice("split", options.split, SPLITS)]
+        size = DEFAULT_SIZE if options.vocab_size is None else options.vocab_size
+        size = check_vocab_size(size)
+        counts = _count_entries(blocks(), _rules(split).pattern, options.normalize)
         ranked = sorted(counts, key=lambda entry: (-counts[entry], entry))
         ranked = [entry for entry in ranked if not SURROGATE.search(entry)]
-        gaps = [JOIN, SPACE] if split == "lossless" else []
+        gaps = [] if split == "whitespace" else [JOIN, SPACE]
         gaps += [entry for entry in ranked if entry.isspace() and entry not in " \n"]
         words = [entry for entry in ranked if entry and not entry.isspace()]
         return cls((gaps + words)[: size - len(SPECIALS)], split, options.normalize)
 
     def encode(self, text: str) -> Encoding:
         clean, raw_spans = normalized_with_spans(text, self._normalize)
-        clean_spans = [match.span(1) for match in self._pattern.finditer(clean)]
+        clean_spans = [match.span(1) for match in self._rules.pattern.finditer(clean)]
         ids = [self._ids[clean[begin:end]] for begin, end in clean_spans]
         begins, ends = np.array(clean_spans, np.int64).reshape(-1, 2).T
         spans = np.stack([raw_spans[begins, 0], raw_spans[ends - 1, 1]], axis=1)
         return Encoding(np.array(ids, np.int64), spans)
 
     def encode_ids(self, text: str) -> IntArray:
-        entries = self._pattern.findall(normalized(text, self._normalize))
+        entries = self._rules.pattern.findall(normalized(text, self._normalize))
         ids = map(self._ids.__getitem__, entries)
         return np.fromiter(ids, narrowest_dtype(self.size), len(entries))
 
@@ -142,7 +162,7 @@ class Words(Tokenizer):
     @classmethod
     def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
         vocabulary = unpack_vocabulary(settings, arrays)
-        split = read_setting(settings, "split", SPLITS)
+        split = read_setting(settings, "split", (*SPLITS.values(), EARLIER_SPLIT))
         return cls(vocabulary, split, read_setting(settings, "normalize", NORMAL_FORMS))
 
     def _gap(self, id: int, previous: int) -> bytes:
@@ -165,62 +185,99 @@ class Words(Tokenizer):
         return len(ids), b""
 
 
-def count_words(blocks: Iterable[str], tokenizer: Tokenizer) -> Counter[str]:
-    """How often each word and each mark of a text occurs.
+class WordCounts(NamedTuple):
+    """How often words occur in a text.
 
-    The text is split as the tokenizer splits it, if its tokens are words; otherwise as this level
-    does by default.
+    separate:  words, and punctuation marks by themselves
+    joined:    what stands between white space, without marks at its edges, if that is not one word
     """
-    pattern, normalize = _pattern("lossless"), "nfc"
-    if isinstance(tokenizer, Words):
-        pattern, normalize = tokenizer._pattern, tokenizer._normalize
-    counts = _count_words(lambda: blocks, pattern, normalize)
-    return Counter({word: n for word, n in counts.items() if word and not word.isspace()})
+
+    separate: Counter[str]
+    joined: Counter[str]
 
 
-def _count_words(blocks: Blocks, pattern: re.Pattern[str], normalize: str) -> Counter[str]:
+def count_words(blocks: Iterable[str], tokenizer: Tokenizer) -> WordCounts:
+    """Count the words of a text: those of the tokenizer if its tokens are words."""
+    pieces: Counter[str] = Counter()
+    separate: Counter[str] = Counter()
+    normalize = tokenizer._normalize if isinstance(tokenizer, Words) else "nfc"
+    for block in blocks:
+        text = normalized(block, normalize)
+        pieces.update(text.split())
+        if isinstance(tokenizer, Words):
+            separate.update(filter(str.strip, tokenizer._rules.pattern.findall(text)))
+    if not isinstance(tokenizer, Words):
+        for piece, count in pieces.items():
+            for word in words_of(piece):
+                separate[word] += count
+    joined: Counter[str] = Counter()
+    for piece, count in pieces.items():
+        joined[bare_word(piece)] += count
+    return WordCounts(separate, Counter({w: n for w, n in joined.items() if w not in separate}))
+
+
+def _count_entries(blocks: Iterable[str], pattern: Pattern, normalize: str) -> Counter[str]:
     """Counts of the entries in a text. The rarest are dropped when there are too many."""
     counts: Counter[str] = Counter()
-    for block in blocks():
+    for block in blocks:
         counts.update(pattern.findall(normalized(block, normalize)))
         if len(counts) > MAX_COUNTED:
             counts = Counter(dict(counts.most_common(MAX_COUNTED // 2)))
     return counts
 
 
-@cache
-def _pattern(split: str) -> re.Pattern[str]:
-    """A pattern that matches one token. Group 1 is the entry, and empty for JOIN."""
-    if split == "whitespace":
-        return re.compile(r"(\n|\S+)")
-    before = rf"[^\s{re.escape(OPENS)}]"
-    following = rf"(?=[^\s{re.escape(CLOSES)}])"
-    implied_space = rf"(?: (?<={before} ){following}|)"
-    join = rf"(?<={before}){following}"
-    # Python's \w does not include the marks that complete a letter in many scripts. The lookahead
-    # for a range is fast: it avoids the search in the long list of marks for most words.
-    run = rf"\w++(?:(?=[\u0300-\U0010ffff])[{_marks()}]\w*+)*+"
-    word = rf"{run}(?:['\u2019-]{run})*+"
-    number = r"\d++(?:[.,]\d++)++"
-    return re.compile(rf"{implied_space}({join}|{number}|{word}|[^\w\s]|\s)")
+class _Rules(NamedTuple):
+    """How a text is split into words, and joined again.
 
-
-def _marks() -> str:
-    """The combining marks of Unicode, and the joiners that occur inside words."""
-    marks = (chr(point) for point in range(0x300, 0x1F000))
-    return "\u200c\u200d" + "".join(char for char in marks if unicodedata.category(char)[0] == "M")
-
-
-@cache
-def _splitter() -> re.Pattern[str]:
-    return _pattern("lossless")
-
-
-def split_words(text: str) -> list[str]:
-    """The words and punctuation marks of a text, as a lossless split has them, without spaces.
-
-    >>> split_words("Don't (in 1,000 towns).")
-    ["Don't", '(', 'in', '1,000', 'towns', ')', '.']
+    pattern:  matches one token. Group 1 is the entry, and empty for JOIN
+    opens:    found in an entry that has no space after it
+    closes:   matches an entry that has no space before it
     """
-    matches = (match[1] for match in _splitter().finditer(text))
-    return [entry for entry in matches if entry.strip()]
+
+    pattern: Pattern
+    opens: Pattern
+    closes: Pattern
+
+
+@cache
+def _rules(split: str) -> _Rules:
+    if split == "whitespace":
+        nothing = re.compile(r"(?!)")
+        return _Rules(re.compile(r"(\n|\S+)"), nothing, nothing)
+    opens, closes = re.escape(OPENS), re.escape(CLOSES)
+    if split == EARLIER_SPLIT:
+        pattern = _pattern(_earlier_word(), opens, closes)
+        return _Rules(re.compile(pattern), re.compile(rf"[{opens}]\Z"), re.compile(rf"[{closes}]"))
+    opens, closes = opens + SPACELESS, closes + SPACELESS
+    if split == "unicode":
+        pattern = _pattern(WORD, opens, closes)
+        return _Rules(compiled(pattern), compiled(rf"[{opens}]\Z"), compiled(rf"[{closes}]"))
+    letter, apostrophe, vowel = r"[\p{L}\p{M}]", "['\u2019]", rf"(?=(?i:[{VOWELS}]))"
+    elided = rf"(?!(?i:{NOT_ELIDED})){letter}++{apostrophe}{vowel}"
+    not_elided = rf"(?<!{letter}{apostrophe}{vowel})"
+    pattern = _pattern(rf"{elided}|{WORD}", opens, closes, not_elided)
+    ends = rf"(?:[{opens}]|{letter}{apostrophe})\Z"
+    return _Rules(compiled(pattern), compiled(ends), compiled(rf"[{closes}]"))
+
+
+def _pattern(word: str, opens: str, closes: str, not_elided: str = "") -> str:
+    """A pattern that matches one token. Group 1 is the entry, and empty for JOIN.
+
+    opens, closes:  the characters after and before which no space is implied
+    not_elided:     matches where JOIN may be
+    """
+    before, following = rf"[^{WHITE_SPACE}{opens}]", rf"(?=[^{WHITE_SPACE}{closes}])"
+    implied_space = rf"(?: (?<={before} ){following}|)"
+    return rf"{implied_space}((?<={before}){not_elided}{following}|{word}|[{WHITE_SPACE}])"
+
+
+def _earlier_word() -> str:
+    r"""A word, a number or a mark, as earlier versions had it.
+
+    Python's \w does not include the marks that complete a letter in many scripts. The lookahead for
+    a range is fast: it avoids the search in the long list of marks for most words.
+    """
+    points = (chr(point) for point in range(0x300, 0x1F000))
+    marks = "\u200c\u200d" + "".join(c for c in points if unicodedata.category(c)[0] == "M")
+    run = rf"\w++(?:(?=[\u0300-\U0010ffff])[{marks}]\w*+)*+"
+    return rf"\d++(?:[.,]\d++)++|{run}(?:['\u2019-]{run})*+|[^\w\s]"

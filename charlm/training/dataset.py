@@ -89,9 +89,12 @@ def split(corpus: Corpus, stats: CorpusStats, options: TrainOptions, task: Task[
         training, validation = _halves(partial(_split_at_random, whole, options.valid_fraction))
     else:
         cut = int(stats.chars * (1 - options.valid_fraction))
-        training, validation = _halves(
-            partial(_split_at, whole, cut, within_line=stats.has_hardly_any_lines)
+        at_line, within_line = (
+            _halves(partial(_split_at, whole, cut, within_line=within)) for within in (False, True)
         )
+        may_be_empty = stats.longest_line >= stats.chars - cut
+        cut_line = stats.has_hardly_any_lines or (may_be_empty and any(map(_is_empty, at_line)))
+        training, validation = within_line if cut_line else at_line
     if _is_empty(training) or _is_empty(validation):
         return Split(whole, whole, held_out=False)
     return Split(training, validation, held_out=True)

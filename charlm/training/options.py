@@ -15,6 +15,7 @@ from charlm.model.sequence_config import READOUTS
 from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import PURPOSES, TABLE, TASKS
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
+from charlm.tokenizer.words import SPLITS
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
@@ -159,8 +160,8 @@ class TrainOptions(ColumnOptions):
     )
     split: str = option(
         "lossless",
-        "How words are separated.",
-        Choices(("lossless", "whitespace")),
+        "How words are separated: elision also splits l' from homme.",
+        Choices(tuple(SPLITS)),
         panel=TEXT,
         only={**_levels_with("split"), **TEXTS},
     )

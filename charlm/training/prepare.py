@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from charlm.tasks.base import VECTORS, Rows, Sizes, Task
 from charlm.tokenizer import Tokenizer, Vocabularies
 from charlm.tokenizer.letters import Letters
 from charlm.training import dataset
+from charlm.training.advice import advice
 from charlm.training.dataset import Dataset
 from charlm.training.distributed import Ranks
 from charlm.training.folder import Folder, attempts, check_target, runs_of
@@ -150,8 +151,9 @@ def _started(
     _check_shape(task, options, width)
     corpus = dataset.with_options(corpus, options)
     stats = corpus.stats()
-    for advice in _advice(stats, options, task):
-        reporter.note(advice)
+    if task.fields == (TEXT,):
+        for note in advice(next(corpus.blocks()), stats, options):
+            reporter.note(note)
     parts = dataset.split(corpus, stats, options, task)
     if not parts.held_out:
         reporter.warn(
@@ -217,22 +219,6 @@ def _recipe(
         chars=data.info.chars,
         machine=machine,
     )
-
-
-def _advice(stats: CorpusStats, options: TrainOptions, task: Task[Any, Any]) -> Iterator[str]:
-    """Notes on options that do not seem to suit the text."""
-    if task.fields != (TEXT,):
-        return
-    if stats.looks_hard_wrapped:
-        yield (
-            "note: the lines look broken at a fixed width; `unit=paragraph` joins them up to a "
-            "blank line"
-        )
-    if stats.has_hardly_any_lines and options.unit == "line":
-        yield (
-            f"note: {stats.lines} line ends in {stats.chars:,} characters: the model learns "
-            "little of how a text begins and ends; a line for each sentence or paragraph is best"
-        )
 
 
 def _mention_unfinished(

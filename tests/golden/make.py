@@ -47,6 +47,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lm-char-ngram": {"ngram": 4},
     "lm-char-lines-ngram": {"lines": True, "ngram": 3},
     "lm-word-ngram": {"level": "word", "vocab_size": 600, "ngram": 3},
+    "lm-word-unicode": {"level": "word", "vocab_size": 600, "ngram": 3},
+    "lm-word-elision": {"level": "word", "split": "elision", "vocab_size": 200},
     "lm-word-spelling": {"level": "word", "vocab_size": 300, "ngram": 2},
     "fill-char": {"task": "fill"},
     "fill-byte": {"task": "fill", "level": "byte"},
