@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -121,12 +122,14 @@ def test_broken_objects_are_named_and_skipped_or_fatal(filter: Command, tmp_path
     file = tmp_path / "a.jsonl"
     lines = ['{"text": "a"}', '{"text": 1}', '["text"]', '{"te', '{"text": "b"}', "{}"]
     file.write_text("\n".join(lines), encoding="utf-8")
-    problems = ["no text 'text'", "not a JSON object", "not JSON (", "no text 'text'"]
+    problems = ["'text' is a number", "not a JSON object", "not JSON (", "no field 'text'"]
     for options in (["--max", 99], ["--quantiles", "0:1"]):
         ran = filter(file, "--field", "text", *options)
         assert ran.text.splitlines() == [lines[0], lines[4]]
-        for note, number, problem in zip(ran.notes, (2, 3, 4, 6), problems, strict=True):
+        *notes, summary = ran.notes
+        for note, number, problem in zip(notes, (2, 3, 4, 6), problems, strict=True):
             assert note.startswith(f"warning: {file}, line {number}: {problem}")
+        assert summary == "6 lines read: 2 kept, 0 dropped, 4 skipped"
         error = filter(file, "--field", "text", *options, "--strict").error
         assert error.startswith(f"{file}, line 2: {problems[0]}")
 
@@ -138,6 +141,77 @@ def test_jobs_do_not_change_a_byte(
     options = [corpus, "--max", between(bits, 39), "--score"]
     one = filter(*options)
     assert len(one.rows) == 40 and filter(*options, "--jobs", 2) == one
+
+
+def test_a_field_that_no_object_has_is_an_error(filter: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a"}\n' * 5, encoding="utf-8")
+    error = filter(file, "--field", "sentence", "--max", 9).error
+    assert error == (
+        f"{file}: 5 lines (1, 2, 3, …): no field 'sentence'; there is 'text'; no line of it can be "
+        "read"
+    )
+    file.write_text('[{"text": "a"}]', encoding="utf-8")
+    assert "not an object on each line" in filter(file, "--field", "text", "--max", 9).error
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (b"\xef\xbb\xbfthe cat\nthe dog\n", b"\xef\xbb\xbfthe cat\nthe dog\n"),
+        (b"\xef\xbb\xbfzqxj zqxj\nthe dog\n", b"\xef\xbb\xbfthe dog\n"),
+        (b"the cat\nthe dog", b"the cat\nthe dog"),
+        (b"the cat\r\nthe dog\r\nzqxj zqxj", b"the cat\r\nthe dog\r\n"),
+        (b"the cat\0\n\xff\n", b"the cat\0\n"),
+    ],
+)
+def test_marks_and_line_ends_of_a_file_stay(
+    filter: Command, tmp_path: Path, text: bytes, kept: bytes
+) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(text)
+    assert filter(file, "--max", 4).stdout == kept
+    assert filter(file, "--max", 999).stdout == text
+    rest = filter(file, "--max", 4, "--drop").stdout.removeprefix(b"\xef\xbb\xbf")
+    assert len(rest) + len(kept) == len(text)
+    two = filter(file, file, "--max", 999).stdout
+    mark = b"\xef\xbb\xbf"
+    assert two == text + b"\n" * (not text.endswith(b"\n")) + text.removeprefix(mark)
+
+
+def test_each_file_has_an_output_in_a_folder(filter: Command, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.txt.gz", tmp_path / "b.txt"
+    a.write_bytes(gzip.compress(b"the cat\nzqxj zqxj\n"))
+    b.write_bytes(b"\xef\xbb\xbfzqxj zqxj\nthe dog")
+    ran = filter(a, b, "--max", 4, "--out", tmp_path / "kept")
+    assert ran.text == "" and ran.notes[-1] == "4 lines read: 2 kept, 2 dropped"
+    found = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    assert found == {"a.txt": b"the cat\n", "b.txt": b"\xef\xbb\xbfthe dog"}
+    assert "would be replaced" in filter(b, "--max", 4, "--out", tmp_path).error
+    assert "two files are named b.txt" in filter(b, b, "--max", 4, "--out", tmp_path / "x").error
+    assert "standard input has no name" in filter("--max", 4, "--out", tmp_path / "x").error
+
+
+def test_shards_have_all_lines_together(filter: Command, corpus: Path) -> None:
+    shards = [filter(corpus, "--max", 3, "--shard", f"{k}/3").text.splitlines() for k in (1, 2, 3)]
+    whole = filter(corpus, "--max", 3).text.splitlines()
+    assert sorted(line for shard in shards for line in shard) == sorted(whole)
+    expected = [line for k, line in enumerate(LINES) if line in whole and k % 3 == 1]
+    assert shards[1] == expected
+    assert "give I/N" in filter(corpus, "--max", 3, "--shard", "4/3").error
+
+
+def test_lines_that_were_there_before_are_dropped(charlm_command: Command, tmp_path: Path) -> None:
+    text = "The cat, 12!\n\nthe cat  99\nThe cat, 12!\n\nthe dog\n"
+    ran = charlm_command("filter", "--dedupe", "exact", stdin=text.encode())
+    assert ran.text == "The cat, 12!\n\nthe cat  99\n\nthe dog\n"
+    assert ran.notes == ["6 lines read: 5 kept, 0 dropped, 1 duplicates"]
+    ran = charlm_command("filter", "--dedupe", "near", stdin=text.encode())
+    assert ran.text == "The cat, 12!\n\n\nthe dog\n"
+    file = tmp_path / "text"
+    file.write_text(text, encoding="utf-8")
+    ran = charlm_command("filter", file, file, "--dedupe", "near")
+    assert ran.text.count("the dog") == 1
 
 
 RAW = b"the cat\r\n\xff\xfe\n\xc3\n\r\n\n a\rb \0\t\r\r\nna\xc3\xafve\n\xed\xa0\x80\n"
@@ -181,17 +255,25 @@ def test_an_empty_file_gives_an_empty_result(
     monkeypatch.chdir(tmp_path)
     Path("empty").touch()
     ran = filter("empty", *options, *field)
-    assert ran.text == "" and ran.notes == []
+    counts = "0 in part.head, 0 in part.middle, 0 in part.tail"
+    counted = counts if "--into" in options else "0 kept, 0 dropped"
+    assert ran.text == "" and ran.notes == [f"0 lines read: {counted}"]
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     parts = ["part.head", "part.middle", "part.tail"] if "--into" in options else []
     assert sizes == dict.fromkeys(["empty", *parts], 0)
 
 
+NO_BOUNDS = "give --min and --max, or --quantiles, or --into, or --dedupe"
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ([], "give --min and --max, or --quantiles, or --into"),
-        (["--max", "3", "--quantiles", "0:1"], "give --min and --max, or --quantiles, or --into"),
+        ([], NO_BOUNDS),
+        (
+            ["--max", "3", "--quantiles", "0:1"],
+            NO_BOUNDS,
+        ),
         (["--min", "3", "--max", "2"], "--min 3 and --max 2: nothing is between them"),
         (["--min", "nan"], "--min nan and --max inf: nothing is between them"),
         (["--quantiles", "0.9:0.1"], "--quantiles 0.9:0.1: give two numbers from 0 to 1"),

@@ -152,12 +152,12 @@ def test_columns_of_json_have_names(columns: dict[str, str], expected: tuple[str
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": null, "label": "x"}', "'text' is None, and should be text"),
-        ('{"text": 5, "label": "x"}', "'text' is 5, and should be text"),
-        ('{"text": "a", "label": null}', "'label' is None, and should be text"),
-        ('{"text": "a", "label": ["x"]}', "'label' is ['x'], and should be text"),
+        ('{"text": null, "label": "x"}', "'text' is null, and not text"),
+        ('{"text": 5, "label": "x"}', "'text' is a number, and not text"),
+        ('{"text": "a", "label": null}', "'label' is null, and not text"),
+        ('{"text": "a", "label": ["x"]}', "'label' is a list, and not text"),
         ('{"text": "a", "label": " "}', "the label is empty"),
-        ('{"text": "a"}', "no 'label'; it has text"),
+        ('{"text": "a"}', "no field 'label'; there is 'text'"),
         ('["a", "x"]', "not a JSON object"),
         ('{"text": "a", ', "not JSON"),
         ("a\tx", "not JSON"),
@@ -210,8 +210,8 @@ def test_a_value_of_csv_that_does_not_end_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("text,tag\na,x\n", "no column 'label'; its heading has text, tag"),
-        ("a\tx\n", "no column 'text'; its heading has a, x"),
+        ("text,tag\na,x\n", "no column 'label'; its heading has 'text', 'tag'"),
+        ("a\tx\n", "no column 'text'; its heading has 'a', 'x'"),
         ("text\tlabel\tlabel\na\tx\ty\n", "two columns are named 'label'"),
     ],
 )

@@ -67,6 +67,49 @@ def test_lists_are_written_in_kind(model: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        f"utt-1-1 {BAD}\nutt-1-2 {GOOD} \n",
+        f"utt-1-1\t{BAD}\nutt-1-2\t{GOOD}\n",
+        f"utt-1-1  {BAD}\n  utt-1-2\t {GOOD.replace(' ', '  ')}\t\n",
+        f"0 |||  {BAD} ||| ||| 0\n0 ||| {GOOD.replace(' ', '  ')} ||| ||| 0\n",
+        f"-12.5 -3 5  {BAD}\n-12.75 -4 5 {GOOD.replace(' ', '  ')} \n",
+        f"id,hypothesis\n1,{BAD}\n1,{GOOD}\n",
+        f"id; hypothesis\n1; {BAD}\n1; {GOOD}\n",
+    ],
+)
+def test_white_space_of_a_format_is_not_a_part_of_a_hypothesis(
+    text: str, model: LanguageModel
+) -> None:
+    _, ((first, second),) = read(text, model)
+    assert [first.hypothesis.text, second.hypothesis.text] == [BAD, GOOD]
+    assert second.hypothesis.written_text.split() == GOOD.split()
+
+
+def test_white_space_of_a_value_is_a_part_of_a_hypothesis(model: LanguageModel) -> None:
+    for text in (f"id\thypothesis\n1\t{GOOD} \n", '{"id": 1, "hypothesis": "' + GOOD + ' "}\n'):
+        _, ((only,),) = read(text, model)
+        assert only.hypothesis.text == f"{GOOD} "
+
+
+def test_a_table_with_commas_is_written_with_commas(model: LanguageModel) -> None:
+    kind, ((only,),) = read('id,hypothesis,score\n1,"a, b",2\n', model)
+    assert only.hypothesis.text == "a, b" and only.hypothesis.score == 2
+    assert kind.heading() == "id,hypothesis,score,logprob,total"  # type: ignore[attr-defined]
+    assert kind.written(only.hypothesis, -1.5, -4.25) == '1,"a, b",2,-1.5,-4.25'  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("value", [None, ["a"], {"a": 1}, 5, True])
+def test_a_hypothesis_that_is_not_text_is_skipped(model: LanguageModel, value: object) -> None:
+    lines = [json.dumps({"id": 1, "hypothesis": text}) for text in (GOOD, value)]
+    warnings: list[str] = []
+    broken = BrokenLines("file", False, warnings.append)
+    kind, read_lines = opened(iter(lines), None)
+    assert [h.text for h in hypotheses(kind, read_lines, "file", broken)] == [GOOD]
+    assert "line 2: 'hypothesis' is" in warnings[0] and "not text" in warnings[0]
+
+
+@pytest.mark.parametrize(
     ("name", "line"),
     [
         ("moses", "0 ||| a"),
@@ -104,7 +147,7 @@ def test_edits_are_the_least_number(words: str, reference: str, expected: int) -
 
 def listed(*rows: tuple[str, float, float]) -> list[ScoredHypothesis]:
     return [
-        ScoredHypothesis(Hypothesis("x", text, score, None), logprob)
+        ScoredHypothesis(Hypothesis("x", text, score, None, text), logprob)
         for text, score, logprob in rows
     ]
 

@@ -59,9 +59,9 @@ def test_broken_lines_are_named_and_skipped_or_fatal(model: LanguageModel, tmp_p
     path.write_text(f"{GOOD}\t{BAD}\nalone\n{{\n{GOOD}\t{BAD}\n", encoding="utf-8")
     WARNINGS.clear()
     assert results(model, path, strict=False) == {"pairs": (2, 2, 0)}
-    assert [line.split(":")[1] for line in WARNINGS] == [
-        f" {path}, line 2", f" {path}, line 3",
-    ]  # fmt: skip
+    assert WARNINGS == [
+        f"warning: {path}: 2 lines (2, 3): 1 values, and the heading has 2; skipped"
+    ]
     with pytest.raises(InputError, match="line 2"):
         results(model, path)
 

@@ -25,7 +25,7 @@ def records(path: Path, warnings: list[str] | None = None) -> list[tuple[int, di
     """strict, unless the warnings are collected"""
     warn = print if warnings is None else warnings.append
     broken = BrokenLines(str(path), warnings is None, warn)
-    groups = read_records(str(path), "utf-8", "text", (), broken)
+    groups = read_records(str(path), "utf-8", ["text"], (), broken)
     return [(record.line, record.fields) for group in groups for record in group]
 
 
@@ -34,7 +34,14 @@ def records(path: Path, warnings: list[str] | None = None) -> list[tuple[int, di
     [
         ("a.jsonl", JSON_LINES, 1),
         ("a.json", JSON_LINES, 1),
+        ("a.json", json.dumps(ROWS), 1),
+        ("a.txt", json.dumps(ROWS, indent=2), 1),
         ("a.csv", CSV, 2),
+        ("a.csv", TSV, 2),
+        ("a.tsv", CSV, 2),
+        ("a.json", CSV.replace(",", ";").replace("a; b", "a, b"), 2),
+        ("a.csv", 'item | text\n1 | a, b\n2 | "say ""hi"""\n |\n', 2),
+        ("a.csv", 'item, text\n1, "a, b"\n2, "say ""hi"""\n,\n', 2),
         ("a.tsv", TSV, 2),
         ("no-suffix", JSON_LINES, 1),
         ("no-suffix", CSV, 2),
@@ -47,10 +54,49 @@ def test_every_kind_of_table_is_read(tmp_path: Path, name: str, text: str, first
     assert records(path) == list(enumerate(ROWS, first))
 
 
-def test_compressed_tables_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv.gz"
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv", "a"])
+def test_compressed_tables_are_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     path.write_bytes(gzip.compress(CSV.encode()))
     assert [fields for _, fields in records(path)] == ROWS
+
+
+def test_a_blank_within_a_heading_is_a_part_of_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("my text,text\n a,  b\n", encoding="utf-8")
+    assert records(path) == [(2, {"my text": " a", "text": "  b"})]
+
+
+def test_a_problem_of_many_lines_is_one_warning(tmp_path: Path) -> None:
+    path, warnings = tmp_path / "a.jsonl", list[str]()
+    broken = ['{"text": null}', '{"other": 1}', '{"text": null}', "{", '{"text": null}'] * 2
+    path.write_text("\n".join([*broken, '{"text": "a"}']), encoding="utf-8")
+    assert [fields["text"] for _, fields in records(path, warnings)] == ["a"]
+    assert [warning.removeprefix(f"warning: {path}: ") for warning in warnings] == [
+        "6 lines (1, 3, 5, …): 'text' is null, and not text; skipped",
+        "2 lines (2, 7): no field 'text'; there is 'other'; skipped",
+        "2 lines (4, 9): not JSON (Expecting property name enclosed in double quotes: line 1 "
+        "column 2 (char 1)); skipped",
+    ]
+
+
+def test_a_file_without_any_such_record_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"sentence": "a"}\n' * 3, encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"3 lines \(1, 2, 3\): no field 'text'; there is 'sentence'"
+    ):
+        records(path, [])
+
+
+def test_json_that_is_neither_lines_nor_an_array_of_objects_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "a"},', encoding="utf-8")
+    with pytest.raises(InputError, match="not JSON"):
+        records(path)
+    path.write_text('[{"text": "a"}, 1]', encoding="utf-8")
+    with pytest.raises(InputError, match="other values than objects"):
+        records(path)
 
 
 def test_a_quoted_value_may_have_line_ends(tmp_path: Path) -> None:
@@ -98,8 +144,17 @@ def test_blank_lines_are_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("a.jsonl", '{"text": "a"}\n{"text": 1}\n{"text": "b"}\n', "line 2: no text 'text'"),
-        ("a.jsonl", '{"text": "a"}\n{"item": 1}\n{"text": "b"}\n', "line 2: no 'text'"),
+        (
+            "a.jsonl",
+            '{"text": "a"}\n{"text": 1}\n{"text": "b"}\n',
+            "line 2: 'text' is a number, and not text",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "a"}\n{"item": 1}\n{"text": "b"}\n',
+            "line 2: no field 'text'; there is 'item'",
+        ),
+        ("a.jsonl", '{"text": "a"}\n{"text": null}\n{"text": "b"}\n', "line 2: 'text' is null"),
         ("a.jsonl", '{"text": "a"}\n[1]\n{"text": "b"}\n', "line 2: not a JSON object"),
         ("a.jsonl", '{"text": "a"}\n{"text\n{"text": "b"}\n', "line 2: not JSON"),
         ("a.tsv", "text\tn\na\t1\nx\nb\t2\n", "line 3: 1 values, and the heading has 2"),
@@ -127,7 +182,7 @@ def test_a_quoted_value_that_does_not_end_is_named(tmp_path: Path) -> None:
 def test_a_heading_without_the_column_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("sentence,n\na,1\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no column 'text'; its heading has sentence, n"):
+    with pytest.raises(InputError, match="no column 'text'; its heading has 'sentence', 'n'"):
         records(path, [])
 
 

@@ -481,7 +481,7 @@ def test_the_number_of_answers_has_bounds(transducer: Transducer, k: int) -> Non
         ("bake\tB\nno target\n", r"x\.tsv, line 2: should be a source, a TAB and a target"),
         ("bake\tB\n\tB\n", r"x\.tsv, line 2: the source is empty"),
         ("bake\tB\nbake\tB\tx\n", r"x\.tsv, line 2: has 3 columns"),
-        ('{"source": "a", "target": "b"}\n{"source": "a"}\n', "line 2: no 'target'"),
+        ('{"source": "a", "target": "b"}\n{"source": "a"}\n', "line 2: no field 'target'"),
     ],
 )
 def test_a_broken_pair_is_named(text: str, message: str) -> None:

@@ -11,6 +11,7 @@ import typer
 from charlm import __version__
 from charlm.cli.commands import LazyGroup
 from charlm.cli.options import as_flags
+from charlm.cli.records import open_stdout
 from charlm.errors import CharlmError
 from charlm.files import file_error
 
@@ -75,6 +76,7 @@ def options(
 def run() -> int:
     """Run the command line, and return the exit code. An error is one line on stderr."""
     debug = "--debug" in sys.argv
+    open_stdout()
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()

@@ -117,7 +117,7 @@ def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:
     """The encoding of a text for these models: byte models take every byte as it is."""
     from charlm.corpus.reading import RAW
 
-    if not all(model.reads_bytes for model in models):
+    if not models or not all(model.reads_bytes for model in models):
         return encoding
     if encoding != "utf-8":
         raise OptionError(f"`encoding={encoding}`: the model reads bytes; leave the option out")

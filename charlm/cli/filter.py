@@ -6,12 +6,12 @@ import codecs
 import math
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -25,16 +25,18 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import show_read
 from charlm.cli.options import with_options
-from charlm.corpus.reading import RAW, is_stream
+from charlm.corpus.compression import SUFFIXES
+from charlm.corpus.reading import BYTE_ORDER_MARK, RAW, is_stream
 from charlm.engines.scores import byte_length
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
 from charlm.model.devices import cores
-from charlm.options import Range, option
+from charlm.options import Choices, Range, option
+from charlm.parts import WHOLE, parse_shard
 from charlm.progress import show_progress
 
 if TYPE_CHECKING:
-    from charlm.uses.filtering import Bounds, ScoredLines, Thirds
+    from charlm.uses.filtering import Bounds, Counts, ScoredGroup, Thirds
 
     Outputs = Bounds | Thirds
 
@@ -66,12 +68,30 @@ class FilterOptions:
     field: str | None = option(
         None, "The lines are JSON objects, and this field is scored.", metavar="NAME"
     )
+    dedupe: str | None = option(
+        None,
+        "Drop lines that were there before: exact, or near for those that differ only in case, "
+        "punctuation, spaces and digits.",
+        Choices(("exact", "near")),
+    )
+    out: str | None = option(
+        None,
+        "Write the lines of each file to a file of the same name in this folder.",
+        metavar="FOLDER",
+        excludes={"into": "does not go with `into`, which names files"},
+    )
+    shard: str | None = option(None, "Only part I of N of the lines: I, I+N, …", metavar="I/N")
     jobs: int = option(1, "Processes that score.", Range(1), metavar="N")
 
     @property
     def reads_twice(self) -> bool:
         """Whether the bounds depend on the scores of all lines."""
         return self.quantiles is not None or self.into is not None
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the scores of lines are used."""
+        return self.reads_twice or self.score or not self.min is self.max is None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -92,15 +112,37 @@ class FilterOptions:
             f"`quantiles={self.quantiles}`: give two numbers from 0 to 1, such as 0:0.9"
         )
 
-    def check(self, paths: Iterable[str]) -> None:
+    def targets(self, paths: Sequence[str]) -> list[Path]:
+        """The files of the folder `out`, one for each file of the input.
+
+        Raises InputError unless each can be written without replacing a file of the input.
+        """
+        folder = Path(self.out or "")
+        names = [Path(path) for path in paths]
+        targets = [folder / (p.stem if p.suffix in SUFFIXES else p.name) for p in names]
+        for path, target in zip(paths, targets, strict=True):
+            if path == "-":
+                raise InputError("`out`: standard input has no name; name files")
+            if target.exists() and any(target.samefile(name) for name in names):
+                raise InputError(f"`out={folder}`: {target} would be replaced; name another folder")
+            if targets.count(target) > 1:
+                raise InputError(f"`out={folder}`: two files are named {target.name}")
+        return targets
+
+    def check(self, paths: Sequence[str]) -> None:
         """Raise InputError or OptionError for what cannot be done with these files."""
         (low, high), has_bounds = self.bounds, self.min is not None or self.max is not None
-        if has_bounds + (self.quantiles is not None) + (self.into is not None) != 1:
-            raise OptionError("give `min` and `max`, or `quantiles`, or `into`")
+        selections = has_bounds + (self.quantiles is not None) + (self.into is not None)
+        if selections > 1 or not (selections or self.dedupe):
+            raise OptionError("give `min` and `max`, or `quantiles`, or `into`, or `dedupe`")
         if not low <= high:
             raise OptionError(f"`min={low:g}` and `max={high:g}`: nothing is between them")
         if self.quantiles is not None:
             _ = self.shares  # raises OptionError
+        if self.out is not None:
+            self.targets(paths)
+        if self.shard is not None:
+            parse_shard(self.shard)
         if self.into == "":
             raise OptionError("`into`: give the beginning of the names of three files")
         if self.into and not Path(self.into).parent.is_dir():
@@ -125,55 +167,114 @@ def filter(
 ) -> None:
     """Keep the lines whose surprisal, in bits per character, is within bounds.
 
-    Lines are kept in order and unchanged.
+    Lines are kept in order and unchanged, byte for byte. A good bound depends on the model: text
+    like its training text has about the bits per character that `info` shows, text of another kind
+    has more, and another language or noise far more. To see lines near a bound, try `score --file
+    FILE --sort bits_per_char`.
     """
     paths = files or ["-"]
     options.check(paths)
     from charlm.tasks.language_model import LanguageModel
-    from charlm.uses.filtering import Bounds, Lines, Thirds, quantile_bounds, scored
+    from charlm.uses.filtering import Bounds, Counts, Lines, Thirds, quantile_bounds, scored
 
     threads = machine.threads
     if threads is None and options.jobs > 1:
         threads = max(cores() // options.jobs, 1)
-    loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads))
+    loaded = None
+    if options.has_scores:
+        loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads))
     encoding = input.encoding
-    encoding = RAW if encoding == "utf-8" else text_encoding([loaded], encoding)
-    lines = Lines(paths, encoding, options.field, input.strict)
+    encoding = RAW if encoding == "utf-8" else text_encoding([loaded] if loaded else [], encoding)
+    shard = parse_shard(options.shard) if options.shard else WHOLE
+    lines = Lines(paths, encoding, options.field, input.strict, shard, options.dedupe)
+    counts = Counts()
+    outputs: Outputs = Bounds(*options.bounds, options.drop)
     with show_progress() as progress:
-        done = show_read(progress, paths)
-        groups = _counted(scored(loaded, lines.groups(note), options.jobs), done)
-        if not options.reads_twice:
-            return _write(groups, Bounds(*options.bounds, options.drop), options, encoding)
-        bits = array("f", chain.from_iterable(bits for _, bits in groups))
-    outputs: Outputs = (
-        Thirds.of(bits) if options.into else quantile_bounds(bits, options.shares, options.drop)
-    )
-    _write(lines.with_bits(bits), outputs, options, encoding)
+        done = show_read(progress, paths, shard.of)
+        groups = _counted(scored(loaded, lines.groups(note, counts), options.jobs), done)
+        if options.reads_twice:
+            bits = array("f", chain.from_iterable(bits for _, bits in groups))
+            outputs = (
+                Thirds.of(bits)
+                if options.into
+                else quantile_bounds(bits, options.shares, options.drop)
+            )
+            groups = lines.with_bits(bits)
+        kept = _write(groups, outputs, options, paths, encoding)
+    note(_summary(counts, kept, options))
 
 
-def _counted(groups: Iterable[ScoredLines], done: Callable[[int], None]) -> Iterator[ScoredLines]:
+def _counted(groups: Iterable[ScoredGroup], done: Callable[[int], None]) -> Iterator[ScoredGroup]:
     """The groups. `done` is called with the bytes of each that is written."""
-    for lines, bits in groups:
-        yield lines, bits
-        done(sum(byte_length(line.line) + 1 for line in lines))
+    for group, bits in groups:
+        yield group, bits
+        done(sum(byte_length(line.line) for line in group.lines))
+
+
+def _summary(counts: Counts, kept: Sequence[int], options: FilterOptions) -> str:
+    """What became of the lines, in a line. kept: lines in each output"""
+    from charlm.uses.filtering import THIRDS
+
+    parts = [f"{kept[0]:,} kept"]
+    if options.into:
+        parts = [f"{n:,} in {options.into}.{name}" for n, name in zip(kept, THIRDS, strict=True)]
+    else:
+        dropped = counts.read - counts.skipped - counts.duplicates - kept[0]
+        parts.append(f"{dropped:,} dropped")
+    if options.dedupe:
+        parts.append(f"{counts.duplicates:,} duplicates")
+    if counts.skipped:
+        parts.append(f"{counts.skipped:,} skipped")
+    return f"{counts.read:,} lines read: {', '.join(parts)}"
 
 
 def _write(
-    groups: Iterable[ScoredLines], outputs: Outputs, options: FilterOptions, encoding: str
-) -> None:
-    """Write each line to the output for its surprisal, in the encoding of the input."""
+    groups: Iterable[ScoredGroup],
+    outputs: Outputs,
+    options: FilterOptions,
+    paths: Sequence[str],
+    encoding: str,
+) -> list[int]:
+    """Write each line to the output for its surprisal, in the encoding of the input.
+
+    Returns the number of lines in each output for a surprisal.
+    """
     from charlm.uses.filtering import THIRDS
 
-    codec = codecs.getincrementalencoder("utf-8" if encoding == RAW else encoding)
+    kept = [0] * (len(THIRDS) if options.into else 1)
     with ExitStack() as stack:
-        files = [sys.stdout.buffer]
         if options.into:
-            paths = (Path(f"{options.into}.{name}") for name in THIRDS)
-            files = [stack.enter_context(writing(path)) for path in paths]
-        encoders = [codec("surrogateescape") for _ in files]  # a byte order mark comes once
-        for lines, bits in groups:
-            for line, value in zip(lines, bits, strict=True):
+            names = [Path(f"{options.into}.{name}") for name in THIRDS]
+        else:
+            names = options.targets(paths) if options.out is not None else []
+        for name in names:
+            name.parent.mkdir(parents=True, exist_ok=True)
+        files = [stack.enter_context(writing(name)) for name in names] or [sys.stdout.buffer]
+        written = [_Output(file, encoding) for file in files]
+        for group, bits in groups:
+            for line, value in zip(group.lines, bits, strict=True):
                 if (k := outputs.number(value)) is not None:
+                    kept[k] += 1
                     text = line.with_score(value) if options.score else line.line
-                    files[k].write(encoders[k].encode(f"{text}\n"))
+                    output = group.file if options.out is not None else k
+                    written[output].write(text, group.has_mark)
             files[0].flush()
+    return kept
+
+
+class _Output:
+    """A file of lines that are written as they are."""
+
+    def __init__(self, file: BinaryIO, encoding: str) -> None:
+        # With "utf-16", the encoder writes one byte order mark.
+        codec = codecs.getincrementalencoder("utf-8" if encoding == RAW else encoding)
+        self.file, self.encoder = file, codec("surrogateescape")
+        self.is_new, self.ends = True, True
+
+    def write(self, line: str, has_mark: bool) -> None:
+        """Write a line. has_mark: its file begins with a byte order mark"""
+        before = "" if self.ends else "\n"  # a last line without a line end is no longer the last
+        if self.is_new and has_mark:
+            before = BYTE_ORDER_MARK
+        self.is_new, self.ends = False, line.endswith("\n")
+        self.file.write(self.encoder.encode(before + line))

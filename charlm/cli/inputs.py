@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from charlm.cli.common import note, read_groups
-from charlm.corpus.reading import OPENERS
+from charlm.corpus.compression import is_compressed
 from charlm.corpus.records import BrokenLines, json_object, read_records
 from charlm.engines.scores import byte_length
 
@@ -64,7 +64,7 @@ def from_table(
     strict:  a broken line is an error; otherwise it is named and skipped
     """
     broken = BrokenLines(path, strict, note)
-    for group in read_records(path, encoding, text, kept or (), broken):
+    for group in read_records(path, encoding, [text], kept or (), broken):
         yield [_from_fields(record.fields, text, kept) for record in group]
 
 
@@ -98,4 +98,4 @@ def show_read(
 def _plain_size(path: str) -> int:
     """The bytes of a file; 0 for a pipe, and for a compressed file."""
     file = Path(path)
-    return file.stat().st_size if file.is_file() and file.suffix not in OPENERS else 0
+    return file.stat().st_size if file.is_file() and not is_compressed(file) else 0

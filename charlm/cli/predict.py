@@ -18,13 +18,14 @@ from charlm.cli.common import (
     load_model,
     note,
     read_groups,
+    read_lines,
     text_encoding,
     warn_unknown,
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
-from charlm.corpus.records import SUFFIXES
+from charlm.corpus.records import has_column
 from charlm.engines.drawn_trees import branches
 from charlm.errors import InputError, ModelError
 from charlm.options import ANSWERS, option
@@ -107,8 +108,9 @@ def predict(
         return
     groups: Iterable[Sequence[Sentence]] = [from_texts(texts or ())]
     trained_on = getattr(getattr(loaded, "columns", None), "text_column", None)
-    if trained_on and Path(path).suffix in SUFFIXES and not options.text_column:
-        if not trained_on.isdecimal():
+    if trained_on and path != "-" and not texts and not options.text_column:
+        first = next(read_lines(path, encoding), "")
+        if not trained_on.isdecimal() and has_column(first, trained_on):
             options = replace(options, text_column=trained_on)
     if options.text_column:
         groups = from_table(path, encoding, options.text_column, None, input.strict)

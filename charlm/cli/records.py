@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -13,6 +15,8 @@ import typer
 from charlm.options import Choices, option
 
 FORMATS = ("table", "tsv", "json")
+SURROGATE = re.compile("[\ud800-\udfff]")
+NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates of no byte
 FAINTEST = 0.1  # share of the strongest colour that is shown
 
 
@@ -33,14 +37,27 @@ class FormatOptions:
         return self.format or ("table" if sys.stdout.isatty() else "tsv")
 
 
+def open_stdout() -> None:
+    """Make stdout write every character: as UTF-8, or on a terminal as an escape if need be.
+
+    In a pipe, a byte of the input that is not UTF-8 is written as it was.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
 def write(text: str) -> None:
-    """Write a line of the result. Characters that stdout cannot encode are replaced."""
+    """Write a line of the result."""
     sys.stdout.write(printable(text) + "\n")
 
 
 def write_json(record: Mapping[str, Any]) -> None:
-    """Write a record as a line of JSON."""
-    write(json.dumps(record, ensure_ascii=False))
+    """Write a record as a line of JSON. What is not UTF-8 is written as an escape."""
+    text = json.dumps(record, ensure_ascii=False)
+    write(SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def write_tsv(
@@ -107,10 +124,9 @@ def write_coloured(pieces: Iterable[tuple[str, float]], end: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text without lone surrogates and other characters that stdout cannot encode."""
-    encoding = sys.stdout.encoding or "utf-8"
-    clean = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
-    return clean.encode(encoding, "replace").decode(encoding)
+    """The text with U+FFFD for what stdout cannot write: lone surrogates, and on a terminal those
+    of bytes that are not UTF-8."""
+    return (SURROGATE if sys.stdout.isatty() else NO_BYTE).sub("\ufffd", text)
 
 
 def _tsv_row(values: Iterable[object]) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from charlm.corpus.examples import ExampleError, whole_lines
-from charlm.corpus.records import line_parser
+from charlm.corpus.records import field_of, is_json_document, line_parser, text_of
 from charlm.errors import InputError
 from charlm.options import option
 
@@ -133,6 +133,8 @@ def labelled_texts(
 def _parser(first: str, columns: ColumnOptions, names: Names) -> Parser:
     """The parser for a file with this first line."""
     text, label = columns.text_column or names.text, columns.label_column or names.label
+    if is_json_document(first):
+        raise ValueError("a JSON array; write an object on each line: jq -c '.[]' FILE")
     if all(name.isdecimal() and int(name) for name in (text, label)):
         return _numbered(int(text), int(label))
     if columns.are_named or (first.startswith("{") and _is_json(first)):
@@ -146,8 +148,7 @@ def _parser(first: str, columns: ColumnOptions, names: Names) -> Parser:
 
 def _is_json(line: str) -> bool:
     try:
-        parse = line_parser("", line, (), "")
-        return bool(parse(line))
+        return bool(line_parser(line, (), "")(line))
     except ValueError:
         return False
 
@@ -188,7 +189,7 @@ class _Named:
 
     def __init__(self, first: str, text: str, label: str) -> None:
         self.text, self.label = text, label
-        self._fields = line_parser("", first, (text, label), "")
+        self._fields = line_parser(first, (text, label), "")
 
     def __call__(self, line: str) -> tuple[str, str] | None:
         try:
@@ -197,15 +198,10 @@ class _Named:
             raise ValueError(str(error)) from None
         if record is None:
             return None
-        for name in (self.text, self.label):
-            if name not in record:
-                raise ValueError(f"no {name!r}; it has {', '.join(record)}")
-        text, label = record[self.text], record[self.label]
-        if not isinstance(text, str):
-            raise ValueError(f"{self.text!r} is {text!r}, and should be text")
-        if label is None or isinstance(label, dict | list):
-            raise ValueError(f"{self.label!r} is {label!r}, and should be text")
-        return text, label if isinstance(label, str) else json.dumps(label)
+        label = field_of(record, self.label)
+        if isinstance(label, bool | int | float):
+            label = json.dumps(label)
+        return text_of(record, self.text), text_of({self.label: label}, self.label)
 
     @property
     def unfinished(self) -> Sequence[str]:

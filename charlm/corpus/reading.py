@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import dataclasses
-import gzip
 import hashlib
-import lzma
 import sys
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import chain, zip_longest
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+from charlm.corpus.compression import SUFFIXES, decompressed_chunks
 from charlm.corpus.stats import CorpusStats
 from charlm.errors import InputError, OptionError
 from charlm.parts import in_groups_of
 
 BLOCK_BYTES = 1 << 20
 TEXT_SUFFIXES = (".txt", ".text")
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 UNITS = ("line", "paragraph")
 # The encoding that accepts every file. A byte that is not UTF-8 becomes a lone surrogate.
 RAW = "utf-8-raw"
@@ -43,7 +40,7 @@ class Corpus:
     unit:      "line", or "paragraph" to join the lines up to each blank line
     encoding:  encoding of the files, or `RAW`
     once:      it is read once only
-    keep_cr:   the "\\r" of a line end "\\r\\n" stays; otherwise it is dropped
+    as_it_is:  a byte order mark and the "\\r" of a line end stay, and no last line end is added
     beside:    a second file with as many lines. Each line is then one of the text, a TAB, and the
                line of the second file with the same number
 
@@ -56,7 +53,7 @@ class Corpus:
     unit: str = "line"
     encoding: str = "utf-8"
     once: bool = False
-    keep_cr: bool = False
+    as_it_is: bool = False
     beside: str | Path | None = None
     _copies: dict[str | Path, mmap | bytes] = field(default_factory=dict, repr=False)
 
@@ -82,7 +79,7 @@ class Corpus:
             return "stdin"
         if is_stream(first):
             return "pipe"
-        if first.suffix in OPENERS:
+        if first.suffix in SUFFIXES:
             first = first.with_suffix("")
         return (first.stem if first.suffix in TEXT_SUFFIXES else first.name) or "corpus"
 
@@ -90,7 +87,8 @@ class Corpus:
         """The text in blocks of about a megabyte that end with "\\n".
 
         A line longer than a block is cut into several blocks. The last line of a file always ends
-        with "\\n". Raises InputError for a file that cannot be read or decoded.
+        with "\\n", unless the text is read `as_it_is`. Raises InputError for a file that cannot be
+        read or decoded.
         """
         if self.beside is not None:
             return self._pairs(self.beside)
@@ -118,15 +116,18 @@ class Corpus:
     def line_groups(self) -> Iterator[list[str]]:
         """The lines in groups of about a megabyte; of a stream, those that have arrived together.
 
-        The lines before an error are in groups before it is raised.
+        A line that is read `as_it_is` has its line end. The lines before an error are in groups
+        before it is raised.
         """
-        parts: list[str] = []
+        end, parts = "\n" if self.as_it_is else "", list[str]()
         for block in self.blocks():
             rest, *lines = block.split("\n")
             parts.append(rest)
             if lines:
-                yield ["".join(parts), *lines[:-1]]
+                yield [f"{line}{end}" for line in ("".join(parts), *lines[:-1])]
                 parts = [lines[-1]]
+        if last := "".join(parts):
+            yield [last]
 
     def stats(self) -> CorpusStats:
         """Read the whole corpus once. Raises InputError if it cannot be read or is empty."""
@@ -163,8 +164,8 @@ class Corpus:
     def _line_blocks(self) -> Iterator[str]:
         for path in self.paths:
             name = "standard input" if path == "-" else str(path)
-            for block in decoded_blocks(self._chunks(path), name, self.encoding):
-                yield block if self.keep_cr else block.replace("\r\n", "\n")
+            for block in decoded_blocks(self._chunks(path), name, self.encoding, self.as_it_is):
+                yield block if self.as_it_is else block.replace("\r\n", "\n")
 
     def _chunks(self, path: str | Path) -> Iterator[bytes]:
         if path != "-" and not is_stream(Path(path)):
@@ -202,13 +203,15 @@ def is_stream(path: Path) -> bool:
 
 
 def arriving_chunks(path: str | Path) -> Iterator[bytes]:
-    """The bytes of a pipe, or of standard input ("-"), as they arrive.
+    """The bytes of a pipe, or of standard input ("-"), as they arrive; decompressed.
 
-    A chunk is whatever is there, up to a megabyte.
+    A chunk is whatever is there, up to a megabyte. Raises InputError for a damaged file.
     """
+    name = "standard input" if path == "-" else str(path)
     with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
-        while chunk := file.read1(BLOCK_BYTES):  # type: ignore[union-attr]
-            yield chunk
+        # Other programs that call this one may have replaced standard input.
+        reader: Any = file if isinstance(file, BufferedReader) else BufferedReader(file)
+        yield from decompressed_chunks(reader, name, BLOCK_BYTES, arriving=True)
 
 
 def _copy(chunks: Iterator[bytes]) -> mmap | bytes:
@@ -221,32 +224,30 @@ def _copy(chunks: Iterator[bytes]) -> mmap | bytes:
 
 
 def raw_chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, a megabyte at a time, decompressed if its suffix is in `OPENERS`.
+    """The bytes of a file, a megabyte at a time; decompressed.
 
     Raises InputError for a file that is damaged or cannot be read.
     """
     try:
-        opener: Any = OPENERS.get(path.suffix, Path.open)
-        with opener(path, "rb") as file:
-            while chunk := file.read(BLOCK_BYTES):
-                yield chunk
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        raise InputError(
-            f"{path}: the compressed file is damaged ({error}); copy it again"
-        ) from None
+        file = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with file:
+        yield from decompressed_chunks(file, str(path), BLOCK_BYTES, arriving=False)
 
 
-def decoded_blocks(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
+def decoded_blocks(
+    chunks: Iterator[bytes], name: str, encoding: str, as_it_is: bool = False
+) -> Iterator[str]:
     """Decode chunks of bytes into blocks of whole lines.
 
-    name:  name of the text in errors
+    name:      name of the text in errors
+    as_it_is:  see `Corpus`
 
     Raises InputError, with the line number, if the bytes are not text in this encoding.
     """
     rest, last = "", "\n"
-    for text in _decode(chunks, name, encoding):
+    for text in _decode(chunks, name, encoding, as_it_is):
         whole, rest = _split_whole_lines(rest + text)
         if whole:
             last = whole
@@ -254,14 +255,14 @@ def decoded_blocks(chunks: Iterator[bytes], name: str, encoding: str) -> Iterato
     if rest:
         last = rest
         yield rest
-    if not last.endswith("\n"):
+    if not (as_it_is or last.endswith("\n")):
         yield "\n"
 
 
-def _decode(chunks: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
-    """Decode chunks of bytes, without a byte order mark. `name` is for errors."""
+def _decode(chunks: Iterator[bytes], name: str, encoding: str, keep_mark: bool) -> Iterator[str]:
+    """Decode chunks of bytes. A byte order mark is dropped unless it is kept."""
     decoder = _make_decoder(encoding)
-    lines, mark = 0, BYTE_ORDER_MARK
+    lines, mark = 0, "" if keep_mark else BYTE_ORDER_MARK
     for chunk in chain(chunks, [b""]):
         problem = None
         try:

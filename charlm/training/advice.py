@@ -23,8 +23,8 @@ def advice(beginning: str, stats: CorpusStats, options: TrainOptions) -> Iterato
     returns, line_ends = beginning.count("\r"), beginning.count("\n")
     if returns > 10 * line_ends:
         yield (
-            f"note: {returns:,} carriage returns and {line_ends:,} line feeds: only a line feed ends "
-            "a line; convert a file of old Macintosh computers: tr '\\r' '\\n' < FILE"
+            f"note: {returns:,} carriage returns and {line_ends:,} line feeds: only a line feed "
+            "ends a line; convert a file of old Macintosh computers: tr '\\r' '\\n' < FILE"
         )
     elif stats.has_hardly_any_lines and options.unit == "line":
         yield (

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import count
 from multiprocessing import get_context
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from charlm.corpus.reading import Corpus
-from charlm.corpus.records import BrokenLines, json_object
+from charlm.corpus.reading import BYTE_ORDER_MARK, Corpus
+from charlm.corpus.records import BrokenLines, is_json_document, json_object, text_of
 from charlm.engines.scores import SentenceScore
+from charlm.errors import InputError
+from charlm.parts import WHOLE, Part
 
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
 LINES_AT_ONCE = 2048
@@ -32,7 +37,7 @@ class Scorer(Protocol):
 class Line(NamedTuple):
     """A line of the input.
 
-    line:     as it is, without "\\n"
+    line:     as it is, with its line end if it has one
     text:     the text in it that is scored
     is_json:  it is a JSON object, and the text is a field
     """
@@ -52,7 +57,29 @@ class Line(NamedTuple):
         return f'{fields}, "{FIELD}": {bits:.6g}{brace}{space}'
 
 
-ScoredLines = tuple[list[Line], Sequence[float]]  # with the surprisal of each
+class Group(NamedTuple):
+    """Lines that are scored together.
+
+    lines:     of one file
+    file:      its number, from 0
+    has_mark:  the file begins with a byte order mark
+    """
+
+    lines: list[Line]
+    file: int = 0
+    has_mark: bool = False
+
+
+@dataclass
+class Counts:
+    """How many lines there are: all, those that cannot be read, those that were there before."""
+
+    read: int = 0
+    skipped: int = 0
+    duplicates: int = 0
+
+
+ScoredGroup = tuple[Group, Sequence[float]]  # with the surprisal of each line
 
 
 class Bounds(NamedTuple):
@@ -107,60 +134,113 @@ class Lines:
     encoding:  of the files, see `charlm.corpus.reading.Corpus`
     field:     the lines are JSON objects, and this field holds the text; None for lines of text
     strict:    a broken line is an error; otherwise it is skipped, with a warning
+    shard:     the part of the lines that is read
+    dedupe:    "exact" or "near" to leave lines out that were there before, see `Duplicates`
     """
 
     paths: Sequence[str]
     encoding: str
     field: str | None
     strict: bool
+    shard: Part = WHOLE
+    dedupe: str | None = None
 
-    def groups(self, warn: Callable[[str], None]) -> Iterator[list[Line]]:
-        """The lines. warn: called for each line that is skipped"""
-        for path in self.paths:
+    def groups(self, warn: Callable[[str], None], counts: Counts) -> Iterator[Group]:
+        """The lines.
+
+        warn:    called about lines that are skipped
+        counts:  is added to
+        """
+        duplicates = Duplicates(self.dedupe) if self.dedupe else None
+        number = 0
+        for file, path in enumerate(self.paths):
             broken = BrokenLines(path, self.strict, warn)
-            yield from read_lines(path, self.encoding, self.field, broken)
+            for lines, has_mark in read_lines(path, self.encoding, self.field, broken):
+                own = lines[(self.shard.number - number) % self.shard.of :: self.shard.of]
+                number += len(lines)
+                kept = duplicates.removed(own) if duplicates else own
+                counts.read += len(own)
+                counts.duplicates += len(own) - len(kept)
+                yield Group(kept, file, has_mark)
+            counts.read += broken.skipped
+            counts.skipped += broken.skipped
 
-    def with_bits(self, bits: Sequence[float]) -> Iterator[ScoredLines]:
+    def with_bits(self, bits: Sequence[float]) -> Iterator[ScoredGroup]:
         """The lines, read again without warnings, and these bits of all lines."""
         start = 0
-        for group in self.groups(lambda _: None):
-            yield group, bits[start : start + len(group)]
-            start += len(group)
+        for group in self.groups(lambda _: None, Counts()):
+            yield group, bits[start : start + len(group.lines)]
+            start += len(group.lines)
+
+
+class Duplicates:
+    """Finds lines that were there before. A hash of 8 bytes is kept of each line.
+
+    kind:  "exact", or "near" if lines are equal that differ only in case, punctuation, white space
+           and digits (Wenzek et al. 2020)
+
+    A blank line is no duplicate.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.key = _bare if kind == "near" else str
+        self.seen: set[bytes] = set()
+
+    def removed(self, lines: Iterable[Line]) -> list[Line]:
+        """The lines whose text was not there before."""
+        return [line for line in lines if self._is_new(line.text)]
+
+    def _is_new(self, text: str) -> bool:
+        if not text.strip():
+            return True
+        data = self.key(text).encode("utf-8", "surrogatepass")
+        before = len(self.seen)
+        self.seen.add(blake2b(data, digest_size=8).digest())
+        return len(self.seen) > before
+
+
+def _bare(text: str) -> str:
+    """The letters of a text in lower case, and its digits as 0."""
+    words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text).casefold())
+    return re.sub(r"\d", "0", words).strip() or text
 
 
 def read_lines(
     path: str, encoding: str, field: str | None, broken: BrokenLines
-) -> Iterator[list[Line]]:
-    """The lines of a file in groups. field: see `Lines`
+) -> Iterator[tuple[list[Line], bool]]:
+    """The lines of a file in groups, and whether it begins with a byte order mark.
+
+    field:  see `Lines`
 
     Blank lines between JSON objects are skipped. The lines before an error are yielded before it is
     raised.
     """
-    numbers = count(1)
-    for lines in Corpus([path], encoding=encoding, once=True, keep_cr=True).line_groups():
+    numbers, read, has_mark = count(1), 0, False
+    for lines in Corpus([path], encoding=encoding, once=True, as_it_is=True).line_groups():
         group = []
         for line, number in zip(lines, numbers, strict=False):
+            if number == 1 and line.startswith(BYTE_ORDER_MARK):
+                line, has_mark = line.removeprefix(BYTE_ORDER_MARK), True
             try:
                 if field is None:
-                    group.append(Line(line, line.removesuffix("\r")))
+                    group.append(Line(line, line.removesuffix("\n").removesuffix("\r")))
+                elif number == 1 and is_json_document(line):
+                    raise InputError(
+                        f"{broken.name}: not an object on each line; if it is an array: "
+                        "jq -c '.[]' FILE"
+                    )
                 elif line.strip():
-                    group.append(Line(line, _text_of(line, field), is_json=True))
+                    group.append(Line(line, text_of(json_object(line), field), is_json=True))
             except ValueError as problem:
                 if broken.strict:
-                    yield group
+                    yield group, has_mark
                 broken.report(number, problem)
             if len(group) == LINES_AT_ONCE:
-                yield group
-                group = []
-        yield group
-
-
-def _text_of(line: str, field: str) -> str:
-    """The text in a field of a JSON object. Raises ValueError if there is none."""
-    text = json_object(line).get(field)
-    if not isinstance(text, str):
-        raise ValueError(f"no text {field!r}")
-    return text
+                yield group, has_mark
+                read, group = read + len(group), []
+        yield group, has_mark
+        read += len(group)
+    broken.finish(read)
 
 
 def bits_per_char(model: Scorer, lines: Sequence[Line]) -> list[float]:
@@ -168,25 +248,26 @@ def bits_per_char(model: Scorer, lines: Sequence[Line]) -> list[float]:
     return [score.bits_per_char for score in model.iter_scores(line.text for line in lines)]
 
 
-def scored(model: Scorer, groups: Iterable[list[Line]], jobs: int) -> Iterator[ScoredLines]:
+def scored(model: Scorer | None, groups: Iterable[Group], jobs: int) -> Iterator[ScoredGroup]:
     """The groups with the surprisal of their lines, in order.
 
-    jobs:  number of processes. Each has a copy of the model
+    model:  None for 0 as the surprisal of every line
+    jobs:   number of processes. Each has a copy of the model
     """
-    if jobs == 1:
+    if model is None or jobs == 1:
         for group in groups:
-            yield group, bits_per_char(model, group)
+            yield group, bits_per_char(model, group.lines) if model else [0.0] * len(group.lines)
         return
-    waiting: deque[tuple[list[Line], Future[list[float]]]] = deque()
+    waiting: deque[tuple[Group, Future[list[float]]]] = deque()
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_receive, initargs=(model,)) as pool:
         for group in groups:
-            waiting.append((group, pool.submit(_score, group)))
+            waiting.append((group, pool.submit(_score, group.lines)))
             if len(waiting) == WAITING * jobs:
                 first, bits = waiting.popleft()
                 yield first, bits.result()
-        for group, bits in waiting:
-            yield group, bits.result()
+        for group, future in waiting:
+            yield group, future.result()
 
 
 _models: list[Scorer] = []  # the model of a process of `scored`

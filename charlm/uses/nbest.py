@@ -71,7 +71,7 @@ def scored_lists(
 def best_texts(lists: Iterable[list[ScoredHypothesis]], weights: Weights) -> Iterator[str]:
     """The text of the best hypothesis of each list."""
     for scored in lists:
-        yield max(scored, key=lambda s: s.total(weights)).hypothesis.text
+        yield max(scored, key=lambda s: s.total(weights)).hypothesis.written_text
 
 
 def rescored(

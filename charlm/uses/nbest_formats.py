@@ -3,25 +3,37 @@
 moses   id ||| hypothesis ||| features ||| total
 srilm   acoustic score, old language model score, number of words, words (base 10)
 kaldi   utterance-N words
-tsv     a heading with id, hypothesis and perhaps score
+tsv     a heading with id, hypothesis and perhaps score; commas or semicolons are read, too
 json    an object with these fields
+
+In the first three, words are separated by white space of any kind and length: a hypothesis is
+scored with one space between its words. In the others a hypothesis is scored as it stands.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from itertools import chain, islice
 from typing import Any, ClassVar
 
-from charlm.corpus.records import BrokenLines, json_object
-from charlm.errors import InputError
+from charlm.corpus.records import (
+    BrokenLines,
+    Separated,
+    delimiter_of,
+    field_of,
+    has_column,
+    json_object,
+    text_of,
+)
 
 ID, TEXT, SCORE = "id", "hypothesis", "score"
-SEPARATOR = " ||| "
+SEPARATOR, TAB = " ||| ", "\t"
 ENDS = ("<s>", "</s>")  # of a line of SRILM; they are no words
 
 
@@ -30,15 +42,17 @@ class Hypothesis:
     """One line of a list.
 
     list:   name of the list
-    text:   the words
+    text:   the words, as they are scored
     score:  the list's own, without the language model
     source: the fields of its line that are written again
+    written_text:  the words as they stand in the line
     """
 
     list: str
     text: str
     score: float
     source: Any = field(repr=False)
+    written_text: str = field(repr=False)
 
     @property
     def words(self) -> int:
@@ -80,12 +94,12 @@ class Moses(Format):
             id, text, features, total, *rest = map(str.strip, line.split(SEPARATOR.strip()))
         except ValueError:
             raise ValueError("not `id ||| hypothesis ||| features ||| total`") from None
-        return Hypothesis(id, text, _number(total), (features, rest))
+        return Hypothesis(id, _one_spaced(text), _number(total), (features, rest), text)
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         features, rest = hypothesis.source
         features = f"{features} charlm= {logprob:.6g}".strip()
-        fields = (hypothesis.list, hypothesis.text, features, f"{total:.6g}", *rest)
+        fields = (hypothesis.list, hypothesis.written_text, features, f"{total:.6g}", *rest)
         return SEPARATOR.join(fields)
 
 
@@ -104,7 +118,7 @@ class Srilm(Format):
         except ValueError:
             raise ValueError("not `score score number words`") from None
         text = " ".join(word for word in source[2].split() if word not in ENDS)
-        return Hypothesis("", text, _number(score), source)
+        return Hypothesis("", text, _number(score), source, text)
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         score, words, text = hypothesis.source
@@ -117,41 +131,45 @@ class Kaldi(Format):
     name, is_sorted = "kaldi", False
 
     def read(self, line: str) -> Hypothesis:
-        key, _, text = line.partition(" ")
+        key, *text = line.split(maxsplit=1)
         list, dash, number = key.rpartition("-")
         if not dash or not number.isdigit():
             raise ValueError(f"{key!r} is not an utterance with a number")
-        return Hypothesis(list, text, 0.0, key)
+        written = "".join(text).strip()
+        return Hypothesis(list, _one_spaced(written), 0.0, key, written)
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
         return f"{hypothesis.source} {-total:.6g}"
 
 
 class Tsv(Format):
-    """A table. log P and the total are added as columns."""
+    """A table with tabs, or another delimiter. log P and the total are added as columns."""
 
     name = "tsv"
 
     def __init__(self) -> None:
-        self.columns: Sequence[str] | None = None
+        self.table: Separated | None = None
 
     def read(self, line: str) -> Hypothesis | None:
-        values = line.split("\t")
-        if self.columns is None:
-            self.columns = values
-            for name in (ID, TEXT):
-                if name not in values:
-                    raise InputError(f"the table has no column {name!r}, but {', '.join(values)}")
-            return None
-        if len(values) != len(self.columns):
-            raise ValueError(f"{len(values)} values, and the heading has {len(self.columns)}")
-        return _of_fields(dict(zip(self.columns, values, strict=True)))
+        if self.table is None:
+            self.table = Separated(delimiter_of(line, (ID, TEXT)), (ID, TEXT), "the table")
+        fields = self.table(line)
+        return None if fields is None else _of_fields(fields)
 
     def heading(self) -> str | None:
-        return "\t".join([*(self.columns or ()), "logprob", "total"])
+        columns = (self.table.heading or ()) if self.table else ()
+        return self._joined([*columns, "logprob", "total"])
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
-        return "\t".join([*hypothesis.source.values(), f"{logprob:.6g}", f"{total:.6g}"])
+        return self._joined([*hypothesis.source.values(), f"{logprob:.6g}", f"{total:.6g}"])
+
+    def _joined(self, values: Sequence[str]) -> str:
+        delimiter = self.table.delimiter if self.table else TAB
+        if delimiter == TAB:
+            return TAB.join(values)
+        line = StringIO()
+        csv.writer(line, delimiter=delimiter, lineterminator="").writerow(values)
+        return line.getvalue()
 
 
 class Json(Format):
@@ -168,10 +186,15 @@ class Json(Format):
 
 
 def _of_fields(fields: dict[str, Any]) -> Hypothesis:
-    for name in (ID, TEXT):
-        if name not in fields:
-            raise ValueError(f"no {name!r}")
-    return Hypothesis(str(fields[ID]), str(fields[TEXT]), _number(fields.get(SCORE, 0.0)), fields)
+    id = field_of(fields, ID)
+    if isinstance(id, int) and not isinstance(id, bool):
+        fields = {**fields, ID: str(id)}
+    text, score = text_of(fields, TEXT), _number(fields.get(SCORE, 0.0))
+    return Hypothesis(text_of(fields, ID), text, score, fields | {ID: id}, text)
+
+
+def _one_spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _number(value: Any) -> float:
@@ -192,15 +215,17 @@ def guessed_format(line: str) -> str:
     """The name of the format of a list, by its first line."""
     if SEPARATOR in line:
         return Moses.name
-    if line.startswith("{"):
+    if line.lstrip().startswith("{"):
         return Json.name
-    if "\t" in line:
+    if has_column(line, TEXT):
         return Tsv.name
-    try:
-        Srilm().read(line)
-    except ValueError:
-        return Kaldi.name
-    return Srilm.name
+    for format in (Srilm, Kaldi):
+        try:
+            format().read(line)
+            return format.name
+        except ValueError:
+            pass
+    return Tsv.name if TAB in line else Kaldi.name
 
 
 def opened(lines: Iterator[str], name: str | None) -> tuple[Format, Iterator[str]]:
@@ -213,7 +238,11 @@ def opened(lines: Iterator[str], name: str | None) -> tuple[Format, Iterator[str
 def hypotheses(
     format: Format, lines: Iterable[str], file: str, broken: BrokenLines
 ) -> Iterator[Hypothesis]:
-    """The hypotheses of a file. A list without a name of its own is named after the file."""
+    """The hypotheses of a file. A list without a name of its own is named after the file.
+
+    Raises InputError for a file without any hypothesis.
+    """
+    read = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -223,4 +252,6 @@ def hypotheses(
             broken.report(number, problem)
             continue
         if hypothesis:
+            read += 1
             yield hypothesis if hypothesis.list else replace(hypothesis, list=file)
+    broken.finish(read)

@@ -1,7 +1,7 @@
 """Minimal pairs: does a model prefer the acceptable sentence?
 
 Read are BLiMP's JSON lines (Warstadt et al. 2020), tables with two columns of sentences, and the
-suites of SyntaxGym (Gauthier et al. 2020).
+suites of SyntaxGym (Gauthier et al. 2020). The content of a file says what it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from charlm.corpus.reading import Corpus
-from charlm.corpus.records import BrokenLines, json_object, read_records
+from charlm.corpus.records import (
+    BrokenLines,
+    LineParser,
+    Separated,
+    delimiter_of,
+    has_column,
+    is_json_document,
+    line_parser,
+    text_of,
+)
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
 from charlm.uses.suites import Conditions, Suite, sentence_of
@@ -112,45 +121,53 @@ def accuracies(
 def read_items(path: str, encoding: str, broken: BrokenLines) -> Iterator[Item]:
     """The items of a file.
 
-    A table is separated by tabs; one in a .csv file by commas, with a heading. Without a heading it
-    has the acceptable sentence first, then the other one, and perhaps the phenomenon. A file that
-    names no phenomenon is one itself. Raises InputError for a suite that is broken.
+    It has JSON lines, a JSON array, or a table with a heading, with the sentences in `GOOD` and
+    `BAD`; or a table without a heading: the acceptable sentence first, then the other one, and
+    perhaps the phenomenon; or it is a suite. A file that names no phenomenon is one itself. Raises
+    InputError for a suite that is broken, and for a file without any pair.
     """
-    corpus = Corpus([path], encoding=encoding, once=True)
-    if Path(path).suffix == ".json":
-        yield from _suite_items("\n".join(corpus.lines()), broken.name)
+    lines = list(Corpus([path], encoding=encoding, once=True).lines())
+    first = next(filter(str.strip, lines), "")
+    document = _json_document(lines) if first.lstrip()[:1] in "{[" else None
+    if isinstance(document, dict) and GOOD not in document:
+        yield from _suite_items(document, broken.name)
         return
-    if Path(path).suffix == ".csv":
-        for records in read_records(path, encoding, GOOD, [BAD], broken):
-            for record in records:
-                yield _pair(record.fields, Path(path).stem)
-        return
-    columns: list[str] | None = None
-    for number, line in enumerate(corpus.lines(), 1):
-        values = line.split("\t")
-        if {GOOD, BAD} <= set(values):
-            columns = values
-            continue
+    if isinstance(document, list):
+        lines = [json.dumps(value) for value in document]
+    elif is_json_document(first):
+        raise InputError(f"{broken.name}: not JSON; a suite or an array is one JSON value")
+    parse, read = _pair_parser(first, broken.name, path), 0
+    for number, line in enumerate(lines, 1):
         try:
-            if line.startswith("{"):
-                yield _pair(json_object(line), Path(path).stem)
-            elif line:
-                yield _pair(_fields(values, columns), Path(path).stem)
+            if fields := parse(line):
+                yield _pair(fields, Path(path).stem)
+                read += 1
         except ValueError as problem:
             broken.report(number, problem)
+    broken.finish(read)
 
 
-def _fields(values: Sequence[str], columns: Sequence[str] | None) -> dict[str, str]:
-    columns = columns or (GOOD, BAD, "phenomenon")[: max(len(values), 2)]
-    if len(values) != len(columns):
-        raise ValueError(f"{len(values)} values separated by tabs; a pair has two sentences")
-    return dict(zip(columns, values, strict=True))
+def _json_document(lines: Sequence[str]) -> Any:
+    """The JSON value of a file; None if it is not one value."""
+    try:
+        return json.loads("\n".join(lines))
+    except ValueError:
+        return None
+
+
+def _pair_parser(first: str, name: str, path: str) -> LineParser:
+    """The parser of JSON lines, or of a table with or without a heading."""
+    if first.lstrip()[:1] in "{[" or has_column(first, GOOD):
+        return line_parser(first, (GOOD, BAD), name, path)
+    table = Separated(delimiter_of(first, (), path), (), name)
+
+    columns = [GOOD, BAD, "phenomenon"]
+    table.heading = columns[: max(len(table.values(first)), 2)]
+    return table
 
 
 def _pair(fields: Mapping[str, Any], file: str) -> Item:
-    sentences = [fields.get(name) for name in (GOOD, BAD)]
-    if not all(isinstance(sentence, str) for sentence in sentences):
-        raise ValueError(f"no {GOOD!r} and {BAD!r}")
+    sentences = [text_of(fields, name) for name in (GOOD, BAD)]
     phenomenon = next((str(fields[name]) for name in PHENOMENON if fields.get(name)), file)
 
     def judge(scores: Sequence[SentenceScore]) -> Verdicts:
@@ -160,13 +177,13 @@ def _pair(fields: Mapping[str, Any], file: str) -> Item:
             return [(phenomenon, TIE)]
         return [(phenomenon, RIGHT if good.logprob > bad.logprob else WRONG)]
 
-    return Item([str(sentence) for sentence in sentences], judge)
+    return Item(sentences, judge)
 
 
-def _suite_items(text: str, name: str) -> Iterator[Item]:
+def _suite_items(value: Mapping[str, Any], name: str) -> Iterator[Item]:
     """The items of a suite. Each prediction is a phenomenon, if there are several."""
     try:
-        suite = Suite.parse(json.loads(text))
+        suite = Suite.parse(value)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
     for item in suite.items:
