@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.tokenizer.text import code_points
+from charlm.tokenizer.text import code_points, normalized
 
 CHARS_AT_ONCE = 4_000_000  # of the corpus
 SEPARATOR = 0x110000  # no code point
@@ -48,9 +48,10 @@ def copied(
     corpus:    its files by their names, in blocks. No piece is of two of them
     shortest:  length of a piece that counts
 
-    Pieces do not overlap: of two that do, the longer one is taken. The share is of the characters
-    that are in any piece that counts.
+    Both are compared in the normal form NFC. Pieces do not overlap: of two that do, the longer one
+    is taken. The share is of the characters that are in any piece that counts.
     """
+    text = normalized(text, "nfc")
     lengths, lines, files = np.zeros((3, len(text)), np.int64)
     names = list(corpus)
     for number, blocks in enumerate(corpus.values()):
@@ -81,6 +82,7 @@ def _chunks(corpus: Iterable[str], overlap: int) -> Iterator[tuple[str, int]]:
     parts: list[str] = []
     size, line = 0, 1
     for block in corpus:
+        block = normalized(block, "nfc")
         parts.append(block)
         size += len(block)
         if size >= CHARS_AT_ONCE + overlap:

@@ -88,7 +88,7 @@ class Filling(ABC):
         is filled once more, with the best fillers of the others in place. Raises InputError for a
         line without a blank.
         """
-        blank = options.blank
+        blank, line = map(self.tokenizer.normalized, (options.blank, line))
         if blank not in line:
             raise InputError(f"no blank in {line!r}; mark the place to fill with {blank}")
         texts = line.split(blank)  # around the blanks

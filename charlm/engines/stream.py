@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,13 +37,19 @@ class Limits:
 
     @classmethod
     def of(
-        cls, options: SampleOptions, *, independent_lines: bool, longest_line: int | None = None
+        cls,
+        options: SampleOptions,
+        *,
+        independent_lines: bool,
+        longest_line: int | None = None,
+        normalized: Callable[[str], str] = str,
     ) -> Limits:
         """The limits that options ask for, or leave to the model.
 
         independent_lines:  of the model, which then writes one line by default
         longest_line:       characters of the longest line of its training text: a model of
                             independent lines may repeat itself and never end its line
+        normalized:         brings a text to the normal form that the model writes
         """
         length, max_lines = options.length, options.max_lines
         if independent_lines:
@@ -51,7 +57,8 @@ class Limits:
             max_lines = max_lines or 1
             length = longest * max_lines if length is None else length
         length = DEFAULT_LENGTH if length is None else length
-        return cls(length, max_lines, options.stops, options.min_length)
+        stops = list(map(normalized, options.stops))
+        return cls(length, max_lines, stops, options.min_length)
 
 
 class Stream(Iterator[str]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,7 +59,9 @@ class Lexicon:
 
         tokenizer:  of the model
         """
-        counts = found.separate | found.joined
+        counts: Counter[str] = Counter()
+        for word, occurrences in (found.separate + found.joined).items():
+            counts[unicodedata.normalize("NFC", word)] += occurrences
         words = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_WORDS]
         numbers = np.array([counts[word] for word in words], np.int64)
         spelling = None

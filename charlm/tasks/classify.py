@@ -196,7 +196,7 @@ class TextClassifier(LabelModel):
     def _examples(self, texts: Sequence[str], labels: Sequence[str] = ()) -> Examples:
         """Examples in memory. labels: one for each text; empty for none"""
         block, of_labels = _block(texts), _block(labels)
-        vocabularies = {TEXT: self.tokenizer, LABEL: self._labels, FEATURES: TextFeatures()}
+        vocabularies = {TEXT: self.tokenizer, LABEL: self._labels, FEATURES: self._features}
         fields = {TEXT: block, LABEL: of_labels, FEATURES: block if self.linear else ""}
         encoded = {n: TokenFile.of(vocabularies[n].encode_ids(b)) for n, b in fields.items()}
         return Examples(encoded, vocabularies)

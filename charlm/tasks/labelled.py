@@ -26,7 +26,7 @@ from charlm.model.sequence_config import SequenceConfig
 from charlm.model.tree_config import TreeConfig
 from charlm.tasks.base import B, Defaults, N, Task
 from charlm.tasks.trained import LoadOptions, TrainedModel
-from charlm.tokenizer import SPECIALS, Blocks, Symbols
+from charlm.tokenizer import SPECIALS, Blocks, Symbols, TextFeatures, load_vocabulary
 
 if TYPE_CHECKING:
     from charlm.corpus.stats import CorpusInfo
@@ -140,6 +140,8 @@ class LabelModel(TrainedModel):
         self.backends = Backends(
             self.config, weights, options.backend, options.device, options.threads, self.twins
         )
+        # The first models of labels had no linear half, and no features.
+        self._features = file.part(FEATURES, load_vocabulary) or TextFeatures()
         self.columns = file.part(COLUMNS, ColumnOptions.from_state) or STANDARD
         self.linear: LinearModel | None = None
         if not options.network_only:

@@ -232,6 +232,7 @@ class LanguageModel(TokenModel):
             options,
             independent_lines=self.independent_lines,
             longest_line=self.card.longest_line,
+            normalized=self.tokenizer.normalized,
         )
         seed = secrets.randbits(32) if options.seed is None else options.seed
         for group in groups:

@@ -42,7 +42,7 @@ from charlm.options import argument
 from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
 from charlm.tasks.trained import LoadOptions, Looked, one_line, several
-from charlm.tokenizer import SpanFeatures, Symbols, Vocabulary
+from charlm.tokenizer import Symbols, Vocabulary
 from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
 
@@ -200,7 +200,7 @@ class TreeLabeller(LabelModel):
             for lines in zip(*(group or [chain([])]), strict=True)
         )
         vocabularies: dict[str, Vocabulary] = {
-            TEXT: self._words, STEPS: OF_MOVES, LABELS: self._labels, FEATURES: SpanFeatures(),
+            TEXT: self._words, STEPS: OF_MOVES, LABELS: self._labels, FEATURES: self._features,
         }  # fmt: skip
         fields = {TEXT: words, STEPS: moves, LABELS: labels, FEATURES: words}
         encoded = {n: TokenFile.of(vocabularies[n].encode_ids(b)) for n, b in fields.items()}

@@ -36,7 +36,7 @@ from charlm.options import argument
 from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
 from charlm.tasks.trained import LoadOptions, Looked, one_line
-from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary, WindowFeatures
+from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary
 from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
 
@@ -217,7 +217,7 @@ class WordTagger(LabelModel):
         block = conll.as_lines(filter(None, words))
         vocabularies: dict[str, Vocabulary] = {
             TEXT: self._words, LETTERS: self.tokenizer, TAGS: self._labels,
-            FEATURES: WindowFeatures(),
+            FEATURES: self._features,
         }  # fmt: skip
         of_tags, of_features = conll.as_lines(tags), block if self.linear else ""
         fields = {TEXT: block, LETTERS: block, TAGS: of_tags, FEATURES: of_features}

@@ -157,6 +157,10 @@ class Tokenizer(Vocabulary):
     def encode_ids(self, text: str) -> IntArray:
         """The ids of `encode` without spans, fast: (n,) in the narrowest type that holds `size`."""
 
+    def normalized(self, text: str) -> str:
+        """The text in the normal form that the model reads and writes."""
+        return text
+
     def appended(self, id: int, previous: int) -> bytes:
         """The UTF-8 text that token `id` adds to a text whose last token is `previous`."""
         return self._pieces[id]

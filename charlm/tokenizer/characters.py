@@ -65,6 +65,9 @@ class Characters(Tokenizer):
         points = np.sort(ranked[counts[ranked] > 0])
         return cls([chr(point) for point in points], options.normalize)
 
+    def normalized(self, text: str) -> str:
+        return normalized(text, self._normalize)
+
     def encode(self, text: str) -> Encoding:
         clean, spans = normalized_with_spans(text, self._normalize)
         return Encoding(self._table[code_points(clean)].astype(np.int64), spans)

@@ -7,6 +7,7 @@ not looked up. So there is no vocabulary to learn, and unseen words have feature
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -24,9 +25,12 @@ from charlm.tokenizer.base import (
     IntArray,
     Settings,
     Vocabulary,
+    check_choice,
     narrowest_dtype,
+    read_setting,
 )
 from charlm.tokenizer.symbols import SEPARATOR
+from charlm.tokenizer.text import NORMAL_FORMS, normalized
 
 BUCKETS = 1 << 24  # different features
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -38,7 +42,20 @@ Hashes: TypeAlias = NDArray[np.uint64]
 
 
 class _Features(Vocabulary):
-    """What both kinds of features have in common: no vocabulary."""
+    """What all kinds of features have in common: no vocabulary.
+
+    normalize:  normal form of the text; "none" in models of earlier versions
+    """
+
+    def __init__(self, normalize: str = "nfc") -> None:
+        self.normalize = check_choice("normalize", normalize, NORMAL_FORMS)
+
+    def encode_ids(self, text: str) -> IntArray:
+        return self._encoded(normalized(text, self.normalize))
+
+    @abstractmethod
+    def _encoded(self, text: str) -> IntArray:
+        """`encode_ids` of a text in the normal form."""
 
     @property
     def size(self) -> int:
@@ -48,11 +65,11 @@ class _Features(Vocabulary):
         return SPECIALS[id] if id < len(SPECIALS) else f"feature {id}"
 
     def state(self) -> tuple[dict[str, JSON], dict[str, NDArray[np.uint8]]]:
-        return {"level": self.level}, {}
+        return {"level": self.level, "normalize": self.normalize}, {}
 
     @classmethod
     def from_state(cls, settings: Settings, arrays: Arrays) -> Self:
-        return cls()
+        return cls(read_setting({"normalize": "none", **settings}, "normalize", NORMAL_FORMS))
 
     def _ids(self, hashes: Hashes) -> IntArray:
         ids = hashes % np.uint64(BUCKETS) + np.uint64(len(SPECIALS))
@@ -71,7 +88,7 @@ class TextFeatures(_Features):
 
     level = "text-features"
 
-    def encode_ids(self, text: str) -> IntArray:
+    def _encoded(self, text: str) -> IntArray:
         lines = text.removesuffix("\n").split("\n") if text else []
         end = np.array([EOS], narrowest_dtype(self.size))
         pieces = [piece for line in lines for piece in (self._of_line(line), end)]
@@ -96,7 +113,7 @@ class WindowFeatures(_Features):
 
     level = "window-features"
 
-    def encode_ids(self, text: str) -> IntArray:
+    def _encoded(self, text: str) -> IntArray:
         lines = text.removesuffix("\n").split("\n") if text else []
         sentences = [line.split(SEPARATOR) if line else [] for line in lines]
         # `MARGIN` empty rows between sentences, which are what a word at their ends has beside it.
@@ -124,7 +141,7 @@ class SpanFeatures(_Features):
 
     level = "span-features"
 
-    def encode_ids(self, text: str) -> IntArray:
+    def _encoded(self, text: str) -> IntArray:
         lines = text.lower().removesuffix("\n").split("\n") if text else []
         end = np.array([EOS], narrowest_dtype(self.size))
         return np.concatenate([end[:0], *(p for line in lines for p in (self._of_line(line), end))])

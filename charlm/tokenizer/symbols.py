@@ -24,6 +24,7 @@ from charlm.tokenizer.base import (
     pack_vocabulary,
     unpack_vocabulary,
 )
+from charlm.tokenizer.text import normalized
 
 SEPARATOR = "\t"
 MOST_COUNTED = 4_000_000
@@ -32,7 +33,8 @@ MOST_COUNTED = 4_000_000
 class Symbols(Vocabulary):
     """A set of symbols, in the order of the alphabet. A TAB separates the symbols of a line.
 
-    A symbol that is not in the set is encoded as UNK.
+    A symbol that is not in the set is encoded as UNK. Symbols are in the normal form NFC; those of
+    a model of an earlier version may be in another one, and are found as they are.
 
     folded:  upper and lower case are the same
 
@@ -56,6 +58,7 @@ class Symbols(Vocabulary):
         """
         counts: Counter[str] = Counter()
         for block in blocks():
+            block = normalized(block, "nfc")
             counts.update(_symbols(block.lower() if folded else block))
             if len(counts) > MOST_COUNTED:
                 counts = Counter(dict(counts.most_common(MOST_COUNTED // 2)))
@@ -70,6 +73,9 @@ class Symbols(Vocabulary):
     def encode_ids(self, text: str) -> IntArray:
         symbols = _symbols(text.lower() if self.folded else text)
         ids = [self._ids.get(symbol, UNK) for symbol in symbols]
+        if UNK in ids and not text.isascii():
+            pairs = zip(ids, symbols, strict=True)
+            ids = [self._ids.get(normalized(s, "nfc"), UNK) if id == UNK else id for id, s in pairs]
         return np.array(ids, narrowest_dtype(self.size))
 
     def token(self, id: int) -> str:

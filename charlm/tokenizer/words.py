@@ -127,6 +127,9 @@ class Words(Tokenizer):
         words = [entry for entry in ranked if entry and not entry.isspace()]
         return cls((gaps + words)[: size - len(SPECIALS)], split, options.normalize)
 
+    def normalized(self, text: str) -> str:
+        return normalized(text, self._normalize)
+
     def encode(self, text: str) -> Encoding:
         clean, raw_spans = normalized_with_spans(text, self._normalize)
         clean_spans = [match.span(1) for match in self._rules.pattern.finditer(clean)]
@@ -200,9 +203,8 @@ def count_words(blocks: Iterable[str], tokenizer: Tokenizer) -> WordCounts:
     """Count the words of a text: those of the tokenizer if its tokens are words."""
     pieces: Counter[str] = Counter()
     separate: Counter[str] = Counter()
-    normalize = tokenizer._normalize if isinstance(tokenizer, Words) else "nfc"
     for block in blocks:
-        text = normalized(block, normalize)
+        text = tokenizer.normalized(block)
         pieces.update(text.split())
         if isinstance(tokenizer, Words):
             separate.update(filter(str.strip, tokenizer._rules.pattern.findall(text)))

@@ -8,6 +8,7 @@ The score is the list's own; log P is in its base.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def tuned(lists: Sequence[Sequence[ScoredHypothesis]], references: Sequence[str]
     if len(lists) != len(references):
         raise InputError(f"{len(references)} references for {len(lists)} lists; give one for each")
     tables = [
-        np.array([_row(s, reference.split()) for s in scored], np.float64)
+        np.array([_row(s, _words(reference)) for s in scored], np.float64)
         for scored, reference in zip(lists, references, strict=True)
     ]
 
@@ -138,8 +139,12 @@ def tuned(lists: Sequence[Sequence[ScoredHypothesis]], references: Sequence[str]
 def _row(scored: ScoredHypothesis, reference: Sequence[str]) -> tuple[float, float, int, int]:
     """The three terms of the total, and the number of wrong words."""
     hypothesis = scored.hypothesis
-    wrong = edits(hypothesis.text.split(), reference)
+    wrong = edits(_words(hypothesis.text), reference)
     return hypothesis.score, scored.logprob, hypothesis.words, wrong
+
+
+def _words(text: str) -> list[str]:
+    return unicodedata.normalize("NFC", text).split()
 
 
 def edits(words: Sequence[str], reference: Sequence[str]) -> int:
