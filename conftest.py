@@ -196,7 +196,7 @@ def charlm_command(
         except SystemExit as exit:
             code = int(exit.code or 0)
         stdout, stderr = capsysbinary.readouterr()
-        lines = stderr.decode().splitlines()
+        lines = stderr.decode("utf-8", "replace").splitlines()
         return Ran(code, stdout, [line for line in lines if not line.startswith("model: ")])
 
     return command

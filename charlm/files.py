@@ -58,9 +58,12 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, or leave it unchanged on an error."""
+    """Write a text file, or leave it unchanged on an error.
+
+    The text may have names of files that are not UTF-8.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def file_error(error: OSError, path: Path | None = None) -> InputError:

@@ -59,7 +59,7 @@ def restore(folder: Path) -> None:
 
 def _last_run() -> Path:
     if LAST.is_file():
-        folder = Path(LAST.read_text(encoding="utf-8").strip())
+        folder = Path(LAST.read_text(encoding="utf-8", errors="surrogateescape").strip())
         restore(folder)
         if (folder / MODEL_FILE).is_file():
             return folder

@@ -560,7 +560,8 @@ def test_a_line_is_answered_before_the_next_one_is_there(
 
 
 def test_the_rows_before_a_line_that_is_not_text_are_written(charlm: Charlm, path: Path) -> None:
-    ran = charlm("score", "-m", path, stdin="the cat\n" * 5000 + "a\0b\nthe cat\n")
+    stdin = "the cat\n" * 5000 + "a\0b\nthe cat\n"
+    ran = charlm("score", "-m", path, "--strict", stdin=stdin)
     assert "line 5001: holds a NUL" in error_message(ran)
     assert len(ran.stdout.splitlines()) == 5001  # with the heading
 

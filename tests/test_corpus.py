@@ -223,7 +223,7 @@ def test_unreadable_files_and_invalid_options_raise_errors(tmp_path: Path) -> No
     truncated = write(tmp_path, gzip.compress(TEXT.encode() * 99)[:-20], "x.gz")
     with pytest.raises(InputError, match="damaged"):
         Corpus([truncated]).stats()
-    with pytest.raises(OptionError, match="`encoding=latin-x`: no such encoding"):
+    with pytest.raises(OptionError, match="`encoding=latin-x`: no encoding of text"):
         Corpus([truncated], encoding="latin-x")
     with pytest.raises(OptionError, match="`unit=page`: choose line or paragraph"):
         Corpus([truncated], unit="page")

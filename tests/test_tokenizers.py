@@ -69,7 +69,7 @@ def characters_of(text: str, options: VocabularyOptions = DEFAULTS) -> Character
 
 every_level = pytest.mark.parametrize("level", [*LEVELS, "word elision", "word whitespace"])
 AWKWARD = st.sampled_from(
-    "ab .,()\"'-\n\r\t\0\u00a0\u2581\u0301\u0327\u0344\u0f73\u1100\u1161\u11a8가é"
+    "ab .,()\"'-\n\r\t\0\u00a0\u2581\u2585\u0301\u0327\u0344\u0f73\u1100\u1161\u11a8가é"
     "\u212b\u0958\u3099か"
     "\ufffd\ufeff\u200d\u2028\x1c\x85🍐<>ESTOR_/—5"
     "日本のアイ。ไทย“”\u200c\U0001f1eb\U0001f1f7:;"
@@ -441,6 +441,13 @@ def test_subwords_learn_from_a_line_too_long_for_sentencepiece() -> None:
     assert len(tokenizer.encode_ids("the apple and the pear")) <= 8
     unbroken = Subwords.train(lambda: ["語" * 5000 + "\n"], DEFAULTS)
     assert len(unbroken.encode_ids("語語")) < 6
+
+
+def test_subwords_learn_from_lines_with_characters_that_sentencepiece_reserves() -> None:
+    lines = [f"load {k % 10} ▁▂▃▄▅▆▇█ done\n" for k in range(300)]
+    tokenizer = Subwords.train(lambda: lines, DEFAULTS)
+    assert any("done" in tokenizer.token(id) for id in range(tokenizer.size))
+    assert tokenizer.decode(tokenizer.encode_ids(lines[0])) == lines[0]
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])

@@ -622,6 +622,9 @@ def test_metrics_are_written_as_training_goes(corpus: Path) -> None:
     assert [m["step"] for m in metrics] == [4 * k for k in range(1, 13)]
     assert metrics[-1]["valid_nats_per_token"] < metrics[0]["valid_nats_per_token"]
     assert all(m["tokens_per_second"] > 0 for m in metrics)
+    card = charlm.load(folder).card
+    assert metrics[-1]["model_nats_per_token"] == pytest.approx(card.valid_nats)
+    assert "model_nats_per_token" not in metrics[0]
 
 
 def test_metrics_after_the_checkpoint_of_a_killed_run_are_forgotten(corpus: Path) -> None:

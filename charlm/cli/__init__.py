@@ -11,7 +11,7 @@ import typer
 from charlm import __version__
 from charlm.cli.commands import LazyGroup
 from charlm.cli.options import as_flags
-from charlm.cli.records import open_stdout
+from charlm.cli.records import open_streams
 from charlm.errors import CharlmError
 from charlm.files import file_error
 
@@ -76,7 +76,7 @@ def options(
 def run() -> int:
     """Run the command line, and return the exit code. An error is one line on stderr."""
     debug = "--debug" in sys.argv
-    open_stdout()
+    open_streams()
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()

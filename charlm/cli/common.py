@@ -113,12 +113,15 @@ def load_language_model(
     return loaded.given(given.given)
 
 
-def text_encoding(models: Sequence[TrainedModel], encoding: str) -> str:
-    """The encoding of a text for these models: byte models take every byte as it is."""
-    from charlm.corpus.reading import RAW
+def text_encoding(models: Sequence[TrainedModel], encoding: str, lenient: bool = False) -> str:
+    """The encoding of a text for these models: byte models take every byte as it is.
+
+    lenient:  bytes that are not UTF-8 are no error
+    """
+    from charlm.corpus.reading import LENIENT, RAW
 
     if not models or not all(model.reads_bytes for model in models):
-        return encoding
+        return LENIENT if lenient and encoding == "utf-8" else encoding
     if encoding != "utf-8":
         raise OptionError(f"`encoding={encoding}`: the model reads bytes; leave the option out")
     return RAW
@@ -138,11 +141,20 @@ def refuse(names: Collection[str], why: str, *options: DataclassInstance) -> Non
 
 def read_groups(path: str, encoding: str) -> Iterator[list[str]]:
     """The lines of a file in groups; of standard input, "-", those that have arrived together."""
-    from charlm.corpus.reading import Corpus
+    from charlm.corpus.reading import LENIENT, Corpus, count_broken_lines
 
     if path == "-" and sys.stdin.isatty():
         note("reading sentences, one a line, until Ctrl-D")
-    return Corpus([path], encoding=encoding, once=True).line_groups()
+    broken = 0
+    for group in Corpus([path], encoding=encoding, once=True).line_groups():
+        broken += count_broken_lines(group) if encoding == LENIENT else 0
+        yield group
+    if broken:
+        name = "standard input" if path == "-" else path
+        note(
+            f"warning: {name}: {broken:,} lines are not utf-8, and their bytes are unknown; name "
+            "the `encoding` of the file, such as latin-1 or cp1252"
+        )
 
 
 def read_lines(path: str, encoding: str) -> Iterator[str]:

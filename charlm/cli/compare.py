@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from charlm.cli.common import ModelOptions, load_model, warn_unknown
+from charlm.cli.common import (
+    InputOptions,
+    ModelOptions,
+    load_model,
+    read_lines,
+    warn_unknown,
+)
 from charlm.cli.options import with_options
 from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
 from charlm.cli.scored import STRONGEST, write_sentence
 from charlm.engines.scoring import SentenceOptions
 from charlm.errors import InputError
+from charlm.options import option
 
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore, TokenScore
@@ -22,18 +30,37 @@ BAR, FOR, AGAINST = 24, "▇", "░"  # the longest bar; bars for the first sent
 NOTHING = 0.005  # bits that are shown as no difference
 
 
+@dataclass(frozen=True)
+class CompareSource:
+    """Where the sentences come from. The field describes itself."""
+
+    file: str | None = option(
+        None, "Compare the lines of a file; - is standard input.", metavar="FILE"
+    )
+
+
 @with_options
 def compare(
     texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT TEXT...", help="Two sentences, or more.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="TEXT TEXT...", help="Two sentences, or more.", show_default=False),
+    ] = None,
+    *,
     options: SentenceOptions,
     models: ModelOptions,
+    source: CompareSource,
+    input: Annotated[InputOptions, "encoding"],
     output: FormatOptions,
 ) -> None:
     """Compare sentences: which is more probable, where they first differ, which words decide."""
+    if texts and source.file:
+        raise InputError("give sentences or `file`, not both")
+    if not texts:
+        encoding = input.encoding
+        texts = list(filter(str.strip, read_lines(source.file or "-", encoding)))
     if len(texts) < 2:
-        raise InputError("one sentence; give two or more, each in quotes")
+        count = "one sentence" if texts else "no sentence"
+        raise InputError(f"{count}; give two or more, each in quotes, or one a line of `file`")
     from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.language_model import LanguageModel
     from charlm.uses.comparison import Comparison

@@ -26,7 +26,7 @@ from charlm.cli.common import (
 from charlm.cli.inputs import show_read
 from charlm.cli.options import with_options
 from charlm.corpus.compression import SUFFIXES
-from charlm.corpus.reading import BYTE_ORDER_MARK, RAW, is_stream
+from charlm.corpus.reading import BYTE_ORDER_MARK, LENIENT, RAW, is_stream
 from charlm.engines.scores import byte_length
 from charlm.errors import InputError, OptionError
 from charlm.files import writing
@@ -183,8 +183,7 @@ def filter(
     loaded = None
     if options.has_scores:
         loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads))
-    encoding = input.encoding
-    encoding = RAW if encoding == "utf-8" else text_encoding([loaded] if loaded else [], encoding)
+    encoding = text_encoding([loaded] if loaded else [], input.encoding, lenient=True)
     shard = parse_shard(options.shard) if options.shard else WHOLE
     lines = Lines(paths, encoding, options.field, input.strict, shard, options.dedupe)
     counts = Counts()
@@ -267,7 +266,8 @@ class _Output:
 
     def __init__(self, file: BinaryIO, encoding: str) -> None:
         # With "utf-16", the encoder writes one byte order mark.
-        codec = codecs.getincrementalencoder("utf-8" if encoding == RAW else encoding)
+        name = "utf-8" if encoding in (RAW, LENIENT) else encoding
+        codec = codecs.getincrementalencoder(name)
         self.file, self.encoder = file, codec("surrogateescape")
         self.is_new, self.ends = True, True
 

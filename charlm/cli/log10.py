@@ -64,13 +64,16 @@ def write_srilm(scores: Iterable[SentenceScore], file: str) -> None:
 def write_srilm_totals(total: TextScore, name: str = "") -> None:
     """Write what SRILM says of a text. Unknown words do not count in the perplexities.
 
+    A perplexity per word of no word is undefined.
+
     name:  of the text, before its figures
     """
     words = total.tokens - total.lines
     known, log10prob = words - total.unknown, total.known_log10prob
-    ppl, ppl1 = (_perplexity(log10prob, n) for n in (known + total.lines, known))
+    counts = known + total.lines, known
+    ppl, ppl1 = (f"{_perplexity(log10prob, n):.6g}" if n else "undefined" for n in counts)
     write(f"{name}{total.lines} sentences, {words} words, {total.unknown} OOVs")
-    write(f"0 zeroprobs, logprob= {log10prob:.6g} ppl= {ppl:.6g} ppl1= {ppl1:.6g}")
+    write(f"0 zeroprobs, logprob= {log10prob:.6g} ppl= {ppl} ppl1= {ppl1}")
 
 
 def _perplexity(log10prob: float, tokens: int) -> float:

@@ -37,11 +37,14 @@ class FormatOptions:
         return self.format or ("table" if sys.stdout.isatty() else "tsv")
 
 
-def open_stdout() -> None:
+def open_streams() -> None:
     """Make stdout write every character: as UTF-8, or on a terminal as an escape if need be.
 
-    In a pipe, a byte of the input that is not UTF-8 is written as it was.
+    In a pipe, a byte of the input that is not UTF-8 is written as it was, and on stderr one in the
+    name of a file.
     """
+    if isinstance(sys.stderr, TextIOWrapper) and sys.stderr.encoding.lower() == "utf-8":
+        sys.stderr.reconfigure(errors="surrogateescape")
     if isinstance(sys.stdout, TextIOWrapper):
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -86,7 +86,8 @@ def rescore(
 
     loaded = load_model(LanguageModel, models, machine)
     score = partial(loaded.iter_scores, eos=options.eos)
-    read = replace(input, encoding=text_encoding([loaded], input.encoding))
+    encoding = text_encoding([loaded], input.encoding, lenient=not input.strict)
+    read = replace(input, encoding=encoding)
     weights = Weights(
         1.0 if options.weight is None else options.weight, options.word_penalty or 0.0
     )

@@ -164,7 +164,8 @@ def score(
         raise InputError("give sentences or `file`, not both")
     output.check_files()
     loaded = [_load(replace(shared, model=name), machine, output.pseudo, given) for name in names]
-    input = replace(input, encoding=text_encoding(loaded, input.encoding))
+    encoding = text_encoding(loaded, input.encoding, lenient=not input.strict)
+    input = replace(input, encoding=encoding)
     sentences = _sentences(texts, source, input, selection.best_by)
     if options.document:
         sentences = [list(chain.from_iterable(sentences))]

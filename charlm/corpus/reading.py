@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import hashlib
+import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -24,11 +26,14 @@ from charlm.parts import in_groups_of
 BLOCK_BYTES = 1 << 20
 TEXT_SUFFIXES = (".txt", ".text")
 UNITS = ("line", "paragraph")
-# The encoding that accepts every file. A byte that is not UTF-8 becomes a lone surrogate.
-RAW = "utf-8-raw"
+# UTF-8 in which a byte that is not UTF-8 becomes a lone surrogate. RAW accepts every file; LENIENT
+# refuses UTF-16, which is no text of lines in UTF-8.
+RAW, LENIENT = "utf-8-raw", "utf-8-lenient"
 BYTE_ORDER_MARK = "\ufeff"
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF_16_AS_BYTES = ("\udcff\udcfe", "\udcfe\udcff")  # the same, in `LENIENT`
 LINES_AT_ONCE = 4096  # of two files
+NOT_UTF_8 = re.compile("[\udc80-\udcff]")
 PROBED = 1000  # characters that tell what kind of file it is
 
 
@@ -38,7 +43,7 @@ class Corpus:
 
     paths:     the files in their order; "-" is standard input
     unit:      "line", or "paragraph" to join the lines up to each blank line
-    encoding:  encoding of the files, or `RAW`
+    encoding:  encoding of the files, `RAW` or `LENIENT`
     once:      it is read once only
     as_it_is:  a byte order mark and the "\\r" of a line end stay, and no last line end is added
     beside:    a second file with as many lines. Each line is then one of the text, a TAB, and the
@@ -60,7 +65,7 @@ class Corpus:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise OptionError(f"`unit={self.unit}`: choose line or paragraph")
-        if self.encoding != RAW:
+        if self.encoding not in (RAW, LENIENT):
             _check_encoding(self.encoding)
         if not self.paths:
             raise InputError("no corpus: name a text file, or - for standard input")
@@ -72,7 +77,7 @@ class Corpus:
     def name(self) -> str:
         """The name of the first file without suffixes that tell its format only.
 
-        The run folder is named after it.
+        The run folder is named after it. A byte that is not UTF-8 becomes U+FFFD.
         """
         first = Path(self.paths[0])
         if self.paths[0] == "-":
@@ -81,7 +86,8 @@ class Corpus:
             return "pipe"
         if first.suffix in SUFFIXES:
             first = first.with_suffix("")
-        return (first.stem if first.suffix in TEXT_SUFFIXES else first.name) or "corpus"
+        name = first.stem if first.suffix in TEXT_SUFFIXES else first.name
+        return os.fsencode(name).decode("utf-8", "replace") or "corpus"
 
     def blocks(self) -> Iterator[str]:
         """The text in blocks of about a megabyte that end with "\\n".
@@ -180,12 +186,17 @@ class Corpus:
                 yield copy[start : start + BLOCK_BYTES]
 
 
+def count_broken_lines(lines: Iterable[str]) -> int:
+    """The number of lines with bytes that are not UTF-8, in `RAW` or `LENIENT`."""
+    return sum(not line.isascii() and bool(NOT_UTF_8.search(line)) for line in lines)
+
+
 def _check_encoding(encoding: str) -> None:
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        "a".encode(encoding)  # unlike `codecs.lookup`, refuses rot13 and the like
+    except (LookupError, UnicodeError):
         raise OptionError(
-            f"`encoding={encoding}`: no such encoding; try utf-8, latin-1, iso-8859-2 or cp1252"
+            f"`encoding={encoding}`: no encoding of text; try utf-8, latin-1, iso-8859-2 or cp1252"
         ) from None
 
 
@@ -268,15 +279,20 @@ def _decode(chunks: Iterator[bytes], name: str, encoding: str, keep_mark: bool) 
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            text = error.object[: error.start].decode(encoding)
+            text = error.object[: error.start].decode(encoding, "replace")
             hint = "`encoding` (such as latin-1, iso-8859-2 or cp1252)"
             if encoding.startswith("utf") and error.object.startswith(UTF_16_MARKS):
                 hint = "`encoding`: it looks like utf-16"
             problem = f"not {encoding} text; name its {hint}, or train with `level=byte`"
-        if encoding != RAW and "\0" in text:
+        except UnicodeError:  # of an encoding such as punycode
+            text, problem = "", f"not {encoding} text; name its `encoding`"
+        if encoding == LENIENT and not lines and text.startswith(UTF_16_AS_BYTES):
+            text, problem = "", "not utf-8 text; name its `encoding`: it looks like utf-16"
+        elif encoding != RAW and _every_second_is_nul(text[:PROBED]):
+            hint = "it may be utf-16: try `encoding=utf-16-le` or `encoding=utf-16-be`"
+            text, problem = "", f"holds a NUL, so it is not text; {hint}"
+        elif encoding not in (RAW, LENIENT) and "\0" in text:
             hint = "is it a binary file? (train with `level=byte` to model any file)"
-            if _every_second_is_nul(text[:PROBED]):
-                hint = "it may be utf-16: try `encoding=utf-16-le` or `encoding=utf-16-be`"
             text = text[: text.index("\0")]
             problem = f"holds a NUL, so it is not text; {hint}"
         lines += text.count("\n")
@@ -294,7 +310,7 @@ def _every_second_is_nul(text: str) -> bool:
 
 
 def _make_decoder(encoding: str) -> codecs.IncrementalDecoder:
-    if encoding == RAW:
+    if encoding in (RAW, LENIENT):
         return codecs.getincrementaldecoder("utf-8")("surrogateescape")
     return codecs.getincrementaldecoder(encoding)("strict")
 

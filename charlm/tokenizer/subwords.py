@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 MODEL_TYPES = ("unigram", "bpe")
 FIRST_PIECE = FIRST_BYTE + BYTE_VALUES
 SPACE_MARK = "\u2581"
+# Characters that SentencePiece does not learn. It drops a line with U+2585 from its training.
+RESERVED = f"[{SPACE_MARK}\u2585\0]"
 MARK_IDS = [FIRST_BYTE + byte for byte in SPACE_MARK.encode()]
 SMALLEST, LARGEST_DEFAULT = 300, 4000
 CHARACTERS_PER_PIECE = 100
@@ -229,7 +231,7 @@ def _frequent_characters(lines: list[str], limit: int) -> str:
         if uncovered > 0:
             frequent += char
         uncovered -= count
-    return SURROGATE.sub("", frequent).replace(SPACE_MARK, "").replace("\0", "")
+    return re.sub(RESERVED, "", SURROGATE.sub("", frequent))
 
 
 def _sample_lines(blocks: Blocks) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from charlm import runs
 from charlm.errors import InputError, ModelError
 from charlm.files import PART, file_error
-from charlm.model.file import MODEL_FILE, ModelFile
+from charlm.model.file import MODEL_FILE, Card, ModelFile
 from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.loop import Progress
@@ -189,6 +189,17 @@ class Folder:
             "tokens_per_second": p.tokens_per_second,
         }
         metrics.add(self.path / metrics.METRICS, line)
+
+    def add_model_metrics(self, step: int, card: Card, predicted: str) -> None:
+        """Add the figures of the model that is written to the last line, that of its step.
+
+        Its loss is that of the best weights together with the n-grams or the linear half.
+        """
+        path = self.path / metrics.METRICS
+        lines = metrics.read(path)
+        if lines and lines[-1]["step"] == step:
+            lines[-1] |= {f"model_nats_per_{predicted}": card.valid_nats, **card.figures}
+            metrics.write(path, lines)
 
     def drop_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that were done after the checkpoint: they will be repeated."""

@@ -1,4 +1,7 @@
-"""The metrics of a run: a line of JSON for each evaluation, written as training goes."""
+"""The metrics of a run: a line of JSON for each evaluation, written as training goes.
+
+The last line also has "model_nats_per_…" and other figures of the model as it was written.
+"""
 
 from __future__ import annotations
 

@@ -123,6 +123,11 @@ def _continued(
     if not plan.recipe:
         raise ModelError(f"{folder.path / PLAN}: the recipe is missing; train anew")
     recipe = with_budget(plan, plan.recipe, overrides)
+    if recipe.minutes and not overrides.get("threads"):
+        options = dataclasses.replace(plan.options, precision=recipe.precision)
+        device = choose_device(recipe.device)
+        machine = _measured(load_task(options.task), options, device, ranks, reporter)
+        recipe = dataclasses.replace(recipe, threads=machine.threads)
     check_processes(recipe, choose_device(recipe.device), ranks)
     folder.remove_unfinished_files()
     folder.drop_metrics_after(checkpoint.state.step)

@@ -163,3 +163,4 @@ class Saver:
             card,
         )
         self.folder.save_model(file)
+        self.folder.add_model_metrics(self.loop.step, card, self.task.model.predicted)
