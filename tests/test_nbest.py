@@ -127,7 +127,8 @@ def test_broken_lines_are_named(name: str, line: str, model: LanguageModel) -> N
     whole = list(hypotheses(kind, lines, "file", BrokenLines("file", False, warnings.append)))
     assert len(whole) == len(text.splitlines()) - (name == "tsv")
     number = len(text.splitlines()) + 1
-    assert len(warnings) == 1 and f"file, line {number}: " in warnings[0]
+    assert f"file, line {number}: " in warnings[0]
+    assert warnings[1:] == [f"file: {len(whole)} lines read, 1 skipped"]
 
 
 def test_a_table_without_the_columns_is_refused() -> None:

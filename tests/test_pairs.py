@@ -60,7 +60,8 @@ def test_broken_lines_are_named_and_skipped_or_fatal(model: LanguageModel, tmp_p
     WARNINGS.clear()
     assert results(model, path, strict=False) == {"pairs": (2, 2, 0)}
     assert WARNINGS == [
-        f"warning: {path}: 2 lines (2, 3): 1 values, and the heading has 2; skipped"
+        f"warning: {path}: 2 lines (2, 3): 1 values, and the heading has 2; skipped",
+        f"{path}: 2 lines read, 2 skipped",
     ]
     with pytest.raises(InputError, match="line 2"):
         results(model, path)

@@ -29,9 +29,16 @@ def test_each_model_scores_as_it_does_alone(charlm_command: Command, model: Lang
             assert record["models"][name]["unknown"] == score.unknown
     assert {record["best"] for record in records} == set(names)
     heading, *rows = charlm_command(*arguments).rows
-    assert heading == ["best", *names, "text"]
+    per_char = [f"{name}_bits_per_char" for name in names]
+    assert heading == ["best", "margin_bits", *names, *per_char, "text"]
     assert [row[0] for row in rows] == [record["best"] for record in records]
-    assert float(rows[0][1]) == pytest.approx(alone[0][0].bits, rel=1e-4)
+    for row, record, *scores in zip(rows, records, *alone, strict=True):
+        bits = [score.bits for score in scores]
+        assert float(row[1]) == pytest.approx(abs(bits[1] - bits[0]), rel=1e-3)
+        assert record["margin_bits"] == pytest.approx(abs(bits[1] - bits[0]), abs=1e-3)
+        assert list(map(float, row[2:4])) == pytest.approx(bits, rel=1e-4)
+        expected = [score.bits_per_char for score in scores]
+        assert list(map(float, row[4:6])) == pytest.approx(expected, rel=1e-4)
     table = charlm_command(*arguments, "--format", "table").text.splitlines()
     assert table[0].split() == heading and len(table) == 1 + len(SENTENCES)
 
@@ -46,6 +53,13 @@ def test_columns_come_out_beside_the_models(charlm_command: Command, model: Lang
     assert error == "--words: goes with one model, not with several"
     same = charlm_command("score", "-m", model.path, "-m", model.path, "a").error
     assert same == "--model: the same model twice"
+
+
+def test_a_warning_names_the_model(charlm_command: Command, model: LanguageModel) -> None:
+    models = ["-m", model.path, "-m", GOLDEN / "lm-subword.safetensors"]
+    notes = charlm_command("score", "жук", *models).notes
+    names = f"{model.path.parent.name} has never seen 'ж', 'у', 'к'"
+    assert notes == [f"warning: {names}; read as <UNK>"]
 
 
 def test_a_file_of_records_that_is_scored_as_text_gets_a_hint(

@@ -167,11 +167,13 @@ def note(text: str) -> None:
     typer.echo(as_flags(text), err=True)
 
 
-def warn_unknown(pieces: Iterable[str], read_as: str = "read as <UNK>") -> None:
+def warn_unknown(
+    pieces: Iterable[str], read_as: str = "read as <UNK>", model: str = "the model"
+) -> None:
     """Warn about pieces of a text that are not in the vocabulary, if there are any."""
     distinct = list(dict.fromkeys(pieces))
     if not distinct:
         return
     named = ", ".join(repr(piece) for piece in distinct[:MOST_UNKNOWN_NAMED])
     more = ", …" if len(distinct) > MOST_UNKNOWN_NAMED else ""
-    typer.echo(f"warning: the model has never seen {named}{more}; {read_as}", err=True)
+    typer.echo(f"warning: {model} has never seen {named}{more}; {read_as}", err=True)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 TOTAL, SRILM = "total", "srilm"
 MOST_SHOWN = 20  # labels of a table of answers
-MOST_COLUMNS = 6  # of figures
+MOST_COLUMNS = 7  # of figures
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,35 @@ def evaluate(
         _write(output.chosen_format, rows)
 
 
+def _differences(rows: Sequence[tuple[Mapping[str, str], Any]]) -> list[dict[str, Any]]:
+    """How much worse each model is than the first one on the same text, in bits per character.
+
+    The interval is of the same parts of the text. {} for measures that are not of texts.
+    """
+    from charlm.engines.scores import TextScore, difference
+
+    first: dict[str, TextScore] = {}
+    found: list[dict[str, Any]] = []
+    for names, score in rows:
+        if not isinstance(score, TextScore):
+            return [{} for _ in rows]
+        value, interval = difference(score, first.setdefault(names["file"], score))
+        found.append({"difference": value, "difference_interval": interval})
+    return found
+
+
+def _note_differences(
+    rows: Sequence[tuple[Mapping[str, str], Any]], differences: Sequence[Mapping[str, Any]]
+) -> None:
+    first = rows[0][0].get("model")
+    for (names, _), found in zip(rows, differences, strict=True):
+        if found and names["model"] != first:
+            text = f"{found['difference']:+.4f} bits/char"
+            if found["difference_interval"]:
+                text += " (95 %: {:+.4f} to {:+.4f})".format(*found["difference_interval"])
+            note(f"{names['file']}: {names['model']} against {first}: {text}")
+
+
 def _check(model: TrainedModel, columns: ColumnOptions) -> None:
     """Raise ModelError or OptionError if this model cannot measure such a file."""
     from charlm.tasks.trained import Measurable
@@ -136,13 +165,21 @@ def _write(format: str, rows: Sequence[tuple[Mapping[str, str], Any]]) -> None:
     if format == SRILM:
         for names, score in rows:
             write_srilm_totals(score, f"file {names['file']}: ")
-    elif format == "json":
-        for names, score in rows:
-            write_json({**names, **score.figures()})
+        return
+    several = len({names.get("model") for names, _ in rows}) > 1
+    differences = _differences(rows) if several else [{} for _ in rows]
+    records = [
+        {**names, **score.figures(), **more}
+        for (names, score), more in zip(rows, differences, strict=True)
+    ]
+    if format == "json":
+        for record in records:
+            write_json(record)
     elif format == "tsv":
-        write_tsv({**names, **_flat(score.figures())} for names, score in rows)
+        write_tsv(map(_flat, records))
     elif rows:
         _table(rows)
+        _note_differences(rows, differences)
         if len(rows) == 1:
             _confusion(rows[0][1].figures().get("confusion") or {})
 
@@ -151,7 +188,9 @@ def _flat(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures without tables; an interval as two of them."""
     flat: dict[str, Any] = {}
     for name, value in figures.items():
-        if isinstance(value, tuple):
+        if name.endswith("_interval") and value is None:
+            flat |= {f"{name}_low": None, f"{name}_high": None}
+        elif isinstance(value, tuple):
             flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
         elif not isinstance(value, dict):
             flat[name] = value

@@ -17,6 +17,7 @@ from charlm.options import Choices, option
 FORMATS = ("table", "tsv", "json")
 SURROGATE = re.compile("[\ud800-\udfff]")
 NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates of no byte
+UNLIMITED = 1 << 20  # characters of a line
 FAINTEST = 0.1  # share of the strongest colour that is shown
 
 
@@ -92,6 +93,8 @@ def write_table(
 ) -> None:
     """Write a table. Columns are (heading, "left" or "right"); bars have no heading.
 
+    A terminal gets lines of its width; anything else gets whole cells.
+
     headed:  False for further rows of the table before: without headings
     """
     from rich.console import Console
@@ -109,7 +112,7 @@ def write_table(
         )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED).print(table)
 
 
 def write_coloured(pieces: Iterable[tuple[str, float]], end: str) -> None:

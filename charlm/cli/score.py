@@ -42,7 +42,7 @@ from charlm.cli.scored import (
     View,
     write_rows,
 )
-from charlm.cli.side_by_side import write_side_by_side
+from charlm.cli.side_by_side import names_of, write_side_by_side
 from charlm.engines.scoring import ScoreOptions
 from charlm.errors import InputError
 from charlm.options import option, options_of
@@ -232,14 +232,18 @@ def _write(groups: Groups, output: ScoreOutput, view: View, models: Sequence[Mod
 
 
 def _warn(
-    texts: Iterable[str], options: ScoreOptions, models: Sequence[Model], unknown: Iterable[str]
+    texts: Iterable[str],
+    options: ScoreOptions,
+    models: Sequence[Model],
+    unknown: Sequence[Iterable[str]],
 ) -> None:
-    """Warn about unknown pieces, and about sentences that are names of files."""
+    """Warn about pieces that each model does not know, and about sentences that are files."""
     from charlm.engines.unknown_words import UnknownWords
 
-    ways = [UnknownWords.of(options, model.lexicon).read_as for model in models]
-    in_context = models[0].unknown_in(options.context)
-    warn_unknown([*in_context, *unknown], " or ".join(dict.fromkeys(ways)))
+    names = names_of(models) if len(models) > 1 else ["the model"]
+    for model, name, pieces in zip(models, names, unknown, strict=True):
+        read_as = UnknownWords.of(options, model.lexicon).read_as
+        warn_unknown([*model.unknown_in(options.context), *pieces], read_as, name)
     for text in texts:
         if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
             name = shlex.quote(text)

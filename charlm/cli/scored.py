@@ -63,14 +63,14 @@ class RowScorer:
     models:   the function of each model that scores sentences
     shard:    of the sentences, which is scored
     done:     called with the bytes of each sentence
-    unknown:  the pieces that were not in a vocabulary, each once in their order
+    unknown:  the pieces that were not in the vocabulary of each model, each once in their order
     """
 
     def __init__(
         self, models: Sequence[ScoreSentences], shard: Part, done: Callable[[int], None]
     ) -> None:
         self.models, self.shard, self.done = models, shard, done
-        self.unknown: dict[str, None] = {}
+        self.unknown: list[dict[str, None]] = [{} for _ in models]
 
     def groups(self, sentences: Iterable[Sequence[Sentence]]) -> Groups:
         """The rows of each group of sentences, which are written before the next is read."""
@@ -83,9 +83,9 @@ class RowScorer:
         texts = [sentence.text for sentence in group]
         by_model = zip(*(score(texts) for score in self.models), strict=True)
         for sentence, number, scores in zip(group, numbers, by_model, strict=False):
-            for score in scores:
+            for score, unknown in zip(scores, self.unknown, strict=True):
                 if score.unknown:
-                    self.unknown.update(dict.fromkeys(score.unknown_pieces))
+                    unknown.update(dict.fromkeys(score.unknown_pieces))
             self.done(sentence.size)
             yield Row(number, sentence.columns, scores)
 

@@ -1,4 +1,8 @@
-"""Sentences scored by several models, side by side: which language, which author."""
+"""Sentences scored by several models, side by side: which language, which author.
+
+The best model is the one with the fewest bits. The margin is how many bits more the next one has. A
+sentence that no model knows has a best one all the same: then all have many bits per character.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from charlm.tasks.trained import TrainedModel
 
 
+PER_CHAR = "_bits_per_char"  # the end of the name of a column
+
+
 def write_side_by_side(format: str, models: Sequence[TrainedModel], groups: Groups) -> None:
     """Write the surprisal of each sentence by each model, in bits, and the model with the least."""
     names = names_of(models)
@@ -28,7 +35,9 @@ def write_side_by_side(format: str, models: Sequence[TrainedModel], groups: Grou
         for rows in groups:
             records = (_flat(row, names) for row in rows)
             for first in islice(records, 1):
-                columns = [(name, "right" if name in names else "left") for name in first]
+                columns = [
+                    (name, "right" if isinstance(v, float) else "left") for name, v in first.items()
+                ]
                 write_table(columns, map(_cells, chain([first], records)), not headed)
                 headed = True
 
@@ -37,13 +46,22 @@ def _nested(row: Row, names: Sequence[str]) -> dict[str, Any]:
     measures = [score.to_json() for score in row.scores]
     for record in measures:
         del record["text"]
-    record = {"text": row.score.text, "best": _best(row, names)}
-    return beside(row.columns, record | {"models": dict(zip(names, measures, strict=True))})
+    best = {"text": row.score.text, "best": _best(row, names), "margin_bits": _margin(row)}
+    return beside(row.columns, best | {"models": dict(zip(names, measures, strict=True))})
 
 
 def _flat(row: Row, names: Sequence[str]) -> dict[str, Any]:
-    bits = {name: score.bits for name, score in zip(names, row.scores, strict=True)}
-    return beside(row.columns, {"best": _best(row, names), **bits, "text": row.score.text})
+    figures: dict[str, Any] = {"best": _best(row, names), "margin_bits": _margin(row)}
+    pairs = list(zip(names, row.scores, strict=True))
+    figures |= {name: score.bits for name, score in pairs}
+    figures |= {f"{name}{PER_CHAR}": score.bits_per_char for name, score in pairs}
+    return beside(row.columns, {**figures, "text": row.score.text})
+
+
+def _margin(row: Row) -> float:
+    """The bits of the second best model less those of the best one."""
+    best, second, *_ = sorted(score.bits for score in row.scores)
+    return second - best
 
 
 def _best(row: Row, names: Sequence[str]) -> str:
@@ -52,7 +70,10 @@ def _best(row: Row, names: Sequence[str]) -> str:
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
-    return [f"{v:.1f}" if isinstance(v, float) else str(v) for v in record.values()]
+    return [
+        f"{v:.{2 if name.endswith(PER_CHAR) else 1}f}" if isinstance(v, float) else str(v)
+        for name, v in record.items()
+    ]
 
 
 def names_of(models: Sequence[TrainedModel]) -> list[str]:

@@ -68,10 +68,11 @@ class BrokenLines:
         if same.count <= LINES_NAMED:
             same.lines.append(line)
 
-    def finish(self, read: int) -> None:
+    def finish(self, read: int, summary: bool = True) -> None:
         """Warn about all lines that were skipped, once for each problem.
 
-        read:  number of lines that were read
+        read:     number of lines that were read
+        summary:  also say how many were read and skipped
 
         Raises InputError if no line could be read.
         """
@@ -79,6 +80,8 @@ class BrokenLines:
             if not read:
                 raise InputError(f"{self._described(problem)}; no line of it can be read")
             self.warn(f"warning: {self._described(problem)}; skipped")
+        if self._problems and summary:
+            self.warn(f"{self.name}: {read:,} lines read, {self.skipped:,} skipped")
 
     def _described(self, problem: Problem) -> str:
         lines = ", ".join(f"{line:,}" for line in problem.lines)

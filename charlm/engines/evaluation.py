@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.bootstrap import in_parts
 from charlm.engines.running_text import RunningTextOptions, running_text_predictor
 from charlm.engines.scores import TextScore, byte_length
 from charlm.engines.text_model import TextModel
@@ -77,10 +79,10 @@ def evaluate_text(
     if reset_lines:
         sequences = np.split(ids, np.flatnonzero(ids == EOS) + 1)[:-1]
         batches = zip(sequence_logprobs(predictor, sequences), sequences, strict=True)
-        return _total(batches, lines, unknown)
+        return _total(batches, lines, unknown, independent=True)
     of_lines, (start, end) = _span(ids, part)
     running = text_logprobs(predictor, ids, (start, end), progress) if end > start else ()
-    return _total(running, lines[of_lines], unknown)
+    return _total(running, lines[of_lines], unknown, independent=False)
 
 
 def _span(ids: IntArray, part: Part) -> tuple[slice, tuple[int, int]]:
@@ -92,17 +94,26 @@ def _span(ids: IntArray, part: Part) -> tuple[slice, tuple[int, int]]:
 
 
 def _total(
-    batches: Iterable[tuple[Floats, IntArray]], lines: NDArray[np.void], unknown: UnknownWords
+    batches: Iterable[tuple[Floats, IntArray]],
+    lines: NDArray[np.void],
+    unknown: UnknownWords,
+    independent: bool,
 ) -> TextScore:
     """The measures of a text.
 
     batches:  log p of tokens, and these tokens, (n,) each
     lines:    what the lines of these tokens add, (lines,) of `CONTRIBUTION`
+    independent:  they have nothing to do with each other
     """
     logprob = of_unknown = 0.0
-    tokens = unknowns = 0
+    tokens = unknowns = line = 0
+    of_lines = lines["logprob"].copy()
     for logprobs, targets in batches:
         is_unknown = targets == UNK
+        ends = np.cumsum(targets == EOS)
+        counted = logprobs if unknown.count else np.where(is_unknown, 0.0, logprobs)
+        np.add.at(of_lines, line + ends - (targets == EOS), counted)
+        line += int(ends[-1]) if len(ends) else 0
         logprob += float(logprobs.sum(dtype=np.float64))
         of_unknown += float(logprobs[is_unknown].sum(dtype=np.float64))
         tokens, unknowns = tokens + len(targets), unknowns + int(is_unknown.sum())
@@ -118,6 +129,7 @@ def _total(
         unknown=unknowns,
         unknown_logprob=of_unknown + added,
         lines=len(lines),
+        parts=in_parts(np.stack([of_lines / -math.log(2), lines["chars"]], axis=1), independent),
     )
 
 

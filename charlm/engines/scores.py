@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.engines.bootstrap import NO_PARTS, Interval, interval_95
 from charlm.engines.words import WordScore, word_scores
 from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
 
@@ -79,6 +80,8 @@ class TextScore:
     unknown:  tokens that are not in the vocabulary, scored as `<UNK>`
     unknown_logprob:  the part of log P that these tokens have, nats
     lines:    line ends that are scored
+    parts:    (n, 2) bits and characters of parts of the text, for intervals; of texts that are
+              evaluated, see `charlm.engines.bootstrap`
     """
 
     text: str
@@ -89,6 +92,9 @@ class TextScore:
     unknown: int
     unknown_logprob: float
     lines: int
+    parts: NDArray[np.float64] = field(
+        default_factory=lambda: NO_PARTS, repr=False, compare=False, kw_only=True
+    )
 
     columns: ClassVar = {
         "tokens": ",",
@@ -96,6 +102,7 @@ class TextScore:
         "perplexity": ".2f",
         "nats_per_token": ".4f",
         "bits_per_char": ".4f",
+        "bits_per_char_interval": ".4f",
         "bits_per_byte": ".4f",
     }
 
@@ -146,8 +153,9 @@ class TextScore:
 
     def __add__(self, other: TextScore) -> TextScore:
         """The measures of both texts together."""
-        names = [f.name for f in fields(TextScore) if f.name != "text"]
-        return TextScore("", *(getattr(self, name) + getattr(other, name) for name in names))
+        names = [f.name for f in fields(TextScore) if f.name not in ("text", "parts")]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return TextScore("", **sums, parts=np.concatenate([self.parts, other.parts]))
 
     def to_json(self) -> dict[str, Any]:
         """The measures under their names in JSON output."""
@@ -166,10 +174,27 @@ class TextScore:
         }
 
     def figures(self) -> dict[str, Any]:
-        """The measures of `to_json` and nats per token, without the text."""
-        figures = {**self.to_json(), "nats_per_token": self.nats_per_token}
+        """The measures of `to_json`, nats per token and an interval, without the text."""
+        interval = interval_95(self.parts)
+        figures = {
+            **self.to_json(),
+            "nats_per_token": self.nats_per_token,
+            "bits_per_char_interval": interval,
+        }
         del figures["text"]
         return figures
+
+
+def difference(score: TextScore, other: TextScore) -> tuple[float, Interval | None]:
+    """By how many bits per character a model is worse than another on the same text.
+
+    Also its 95 % interval, by the same parts of the text for both; None for short texts.
+    """
+    value = score.bits_per_char - other.bits_per_char
+    if score is other or score.parts.shape != other.parts.shape:
+        return value, None
+    bits = score.parts[:, 0] - other.parts[:, 0]
+    return value, interval_95(np.stack([bits, other.parts[:, 1]], axis=1))
 
 
 NOTHING = TextScore("", 0.0, 0, 0, 0, 0, 0.0, 0)

@@ -240,7 +240,7 @@ def read_lines(
                 read, group = read + len(group), []
         yield group, has_mark
         read += len(group)
-    broken.finish(read)
+    broken.finish(read, summary=False)
 
 
 def bits_per_char(model: Scorer, lines: Sequence[Line]) -> list[float]:
