@@ -389,3 +389,14 @@ def test_importing_the_command_does_not_import_heavy_packages() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600
     )
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("shape", [{}, {"cell": "gru", "layers": 2}])
+def test_no_gradient_crosses_the_end_of_an_independent_line(shape: dict[str, Any]) -> None:
+    network = random_network(**shape)
+    whole = gradient_norms(network, IDS, STEPS, independent_lines=True)
+    alone = gradient_norms(network, IDS[3:], STEPS)  # the last line
+    np.testing.assert_allclose(whole.dh[:3], alone.dh, rtol=1e-9)
+    assert (whole.dh[3:] == 0).all() and (whole.dh[:3] > 0).all()
+    assert gradient_norms(network, IDS, STEPS).dh[3:].all()
+    assert whole.decay == pytest.approx(alone.decay)

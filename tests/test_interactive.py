@@ -19,6 +19,11 @@ from charlm.engines.sampling import SampleOptions
 from charlm.errors import CharlmError, InputError, OptionError
 from conftest import Trained
 
+INTRODUCTION = (
+    "Type how the text goes on; an empty line for more, /again for other words, /help for the "
+    "rest. Set now: /seed 3 /length 30"
+)
+
 
 @pytest.fixture(scope="module")
 def running(trained: Trained) -> LanguageModel:
@@ -60,7 +65,7 @@ def test_each_continuation_is_a_further_sample(running: LanguageModel) -> None:
     assert len(drawn) == 3
 
 
-def test_an_empty_line_keeps_the_continuation_and_continues_the_text(
+def test_an_empty_line_continues_the_text(
     running: LanguageModel,
 ) -> None:
     kept = continuation(running, "the c", sample=0)
@@ -69,12 +74,14 @@ def test_an_empty_line_keeps_the_continuation_and_continues_the_text(
     assert session.step.continuation == continuation(running, "the c" + kept, sample=1)
 
 
-def test_typed_text_replaces_a_continuation_and_follows_one_that_is_kept(
-    running: LanguageModel,
-) -> None:
-    assert session_of(running, "the c", "at").step.text == "the cat"
+def test_typed_text_follows_the_continuation_or_takes_its_place(running: LanguageModel) -> None:
     kept = continuation(running, "the c", sample=0)
-    assert session_of(running, "the c", "/keep", " at").step.text == f"the c{kept} at"
+    assert session_of(running, "the c", " at").step.text == f"the c{kept} at"
+    session = session_of(running, "the c")
+    assert answer(session, "/show") == f"the c{kept}"
+    assert answer(session, "/drop at") == "the cat" + continuation(running, "the cat", sample=1)
+    assert session.step.text == "the cat"
+    assert answer(session, "/drop") == "the cat" and session.step.whole == "the cat"
 
 
 def test_keep_ends_with_the_first_occurrence_of_its_text(model: LanguageModel) -> None:
@@ -109,7 +116,7 @@ def test_a_line_of_a_model_of_lines_is_kept_with_its_end(model: LanguageModel) -
 def test_a_line_end_and_a_slash_can_be_typed(running: LanguageModel) -> None:
     session = session_of(running, r"//the\ncat")
     assert session.step.text == "/the\ncat"
-    assert answer(session, "/show") == "/the\ncat"
+    assert answer(session, "/show").startswith("/the\ncat")
     assert answer(session, "/again").startswith("cat")
 
 
@@ -136,7 +143,7 @@ def test_only_the_end_of_a_long_line_is_shown(running: LanguageModel) -> None:
 def test_options_are_those_of_sampling(
     running: LanguageModel, line: str, options: dict[str, Any]
 ) -> None:
-    session = session_of(running, "x", "/seed 3", "/length 80", line, "the cat")
+    session = session_of(running, "x", "/seed 3", "/length 80", line, "/drop the cat")
     options = {"length": 80, **options}
     expected = continuation(running, "xthe cat", sample=0, **options)
     assert expected != continuation(running, "xthe cat", sample=0, length=80)
@@ -195,7 +202,7 @@ def test_a_line_that_cannot_be_followed_changes_nothing(
 
 
 def test_the_text_is_saved(running: LanguageModel, tmp_path: Path) -> None:
-    session = session_of(running, r"the cat\nthe")
+    session = session_of(running, r"the cat\nthe", "/drop")
     assert answer(session, f"/save {tmp_path / 'my text.txt'}").startswith("11 characters")
     assert (tmp_path / "my text.txt").read_bytes() == b"the cat\nthe\n"
 
@@ -212,8 +219,7 @@ def test_an_answer_that_is_stopped_is_kept_as_far_as_it_came(running: LanguageMo
     pieces = session.answer("the c")
     shown = "".join(next(pieces) for _ in range(8))
     del pieces
-    answer(session, "/keep")
-    assert session.step.text == shown and len(shown) == len("the c") + 7
+    assert answer(session, "/show") == shown and len(shown) == len("the c") + 7
 
 
 def test_errors_leave_the_session_running_until_the_input_ends(
@@ -223,9 +229,9 @@ def test_errors_leave_the_session_running_until_the_input_ends(
     interact(session_of(model))
     out, err = capsys.readouterr()
     first, second = (continuation(model, "жat", sample=k) for k in (0, 1))
-    assert out == f"жat{first}\nжat{second}\nжat\n"
+    assert out == f"жat{first}\nжat{second}\nжat{second}\n"
     assert err.splitlines() == [
-        "/help shows what to type. Set now: /seed 3 /length 30",
+        INTRODUCTION,
         "/top-p 2: must be above 0, at most 1",
         "/nothing: no such command; /help lists them",
         "warning: the model has never seen 'ж'; read as <UNK>",
@@ -252,7 +258,7 @@ def test_the_command_continues_its_prime_and_then_what_is_piped_to_it(
     assert out == f"{first}\n{second}\n"
     assert err.splitlines() == [
         f"model: {running.path}",
-        "/help shows what to type. Set now: /seed 3 /length 30",
+        INTRODUCTION,
     ]
 
 

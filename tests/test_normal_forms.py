@@ -59,7 +59,7 @@ def test_blanks_are_filled_in_either_form(model: LanguageModel) -> None:
 
 def test_copied_pieces_are_found_in_either_form() -> None:
     for text, corpus in ((TEXT, nfd(TEXT)), (nfd(TEXT), TEXT)):
-        pieces, share = copied(f"x {text}", {"corpus": [f"y {corpus}\n"]}, 10)
+        pieces, share, *_ = copied(f"x {text}", {"corpus": [f"y {corpus}\n"]}, 10)
         assert [piece.text for piece in pieces] == [f" {TEXT}"]
         assert share == pytest.approx(1 - 1 / len(f"x {TEXT}"))
 

@@ -28,6 +28,9 @@ class CopyOptions:
         None, "A text that it may be copied from; may be repeated.", metavar="FILE"
     )
     min_length: int = option(20, "Characters of a passage that is shown.", Range(1), metavar="N")
+    lines: bool = option(
+        False, "A passage ends where its line ends, for lists of names and the like."
+    )
     top: int = option(20, "Only the N longest passages.", Range(1), metavar="N")
 
 
@@ -52,11 +55,12 @@ def copied(
     encoding = input.encoding
     text = "".join(Corpus([file], encoding=encoding, once=True).blocks()).removesuffix("\n")
     blocks = {name: Corpus([name], encoding=encoding, once=True).blocks() for name in corpus}
-    passages, share = copying.copied(text, blocks, options.min_length)
-    _write(output.chosen_format, passages[: options.top])
+    found = copying.copied(text, blocks, options.min_length, options.lines)
+    _write(output.chosen_format, found.pieces[: options.top])
     note(
-        f"{len(passages):,} passages of {options.min_length} characters or more are in the corpus; "
-        f"all such passages together hold {share:.1%} of the text"
+        f"{len(found.pieces):,} passages of {options.min_length} characters or more are in the "
+        f"corpus; all such passages together hold {found.share:.1%} of the text; "
+        f"{found.copied_lines:,} of {found.lines:,} lines are whole lines of the corpus"
     )
 
 

@@ -99,7 +99,7 @@ def _measure(model: LanguageModel, text: str, steps: int) -> GradientNorms:
     from charlm.model.gradients import gradient_norms
 
     ids = model.tokenizer.encode_ids(text)
-    norms = gradient_norms(model.backends.torch, ids, steps)
+    norms = gradient_norms(model.backends.torch, ids, steps, model.independent_lines)
     warn_unknown(model.unknown_in(text))
     if norms.steps < steps:
         note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")

@@ -25,7 +25,11 @@ def interact(session: Session) -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
-    typer.echo(f"/help shows what to type. Set now: {session.settings}", err=True)
+    typer.echo(
+        "Type how the text goes on; an empty line for more, /again for other words, /help for the "
+        f"rest. Set now: {session.settings}",
+        err=True,
+    )
     first = [""] if session.step.text else []
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -91,7 +91,8 @@ def sample(
     if output.json:
         _write_json(loaded, text, streams, options.seed)
     else:
-        _write_text(text, streams, "" if loaded.independent_lines else "\n")
+        one_line = loaded.independent_lines and options.max_lines in (None, 1)
+        _write_text(text, streams, "" if one_line else "\n")
 
 
 def _write_text(prime: str, streams: Iterable[Stream], between: str) -> None:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 OPTIONS = [field.name for field, _ in options_of(SampleOptions)]
 HELP = r"""TEXT          add it to the text, and continue the text
-empty line    keep the continuation, and continue the text
-/again        write another continuation
-/keep [TEXT]  keep the continuation, or its beginning as far as TEXT
+empty line    continue the text
+/again        write another continuation in place of the last one
+/keep TEXT    keep the continuation as far as TEXT only
+/drop [TEXT]  drop the continuation, and add TEXT in its place
 /undo         take the last step back
 /new [TEXT]   begin a new text
-/show         print the text, without a continuation that is not kept
+/show         print the text
 /save FILE    write the text to a file
 /quit         or Ctrl-D; Ctrl-C stops a continuation
 /NAME VALUE   set an option of sampling; without VALUE, to its default
@@ -35,9 +36,8 @@ SHOWN = 60  # characters of an unfinished line that are shown before its continu
 
 @dataclass
 class Step:
-    """The text after a step of a session, and what the model writes after it.
+    """The text before a continuation, and what the model writes after it.
 
-    continuation:  not part of the text until it is kept
     rank:          the rank of the continuation in a search for the best; −1 for one that is drawn
     """
 
@@ -45,9 +45,14 @@ class Step:
     continuation: str = ""
     rank: int = -1
 
+    @property
+    def whole(self) -> str:
+        """The text with its continuation."""
+        return self.text + self.continuation
+
 
 class Session:
-    """A text that grows by what a person types and by continuations that are kept.
+    """A text that grows by what a person types and by what the model writes.
 
     steps:    the last is the present one; `/undo` removes it
     options:  of `SampleOptions`, those that are set, and a seed
@@ -88,10 +93,8 @@ class Session:
         if line.startswith("/") and not line.startswith("//"):
             name, _, value = line[1:].partition(" ")
             yield from self._command(name, value)
-        elif line:
-            yield from self._continue(self.step.text + _unescaped(line.removeprefix("/")))
         else:
-            yield from self._continue(self.step.text + self.step.continuation)
+            yield from self._continue(self.step.whole + _unescaped(line.removeprefix("/")))
 
     def _command(self, name: str, value: str) -> Iterator[str]:
         option = name.replace("-", "_")
@@ -103,6 +106,11 @@ class Session:
             case "keep":
                 self.steps.append(Step(self.step.text + self._kept(_unescaped(value))))
                 yield _end(self.step.text.rstrip("\n"))
+            case "drop" if value:
+                yield from self._continue(self.step.text + _unescaped(value))
+            case "drop":
+                self.steps.append(Step(self.step.text))
+                yield _end(self.step.text.rstrip("\n"))
             case "undo":
                 if len(self.steps) == 1:
                     raise InputError("/undo: there is no step before")
@@ -113,7 +121,7 @@ class Session:
             case "new":
                 self.steps.append(Step())
             case "show":
-                yield self.step.text
+                yield self.step.whole
             case "save":
                 yield self._save(value.strip())
             case "help":
@@ -157,12 +165,12 @@ class Session:
     def _save(self, path: str) -> str:
         if not path:
             raise InputError("/save: name a file")
-        text = self.step.text.removesuffix("\n") + "\n"
+        text = self.step.whole.removesuffix("\n") + "\n"
         try:
             Path(path).expanduser().write_bytes(text.encode("utf-8", "surrogateescape"))
         except OSError as error:
             raise InputError(f"/save {path}: {(error.strerror or str(error)).lower()}") from error
-        return f"{len(self.step.text)} characters in {path}"
+        return f"{len(self.step.whole)} characters in {path}"
 
     def _set(self, name: str, value: str) -> None:
         """Set an option; to its default if the value is empty."""

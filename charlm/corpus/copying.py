@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,23 +40,43 @@ class Copied:
         }
 
 
-def copied(
-    text: str, corpus: Mapping[str, Iterable[str]], shortest: int
-) -> tuple[list[Copied], float]:
-    """The pieces of a text that are in a corpus, the longest first, and the share of the text.
+class Copies(NamedTuple):
+    """What a text has copied from a corpus.
 
-    corpus:    its files by their names, in blocks. No piece is of two of them
-    shortest:  length of a piece that counts
+    pieces:        the longest first
+    share:         of the characters of the text that are in any piece that counts
+    lines:         lines of the text that are not blank
+    copied_lines:  those of them that are whole lines of the corpus
+    """
+
+    pieces: list[Copied]
+    share: float
+    lines: int
+    copied_lines: int
+
+
+def copied(
+    text: str, corpus: Mapping[str, Iterable[str]], shortest: int, within_lines: bool = False
+) -> Copies:
+    """The pieces of a text that are in a corpus.
+
+    corpus:        its files by their names, in blocks of whole lines. No piece is of two of them
+    shortest:      length of a piece that counts
+    within_lines:  a piece does not go on after a line end
 
     Both are compared in the normal form NFC. Pieces do not overlap: of two that do, the longer one
-    is taken. The share is of the characters that are in any piece that counts.
+    is taken.
     """
     text = normalized(text, "nfc")
     lengths, lines, files = np.zeros((3, len(text)), np.int64)
-    names = list(corpus)
+    names, own_lines, whole = list(corpus), text.split("\n"), set[str]()
+    to_line_end = np.concatenate([np.arange(len(line), -1, -1) for line in own_lines])[:-1]
     for number, blocks in enumerate(corpus.values()):
         for chunk, line in _chunks(blocks, overlap=len(text)):
+            whole |= {*own_lines} & {*chunk.split("\n")[line > 1 :]}
             found, starts = longest_matches(text, chunk)
+            if within_lines:
+                found = np.minimum(found, to_line_end)
             better = found > lengths
             lengths[better], files[better] = found[better], number
             line_starts = np.flatnonzero(code_points(chunk) == ord("\n")) + 1
@@ -74,7 +94,8 @@ def copied(
             line = text.count("\n", 0, start) + 1
             place = names[files[start]], int(lines[start])
             pieces.append(Copied(text[start:end], line, *place))
-    return pieces, share
+    not_blank = [line for line in own_lines if line.strip()]
+    return Copies(pieces, share, len(not_blank), sum(line in whole for line in not_blank))
 
 
 def _chunks(corpus: Iterable[str], overlap: int) -> Iterator[tuple[str, int]]:

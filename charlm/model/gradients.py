@@ -34,8 +34,9 @@ class GradientNorms:
     dh:       (K + 1,), in nats; one norm over the hidden states of all layers
     dc:       (K + 1,), the same for the cell states c of an LSTM; None for other cells
     decay:    λ in nats per step, from the least-squares fit log‖∂L_t/∂h_{t−k}‖ ≈ a − λk. The fit
-              uses the k at which the norm of every window is positive and finite; NaN if there
-              are fewer than two. Negative if the gradients grow.
+              uses the k at which the norm of every window is positive and finite, among those
+              whose line begins earlier if lines are independent; NaN if there are fewer than two.
+              Negative if the gradients grow.
     windows:  number of positions t
     """
 
@@ -55,11 +56,14 @@ class GradientNorms:
         return math.log(2) / self.decay if self.decay > 0 else math.inf
 
 
-def gradient_norms(network: Network, ids: IntArray, steps: int) -> GradientNorms:
+def gradient_norms(
+    network: Network, ids: IntArray, steps: int, independent_lines: bool = False
+) -> GradientNorms:
     """Measures the gradient norms of a language model on a text, without dropout.
 
     ids:    (N,), token ids of the text from its beginning
     steps:  K; reduced to N − 1 if the text is shorter
+    independent_lines:  every line starts from the zero state, which no gradient leaves
 
     The windows of K + 1 tokens are spread evenly over the text. A window starts from the state
     after the tokens before it; gradients do not flow into that state. Computation is in float64,
@@ -77,12 +81,19 @@ def gradient_norms(network: Network, ids: IntArray, steps: int) -> GradientNorms
     batch = max(STATE_VALUES_PER_BATCH // size, 1)
     reference = _reference(network)
     batches = [
-        _norms(reference, inputs[:, k : k + batch], targets[k : k + batch], steps)
+        _norms(
+            reference, inputs[:, k : k + batch], targets[k : k + batch], steps, independent_lines
+        )
         for k in range(0, len(targets), batch)
     ]
     norms = np.concatenate(batches, axis=-1)
     dh, *dc = norms.mean(axis=-1)
-    return GradientNorms(dh, dc[0] if dc else None, _decay(norms[0]), len(targets))
+    first = norms[0]
+    if independent_lines:
+        # The states before the start of the last line, k steps back.
+        starts = np.cumsum(inputs[: -steps - 1 : -1] == START, axis=0)[:steps]
+        first[1:][starts > 0] = np.nan
+    return GradientNorms(dh, dc[0] if dc else None, _decay(first), len(targets))
 
 
 def _windows(ids: IntArray, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -102,7 +113,11 @@ def _reference(network: Network) -> Network:
 
 
 def _norms(
-    network: Network, inputs: NDArray[np.int64], targets: NDArray[np.int64], steps: int
+    network: Network,
+    inputs: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    steps: int,
+    independent_lines: bool,
 ) -> NDArray[np.float64]:
     """‖∂L/∂s‖ for each state vector s of the cell, k = 0 … K, and each window: (S, K + 1, B).
 
@@ -114,12 +129,12 @@ def _norms(
     state, warm_up = network.initial_state(len(targets)), len(x) - 1 - steps
     with torch.no_grad():
         for token in x[:warm_up]:
-            state = _step(network, token, state)
+            _, state = _step(network, token, state, independent_lines)
     history: list[States] = []
     for token in x[warm_up:-1]:
-        state = _step(network, token, state)
+        _, state = _step(network, token, state, independent_lines)
         history.append(state)
-    output, state = network.encoder(x[-1:], state)
+    output, state = _step(network, x[-1], state, independent_lines)
     loss = network.loss(output, y[None])
     history.append(state)
     tensors = [s for states in reversed(history) for layer in states for s in layer]
@@ -130,16 +145,25 @@ def _norms(
     return norms.transpose(0, 1).cpu().numpy()
 
 
-def _step(network: Network, token: Tensor, state: States) -> States:
-    """The state after one token per window (B,)."""
-    last: States = network.encoder(token[None], state)[1]
-    return last
+def _step(
+    network: Network, token: Tensor, state: States, independent_lines: bool
+) -> tuple[Tensor, States]:
+    """The output and the state after one token per window (B,)."""
+    if independent_lines:
+        goes_on = (token != START).to(state[0][0].dtype)[:, None]
+        state = [tuple(s * goes_on for s in layer) for layer in state]
+    output, last = network.encoder(token[None], state)
+    return output, last
 
 
 def _decay(norms: NDArray[np.float64]) -> float:
-    """Minus the slope of log(norms), (K + 1, B), over the k where all logarithms are finite."""
-    with np.errstate(divide="ignore"):
-        logs = np.log(norms).mean(axis=1)
+    """Minus the slope of log(norms), (K + 1, B), over the k where all logarithms are finite.
+
+    NaN stands for what does not count.
+    """
+    counts = ~np.isnan(norms)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(counts, np.log(norms), 0.0).sum(axis=1) / counts.sum(axis=1)
     k = np.flatnonzero(np.isfinite(logs))
     if len(k) < 2:
         return math.nan
