@@ -257,7 +257,10 @@ def test_all_formats_show_the_same_numbers(
     folder: Path, model: LanguageModel, corpus: Path
 ) -> None:
     expected = gradient_norms(
-        model.backends.torch, model.tokenizer.encode_ids(corpus.read_text(encoding="utf-8")), 7
+        model.backends.torch,
+        model.tokenizer.encode_ids(corpus.read_text(encoding="utf-8")),
+        7,
+        independent_lines=True,
     )
     assert expected.dc is not None
     (line,) = command(folder, corpus, "--steps", 7, "--format", "json").stdout.splitlines()

@@ -17,6 +17,7 @@ import pytest
 import charlm
 from charlm import LanguageModel
 from charlm.engines.scores import SentenceScore
+from charlm.engines.words import bits_of
 from conftest import TEXT, Command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -126,20 +127,57 @@ def test_columns_are_chosen_by_name(score: Command, tmp_path: Path) -> None:
     assert "a.csv: no column 'd'; its heading has 'a', 'text', 'b', 'words', 'c'" in (
         score(*arguments, "--columns", "a,d").error
     )
-    for column, options in (("text", []), ("words", ["--words", "--format", "json"])):
-        error = score(*arguments, "--columns", f"a,{column}", *options).error
-        assert f"column {column!r} is also the name of a result" in error
+    heading = score(*arguments, "--columns", "a,text").rows[0]
+    assert heading[:2] == ["a", "logprob"] and heading.count("text") == 1
+    assert "charlm_text" not in score(*arguments).rows[0]
+    (record,) = score(*arguments, "--words", "--format", "json").objects
+    assert record["words"] == "3" and [w["word"] for w in record["charlm_words"]] == ["x", "<EOS>"]
     stdin = file.read_bytes()
     error = score("--text-column", "text", "--columns", "d", stdin=stdin).error
     assert error.startswith("standard input: no column 'd'")
     assert "goes with --text-column" in score("--file", file, "--columns", "a").error
 
 
+def test_the_text_comes_out_beside_its_words_under_its_name(score: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("item,sentence\n7,a bird\n", encoding="utf-8")
+    arguments = ["--file", file, "--text-column", "sentence", "--words"]
+    heading, *rows = score(*arguments).rows
+    assert heading[:5] == ["item", "sentence", "charlm_sentence", "word_id", "word"]
+    assert [row[:5] for row in rows] == [
+        ["7", "a bird", "1", "1", "a"], ["7", "a bird", "1", "2", "bird"],
+        ["7", "a bird", "1", "3", "<EOS>"],
+    ]  # fmt: skip
+    assert score(*arguments, "--columns", "item").rows[0][:3] == ["item", "sentence", "word_id"]
+
+
+def test_lines_of_unknown_characters_are_not_sorted_unless_asked_for(score: Command) -> None:
+    stdin = "the cat\n漢字漢字\nesa nhm\nкошка\nthe c漢t\n".encode()
+    ran = score("--sort", "bits_per_char", stdin=stdin)
+    assert {row[-1] for row in ran.rows[1:]} == {"the cat", "esa nhm", "the c漢t"}
+    assert ran.notes[0] == (
+        "2 lines (2, 4) are left out: most of their tokens are unknown; --unknown include sorts "
+        "them, too"
+    )
+    ran = score("--sort", "bits_per_char", "--unknown", "include", stdin=stdin)
+    assert len(ran.rows) == 6 and "left out" not in ran.notes[0]
+
+
+def test_no_surprisal_is_below_zero(model: LanguageModel) -> None:
+    for score in model.score(["the cat sat on the mat"] * 3, details=True):
+        words = (*score.words(), *score.words(punctuation=True))
+        for bits in [*(t.bits for t in score.token_scores), *(w.bits for w in words)]:
+            assert bits >= 0 and math.copysign(1, bits) == 1
+    assert [str(bits_of(x)) for x in (0.0, -0.0, 1e-9)] == ["0.0"] * 3
+    assert bits_of(-1e-9) == pytest.approx(1.44e-9, rel=0.01)
+    assert bits_of(0.1) < 0  # an error is not hidden
+
+
 def test_broken_lines_are_named_and_skipped_or_fatal(score: Command, tmp_path: Path) -> None:
     file = tmp_path / "a.tsv"
     file.write_text("n\tt\n1\ta bird\n2\n3\tx\ty\n4\tthe cat\n", encoding="utf-8")
     ran = score("--file", file, "--text-column", "t", "--words")
-    assert [(row[0], row[1], row[3]) for row in ran.rows[1:]] == [
+    assert [(row[0], row[2], row[4]) for row in ran.rows[1:]] == [
         ("1", "1", "a"), ("1", "1", "bird"), ("1", "1", "<EOS>"),
         ("4", "2", "the"), ("4", "2", "cat"), ("4", "2", "<EOS>"),
     ]  # fmt: skip

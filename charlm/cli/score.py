@@ -36,6 +36,7 @@ from charlm.cli.scored import (
     IN_LOG10,
     LOG10,
     Groups,
+    Row,
     RowScorer,
     ScoreSentences,
     Selection,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 TABLES = "Tables"
 # Options that go with one model only, and options of files.
 OF_ONE_MODEL = ("tokens", "words", "html", "plot", "pseudo", "sort", "best_by", *IN_LOG10)
+LINES_NAMED = 3  # of those that are left out
 OF_FILES = ("shard", "text_column")
 
 
@@ -169,18 +171,27 @@ def score(
     sentences = _sentences(texts, source, input, selection.best_by)
     if options.document:
         sentences = [list(chain.from_iterable(sentences))]
-    view = replace(view, lexicon=loaded[0].lexicon, file=source.path)
+    text_column = source.text_column if source.columns is None else None
+    view = replace(view, lexicon=loaded[0].lexicon, file=source.path, text_column=text_column)
     details, shard = view.details or output.html is not None, source.part
     drawn: list[SentenceScore] = []
     with show_progress() as progress:
         done = show_read(progress, [source.path], shard.of)
         scorer = RowScorer([_scorer(m, details, options) for m in loaded], shard, done)
-        rows = selection.of(scorer.groups(sentences))
+        aside: list[Row] = []
+        rows = selection.of(scorer.groups(sentences), None if options.unknown else aside)
         _write(rows if output.plot is None else remember(drawn, rows), output, view, loaded)
     if output.html:
         note(f"page: {output.html}")
     if output.plot is not None:
         plot_surprisal(Path(output.plot), drawn, view)
+    if aside:
+        numbers = ", ".join(str(row.number) for row in aside[:LINES_NAMED])
+        more = ", …" if len(aside) > LINES_NAMED else ""
+        note(
+            f"{len(aside):,} lines ({numbers}{more}) are left out: most of their tokens are "
+            "unknown; `unknown=include` sorts them, too"
+        )
     _warn(texts or (), options, loaded, scorer.unknown)
 
 

@@ -28,7 +28,9 @@ MEASURES = (
 SELECTION = "Selection"
 LOG10 = ("kenlm", "srilm")  # formats of other programs
 IN_LOG10 = [f"format={name}" for name in LOG10]  # options; these formats show tokens anyway
+MOST_UNKNOWN = 0.5  # share of the tokens of a line that is sorted
 STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
+PREFIX = "charlm_"  # of a result with the name of a column
 LONGEST_BAR = 24  # characters
 # Of a token or word, in a table.
 FIGURES = {"bits": ".2f", "p": ".4f", "rank": "d", "entropy_bits": ".2f"}
@@ -123,11 +125,17 @@ class Selection:
         if self.top is not None and self.sort is None:
             raise OptionError("`top`: goes with `sort`, such as --sort bits_per_char")
 
-    def of(self, groups: Groups) -> Groups:
-        """The selected rows, as one group unless all are selected."""
+    def of(self, groups: Groups, aside: list[Row] | None = None) -> Groups:
+        """The selected rows, as one group unless all are selected.
+
+        aside:  gets the rows that are not sorted, since the model knows hardly any of their
+                tokens; None to sort all
+        """
         if self.sort is None and self.best_by is None:
             return groups
         rows: Iterable[Row] = chain.from_iterable(groups)
+        if self.sort is not None and aside is not None:
+            rows = _known(rows, aside)
         if self.best_by is not None:
             rows = _best(rows, self.best_by)
         if self.sort is not None:
@@ -142,6 +150,14 @@ class Selection:
         if self.top is None:
             return sorted(rows, key=value, reverse=not lowest_first)
         return (heapq.nsmallest if lowest_first else heapq.nlargest)(self.top, rows, key=value)
+
+
+def _known(rows: Iterable[Row], aside: list[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row.score.unknown > MOST_UNKNOWN * row.score.tokens:
+            aside.append(row)
+        else:
+            yield row
 
 
 def _best(rows: Iterable[Row], column: str) -> Iterable[Row]:
@@ -162,6 +178,8 @@ class View:
 
     lexicon:  of the model, for the frequency of words; None if there is none
     file:     where the sentences come from; "-" is standard input
+    text_column:  of the sentences in a table, which is written beside tokens and words; None for
+                  text that is not carried
     """
 
     tokens: bool = option(False, "Show every token's surprisal.", excludes=IN_LOG10)
@@ -171,6 +189,11 @@ class View:
     )
     lexicon: Lexicon | None = None
     file: str = "-"
+    text_column: str | None = None
+
+    def text_of(self, score: SentenceScore) -> dict[str, str]:
+        """The column of the sentence, if it is carried."""
+        return {} if self.text_column is None else {self.text_column: score.text}
 
     @property
     def details(self) -> bool:
@@ -229,17 +252,24 @@ def _detail_records(rows: Iterable[Row], view: View) -> Iterator[dict[str, Any]]
     for row in rows:
         for number, record in enumerate(view.records(row.score), 1):
             ids = {"sentence": row.number} | ({"word_id": number} if view.words else {})
-            yield beside(row.columns, {**ids, **record})
+            yield beside({**row.columns, **view.text_of(row.score)}, {**ids, **record})
 
 
 def beside(columns: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The carried columns, then the record."""
-    if both := columns.keys() & record.keys():
-        raise InputError(
-            f"column {min(both)!r} is also the name of a result; rename it, or name the columns to "
-            "keep with `columns`"
-        )
-    return {**columns, **record}
+    """The carried columns, then the record. A name that both have gets a prefix in the record,
+    unless both have the same value."""
+    added = {
+        _free_name(name, columns): value
+        for name, value in record.items()
+        if name not in columns or columns[name] != value
+    }
+    return {**columns, **added}
+
+
+def _free_name(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name = f"{PREFIX}{name}"
+    return name
 
 
 def _table(groups: Groups, view: View) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.engines.bootstrap import NO_PARTS, Interval, interval_95
-from charlm.engines.words import WordScore, word_scores
+from charlm.engines.words import WordScore, bits_of, word_scores
 from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
 
 CHARS_AT_ONCE = 1 << 20
@@ -42,7 +42,7 @@ class TokenScore:
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ p."""
-        return 0.0 - self.logprob / math.log(2)
+        return bits_of(self.logprob)
 
     def to_json(self) -> dict[str, Any]:
         """The values under their names in JSON output."""
@@ -119,7 +119,7 @@ class TextScore:
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ P."""
-        return 0.0 - self.logprob / math.log(2)
+        return bits_of(self.logprob)
 
     @property
     def known_log10prob(self) -> float:

@@ -16,12 +16,19 @@ from charlm.tokenizer.word_starts import WordStarts, word_starts
 if TYPE_CHECKING:
     from charlm.engines.scores import SentenceScore
 
+ROUNDING = 1e-5  # bits
 JOINED, SEPARATE = "joined", "separate"  # punctuation belongs to words, or is a word by itself
 
 
 def starts_of_words(tokenizer: Tokenizer) -> dict[str, WordStarts]:
     """Where words begin, with joined and with separate punctuation."""
     return {JOINED: word_starts(tokenizer, False), SEPARATE: word_starts(tokenizer, True)}
+
+
+def bits_of(logprob: float) -> float:
+    """The surprisal −log₂ P of log P in nats; 0 where rounding would make it a little negative."""
+    bits = 0.0 - logprob / math.log(2)
+    return bits if abs(bits) > ROUNDING else max(bits, 0.0)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class WordScore:
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ P."""
-        return 0.0 - self.logprob / math.log(2)
+        return bits_of(self.logprob)
 
     def to_json(self) -> dict[str, Any]:
         """The values under their names in JSON output."""

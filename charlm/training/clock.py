@@ -11,7 +11,7 @@ from charlm.training.recipe import Recipe
 from charlm.training.stopping import SIGNALS, StopSignals
 
 # Fractions of a budget in minutes after which the time for finishing is measured. The median
-# counts: something else may have kept the machine busy once.
+# counts, or the latest time if it is shorter: something else may have kept the machine busy.
 RESERVE_MEASURED = (0.0, 0.5, 0.9)
 SHORTEST = 1.0  # seconds of training in a budget of minutes, even if starting used all of it
 
@@ -63,7 +63,7 @@ class Clock:
             return
         if fraction >= RESERVE_MEASURED[measured]:
             self._reserves.append(measure())
-            self.reserve = statistics.median(self._reserves)
+            self.reserve = min(statistics.median(self._reserves), self._reserves[-1])
 
     def now(self) -> float:
         """Seconds of the run until now."""

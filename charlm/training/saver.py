@@ -49,6 +49,7 @@ class Saver:
         self.validation, self.companions, self.ranks = validation, companions, ranks
         self.plan, self.recipe = folder.plan, folder.plan.recipe
         self._due = -math.inf  # when the next checkpoint is: the first step is followed by one
+        self.model_loss = math.inf  # of the whole model that was written last; known to rank 0
         self._saved_loss: float | None = None  # of the model that was written last
 
     def add_metrics(self, progress: Progress) -> None:
@@ -163,4 +164,5 @@ class Saver:
             card,
         )
         self.folder.save_model(file)
+        self.model_loss = card.valid_nats
         self.folder.add_model_metrics(self.loop.step, card, self.task.model.predicted)

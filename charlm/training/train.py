@@ -207,9 +207,13 @@ def _warn_about_result(
         )
     if not loop.best_loss < validation.chance:
         predicted = loop.task.model.predicted
-        model = "the network alone" if saver.companions else "the model"
-        reporter.warn(
-            f"{model} predicts no better than chance ({loop.best_loss:.4g} nats/{predicted}; "
-            f"chance is {validation.chance:.4g}): train it for longer, or with a lower `lr` than "
-            f"{recipe.lr:g}"
+        message = (
+            f"predicts no better than chance ({loop.best_loss:.4g} nats/{predicted}; chance is "
+            f"{validation.chance:.4g}): train it for longer, or with a lower `lr` than {recipe.lr:g}"
         )
+        if saver.model_loss < validation.chance:
+            reporter.note(
+                f"note: the network alone {message}; the whole model has {saver.model_loss:.4g}"
+            )
+        else:
+            reporter.warn(f"the {'network alone' if saver.companions else 'model'} {message}")
