@@ -18,8 +18,25 @@ if TYPE_CHECKING:
     from charlm.tasks.transducer import Transducer
     from charlm.tasks.tree_labeller import TreeLabeller
     from charlm.tasks.word_tagger import WordTagger
+    from charlm.uses.comparison import compare
+    from charlm.uses.copies import copied
+    from charlm.uses.filtering import filter
+    from charlm.uses.influence import gradients
+    from charlm.uses.nbest import rescore
+    from charlm.uses.pairs import pairs
 
 __version__ = "0.2.0.dev0"
+# Of each function, the module that has it.
+FUNCTIONS = {
+    "compare": "charlm.uses.comparison",
+    "copied": "charlm.uses.copies",
+    "filter": "charlm.uses.filtering",
+    "gradients": "charlm.uses.influence",
+    "load": "charlm.api",
+    "pairs": "charlm.uses.pairs",
+    "rescore": "charlm.uses.nbest",
+    "train": "charlm.api",
+}
 __all__ = [
     "FillModel",
     "LanguageModel",
@@ -28,7 +45,13 @@ __all__ = [
     "TreeLabeller",
     "WordTagger",
     "__version__",
+    "compare",
+    "copied",
+    "filter",
+    "gradients",
     "load",
+    "pairs",
+    "rescore",
     "train",
 ]
 
@@ -36,7 +59,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from charlm.tasks import TABLE
 
-    modules = {"load": "charlm.api", "train": "charlm.api"}
+    modules = dict(FUNCTIONS)
     modules |= {entry.model: entry.module for entry in TABLE.values()}
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 from charlm.errors import ModelError
 from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
+from charlm.options import check_keywords, options_of
 from charlm.runs import find_model
 from charlm.tasks import load_task
 from charlm.tasks.trained import LoadOptions, TrainedModel
@@ -141,10 +142,12 @@ def train(
     'corpus'
     """
     started = time.monotonic() if started is None else started
-    from charlm.training.options import RunOptions
+    from charlm.training.options import RunOptions, TrainOptions
     from charlm.training.reporter import Reporter
     from charlm.training.train import train as train_run
 
+    names = [field.name for field, _ in options_of(TrainOptions)]
+    check_keywords("train", options, [*names, "kind", "out", "resume", "force", "quiet"])
     overrides = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task or kind is not TrainedModel:
         overrides["task"] = task or kind.task

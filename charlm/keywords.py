@@ -86,6 +86,15 @@ class ScoreKeywords(TypedDict, total=False):
     document: bool
 
 
+class SentenceKeywords(TypedDict, total=False):
+    """See `charlm.engines.scoring.SentenceOptions`."""
+
+    unknown: str | None
+    unseen: int | None
+    context: str
+    eos: bool
+
+
 class EvaluateKeywords(TypedDict, total=False):
     """See `charlm.engines.evaluation.EvaluateOptions`."""
 

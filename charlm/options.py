@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from charlm.errors import OptionError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    T = TypeVar("T", bound=DataclassInstance)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,24 @@ def overrides_of(options: DataclassInstance) -> dict[str, Any]:
     values = {field.name: getattr(options, field.name) for field, _ in options_of(options)}
     defaults = {field.name: field.default for field, _ in options_of(options)}
     return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def options_of_call(kind: type[T], function: str, values: Mapping[str, Any]) -> T:
+    """The options of a function of the package, from its keywords.
+
+    Raises TypeError for a keyword that is none of them, OptionError for a value.
+    """
+    check_keywords(function, values, [field.name for field, _ in options_of(kind)])
+    return kind(**values)
+
+
+def check_keywords(function: str, values: Iterable[str], known: Sequence[str]) -> None:
+    """Raise TypeError for a keyword that a function does not have; it names the nearest one."""
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(known)}"
+            raise TypeError(f"{function}() has no option `{name}`; {hint}")
 
 
 def check_options(

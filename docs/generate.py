@@ -19,12 +19,14 @@ from charlm.cli.commands import help_panels
 from charlm.engines.evaluation import EvaluateOptions
 from charlm.engines.filling import FillOptions
 from charlm.engines.sampling import SampleOptions
-from charlm.engines.scoring import ScoreOptions
+from charlm.engines.scoring import ScoreOptions, SentenceOptions
 from charlm.options import Option, options_of
 from charlm.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = (TrainOptions, ScoreOptions, EvaluateOptions, SampleOptions, FillOptions)
+KINDS = (
+    TrainOptions, ScoreOptions, SentenceOptions, EvaluateOptions, SampleOptions, FillOptions,
+)  # fmt: skip
 REFERENCE, KEYWORDS = ROOT / "docs/reference.md", ROOT / "charlm/keywords.py"
 
 

@@ -63,14 +63,12 @@ def compare(
         raise InputError(f"{count}; give two or more, each in quotes, or one a line of `file`")
     from charlm.engines.unknown_words import UnknownWords
     from charlm.tasks.language_model import LanguageModel
-    from charlm.uses.comparison import Comparison
+    from charlm.uses.comparison import compare as compared
 
     loaded = load_model(LanguageModel, models)
     unknown = [piece for text in texts for piece in loaded.unknown_in(text)]
     warn_unknown(unknown, UnknownWords.of(options, loaded.lexicon).read_as)
-    scores = loaded.score(texts, details=True, **vars(options))
-    best, *others = sorted(scores, key=lambda score: -score.logprob)
-    comparisons = [Comparison(best, other) for other in others]
+    comparisons = compared(loaded, texts, **vars(options))
     if output.chosen_format == "json":
         for comparison in comparisons:
             write_json(comparison.to_json())
@@ -81,7 +79,8 @@ def compare(
             for step in comparison.steps
         )
     else:
-        _write_text([best, *others], comparisons)
+        scores = [comparisons[0].first, *(comparison.second for comparison in comparisons)]
+        _write_text(scores, comparisons)
 
 
 def _write_text(scores: Sequence[SentenceScore], comparisons: Sequence[Comparison]) -> None:

@@ -44,8 +44,8 @@ def copied(
     input: Annotated[InputOptions, "encoding"],
 ) -> None:
     """Show the longest passages that a text copies from a corpus."""
-    from charlm.corpus import copying
     from charlm.corpus.reading import Corpus
+    from charlm.uses import copies
 
     corpus = options.corpus or []
     if not corpus:
@@ -54,8 +54,9 @@ def copied(
         raise InputError("`corpus=-`: standard input is the text; name a file")
     encoding = input.encoding
     text = "".join(Corpus([file], encoding=encoding, once=True).blocks()).removesuffix("\n")
-    blocks = {name: Corpus([name], encoding=encoding, once=True).blocks() for name in corpus}
-    found = copying.copied(text, blocks, options.min_length, options.lines)
+    found = copies.copied(
+        text, corpus, min_length=options.min_length, lines=options.lines, encoding=encoding
+    )
     _write(output.chosen_format, found.pieces[: options.top])
     note(
         f"{len(found.pieces):,} passages of {options.min_length} characters or more are in the "

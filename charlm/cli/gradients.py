@@ -96,13 +96,12 @@ def gradients(
 
 def _measure(model: LanguageModel, text: str, steps: int) -> GradientNorms:
     """The gradient norms, with a note about a text that is too short or has unknown pieces."""
-    from charlm.model.gradients import gradient_norms
+    from charlm.uses import influence
 
-    ids = model.tokenizer.encode_ids(text)
-    norms = gradient_norms(model.backends.torch, ids, steps, model.independent_lines)
+    norms = influence.gradients(model, text, steps=steps)
     warn_unknown(model.unknown_in(text))
     if norms.steps < steps:
-        note(f"the text has {len(ids)} tokens: gradients can reach back {norms.steps} steps")
+        note(f"the text has {norms.steps + 1} tokens: gradients can reach back {norms.steps} steps")
     return norms
 
 

@@ -44,19 +44,21 @@ class TokenScore:
         """The surprisal, −log₂ p."""
         return bits_of(self.logprob)
 
+    @property
+    def log10prob(self) -> float:
+        """log₁₀ p."""
+        return self.logprob / math.log(10)
+
+    @property
+    def entropy_bits(self) -> float | None:
+        """The entropy in bits."""
+        return None if self.entropy is None else self.entropy / math.log(2)
+
     def to_json(self) -> dict[str, Any]:
-        """The values under their names in JSON output."""
-        record = {
-            "token": self.token,
-            "logprob": self.logprob,
-            "log10prob": self.logprob / math.log(10),
-            "bits": self.bits,
-            "start": self.start,
-            "end": self.end,
-        }
-        if self.rank is not None and self.entropy is not None:
-            record |= {"rank": self.rank, "entropy_bits": self.entropy / math.log(2)}
-        return record
+        """The columns of tables and JSON output, which are attributes, too."""
+        names = ["token", "logprob", "log10prob", "bits", "start", "end"]
+        names += [] if self.rank is None else ["rank", "entropy_bits"]
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_unknown(self) -> bool:

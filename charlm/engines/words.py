@@ -39,7 +39,7 @@ class WordScore:
     logprob:   log P, nats, with the probability that it ends here
     entropy:   of the distribution of its first token after white space, nats
     start, end:  its characters [start, end) in the text
-    is_unknown:  some of its tokens are not in the vocabulary
+    unknown:   some of its tokens are not in the vocabulary
     """
 
     word: str
@@ -47,24 +47,27 @@ class WordScore:
     entropy: float
     start: int
     end: int
-    is_unknown: bool
+    unknown: bool
 
     @property
     def bits(self) -> float:
         """The surprisal, −log₂ P."""
         return bits_of(self.logprob)
 
+    @property
+    def entropy_bits(self) -> float:
+        """The entropy in bits."""
+        return self.entropy / math.log(2)
+
+    @property
+    def length(self) -> int:
+        """The number of its characters."""
+        return self.end - self.start
+
     def to_json(self) -> dict[str, Any]:
-        """The values under their names in JSON output."""
-        return {
-            "word": self.word,
-            "start": self.start,
-            "end": self.end,
-            "bits": self.bits,
-            "entropy_bits": self.entropy / math.log(2),
-            "length": self.end - self.start,
-            "unknown": self.is_unknown,
-        }
+        """The columns of tables and JSON output, which are attributes, too."""
+        names = ("word", "start", "end", "bits", "entropy_bits", "length", "unknown")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_line_end(self) -> bool:

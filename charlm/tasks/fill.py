@@ -17,6 +17,7 @@ from charlm.engines.scores import PseudoScore
 from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
+from charlm.options import options_of_call
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions
 from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
@@ -57,7 +58,7 @@ class FillModel(TokenModel):
 
         options:  of `charlm.engines.filling.FillOptions`: k, blank
         """
-        return self._filling.fill(one_line(line), FillOptions(**options))
+        return self._filling.fill(one_line(line), options_of_call(FillOptions, "fill", options))
 
     @cached_property
     def _filling(self) -> TwoSidedFilling:

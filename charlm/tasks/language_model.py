@@ -26,6 +26,7 @@ from charlm.model.likelihood import (
 )
 from charlm.model.mixture import Predictors
 from charlm.model.prediction import Reader
+from charlm.options import options_of_call
 from charlm.tasks.tokens import (
     NGRAM,
     TokenModel,
@@ -110,7 +111,7 @@ class LanguageModel(TokenModel):
         It takes bounded memory, except for a document, which is read whole before the first score.
         """
         options["context"] = one_line_end(options.get("context", ""))
-        chosen = ScoreOptions(**options)
+        chosen = options_of_call(ScoreOptions, "score", options)
         sentences = map(one_line_end, several(texts))
         if not chosen.document:
             return score_sentences(self._text_model, sentences, chosen, details=details)
@@ -141,7 +142,7 @@ class LanguageModel(TokenModel):
         >>> round(model.evaluate("the cat sat\\nthe dog sat\\n").perplexity) > 1
         True
         """
-        chosen = EvaluateOptions(**options)
+        chosen = options_of_call(EvaluateOptions, "evaluate", options)
         blocks = [text] if isinstance(text, str) else text
         reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
         return evaluate_text(
@@ -202,7 +203,7 @@ class LanguageModel(TokenModel):
         >>> "the " + "".join(pieces) == model.sample("the ", length=5, seed=1)
         True
         """
-        chosen = SampleOptions(**options)
+        chosen = options_of_call(SampleOptions, "stream", options)
         streams = next(self._streams(prime, chosen, [[sample]]))
         if not streams:
             raise OptionError(f"`beam={chosen.beam}`: the search finds no more texts")
@@ -219,7 +220,7 @@ class LanguageModel(TokenModel):
         >>> "the " + "".join(second) == model.sample("the ", n=2, length=5, seed=1)[1]
         True
         """
-        chosen, samples = SampleOptions(**options), range(n)
+        chosen, samples = options_of_call(SampleOptions, "sample", options), range(n)
         groups = [samples[k : k + SAMPLES_AT_ONCE] for k in range(0, n, SAMPLES_AT_ONCE)]
         return chain.from_iterable(self._streams(prime, chosen, groups))
 
@@ -318,7 +319,7 @@ class LanguageModel(TokenModel):
         >>> len(fillers)
         3
         """
-        return self._filling.fill(one_line(line), FillOptions(**options))
+        return self._filling.fill(one_line(line), options_of_call(FillOptions, "fill", options))
 
     def next(self, context: str = "") -> list[tuple[str, float]]:
         """All tokens that may come next, the most probable first, with their probabilities.

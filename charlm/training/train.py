@@ -209,7 +209,8 @@ def _warn_about_result(
         predicted = loop.task.model.predicted
         message = (
             f"predicts no better than chance ({loop.best_loss:.4g} nats/{predicted}; chance is "
-            f"{validation.chance:.4g}): train it for longer, or with a lower `lr` than {recipe.lr:g}"
+            f"{validation.chance:.4g}): train it for longer, or with a lower `lr` than "
+            f"{recipe.lr:g}"
         )
         if saver.model_loss < validation.chance:
             reporter.note(

@@ -7,10 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from charlm.engines.scores import SentenceScore, TokenScore, scientific
+from charlm.engines.scoring import SentenceOptions
 from charlm.engines.words import WordScore
+from charlm.errors import InputError
+from charlm.options import options_of_call
+
+if TYPE_CHECKING:
+    from charlm.keywords import SentenceKeywords
+    from charlm.tasks.language_model import LanguageModel
 
 LARGEST_BITS = 24  # of a ratio that is written out
 
@@ -47,6 +54,27 @@ class Step(NamedTuple):
             "second_bits": self.bits[1],
             "difference": self.difference,
         }
+
+
+def compare(
+    model: LanguageModel, texts: Sequence[str], **options: Unpack[SentenceKeywords]
+) -> list[Comparison]:
+    """The most probable sentence beside each of the others, the most probable one first.
+
+    options:  of `charlm.engines.scoring.SentenceOptions`: context, eos, unknown, unseen
+
+    Raises InputError for fewer than two sentences.
+
+    >>> (comparison,) = charlm.compare(model, ["the cat sat", "the cat sad"])
+    >>> comparison.first.text
+    'the cat sat'
+    """
+    if len(texts) < 2:
+        raise InputError("fewer than two sentences; give two or more")
+    options_of_call(SentenceOptions, "compare", options)
+    scores = model.score(texts, details=True, **options)
+    best, *others = sorted(scores, key=lambda score: -score.logprob)
+    return [Comparison(best, other) for other in others]
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,41 @@ from charlm.corpus.reading import BYTE_ORDER_MARK, Corpus
 from charlm.corpus.records import BrokenLines, is_json_document, json_object, text_of
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
-from charlm.parts import WHOLE, Part
+from charlm.parts import WHOLE, Part, in_groups_of
 
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
 LINES_AT_ONCE = 2048
 THIRDS = ("head", "middle", "tail")  # suffixes of the files for `Thirds`
 WAITING = 16  # groups of lines for each process that are scored, or wait for a long line
+
+
+def filter(
+    model: Scorer,
+    lines: Iterable[str],
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    drop: bool = False,
+    dedupe: str | None = None,
+) -> Iterator[str]:
+    """The lines whose surprisal, in bits per character, is within bounds.
+
+    min, max:  bits per character, both included; None for no bound
+    drop:      the other lines instead
+    dedupe:    "exact" or "near" to leave lines out that were there before, see `Duplicates`
+
+    >>> list(charlm.filter(model, ["the cat sat", "zqxj zqxj"], max=4))
+    ['the cat sat']
+    """
+    low, high = -math.inf if min is None else min, math.inf if max is None else max
+    bounds = Bounds(low, high, drop)
+    duplicates = Duplicates(dedupe) if dedupe else None
+    for texts in in_groups_of(lines, LINES_AT_ONCE):
+        group = [Line(text, text.rstrip("\r\n")) for text in texts]
+        group = duplicates.removed(group) if duplicates else group
+        for line, bits in zip(group, bits_per_char(model, group), strict=True):
+            if bounds.number(bits) is not None:
+                yield line.line
 
 
 class Scorer(Protocol):

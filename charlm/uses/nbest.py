@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import math
 import unicodedata
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, product
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from charlm.corpus.reading import Corpus
+from charlm.corpus.records import BrokenLines
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
-from charlm.uses.nbest_formats import Format, Hypothesis
+from charlm.uses.nbest_formats import Format, Hypothesis, hypotheses, opened
+
+if TYPE_CHECKING:
+    from charlm.tasks.language_model import LanguageModel
 
 GRID = (0.0, *(0.01 * 1.5**k for k in range(18)))  # weights that are tried
 
@@ -42,6 +50,70 @@ class ScoredHypothesis(NamedTuple):
         """The figure that orders the list, the highest first."""
         penalty = weights.word_penalty * self.hypothesis.words
         return self.hypothesis.score + weights.language_model * self.logprob + penalty
+
+
+class Rescored(NamedTuple):
+    """A hypothesis with its new figures.
+
+    list:     name of its list
+    text:     the hypothesis
+    score:    the list's own
+    logprob:  log P by the model, in the base of the list
+    total:    score + weight · log P + word penalty · words
+    """
+
+    list: str
+    text: str
+    score: float
+    logprob: float
+    total: float
+
+
+def rescore(
+    model: LanguageModel,
+    lists: str | Path | Iterable[str],
+    *,
+    weight: float = 1.0,
+    word_penalty: float = 0.0,
+    format: str | None = None,
+    eos: bool = True,
+    encoding: str = "utf-8",
+    strict: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[list[Rescored]]:
+    """n-best lists, each with the best hypothesis first.
+
+    lists:   a file, or its lines
+    format:  of the lists, a name in `charlm.uses.nbest_formats.FORMATS`; None to guess it
+    eos:     score the end of the line, too
+    strict:  a line that is no hypothesis is an error
+    warn:    takes a line about those that are skipped
+
+    >>> lists = charlm.rescore(model, ["u-1 the cat sad", "u-2 the cat sat"])
+    >>> [hypothesis.text for hypothesis in lists[0]]
+    ['the cat sat', 'the cat sad']
+    """
+    name, lines = "the list", iter([] if isinstance(lists, str | Path) else lists)
+    if isinstance(lists, str | Path):
+        name, lines = str(lists), Corpus([lists], encoding=encoding, once=True).lines()
+    kind, lines = opened(lines, format)
+    broken = BrokenLines(name, strict, warn)
+    score = partial(model.iter_scores, eos=eos)
+    weights = Weights(weight, word_penalty)
+    rows = [
+        [
+            Rescored(
+                s.hypothesis.list,
+                s.hypothesis.written_text,
+                s.hypothesis.score,
+                s.logprob,
+                s.total(weights),
+            )
+            for s in scored
+        ]
+        for scored in scored_lists(hypotheses(kind, lines, name, broken), score, kind.base)
+    ]
+    return [sorted(row, key=lambda hypothesis: -hypothesis.total) for row in rows]
 
 
 def scored_lists(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -31,6 +33,9 @@ from charlm.corpus.records import (
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
 from charlm.uses.suites import Conditions, Suite, sentence_of
+
+if TYPE_CHECKING:
+    from charlm.tasks.language_model import LanguageModel
 
 GOOD, BAD = "sentence_good", "sentence_bad"
 PHENOMENON = ("UID", "phenomenon", "linguistics_term")  # names it; the first one that is there
@@ -87,6 +92,33 @@ class Accuracy:
             "low_95": low,
             "high_95": high,
         }
+
+
+def pairs(
+    model: LanguageModel,
+    items: str | Path | Iterable[tuple[str, str]],
+    *,
+    eos: bool = True,
+    encoding: str = "utf-8",
+    strict: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[Accuracy]:
+    """How often the acceptable sentence is the more probable one.
+
+    items:   a file, see `read_items`; or pairs of the acceptable sentence and the other one
+    eos:     score the end of the line, too
+    strict:  a line of the file that is no pair is an error
+    warn:    takes a line about those that are skipped
+
+    >>> charlm.pairs(model, [("the cat sat", "the cat sad"), ("a bird", "a brid")])[0].right
+    2
+    """
+    if isinstance(items, str | Path):
+        broken = BrokenLines(str(items), strict, warn)
+        found = list(read_items(str(items), encoding, broken))
+    else:
+        found = [_pair(dict(zip((GOOD, BAD), pair, strict=True)), "pairs") for pair in items]
+    return accuracies(found, partial(model.iter_scores, eos=eos))
 
 
 def accuracies(
