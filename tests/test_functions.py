@@ -105,13 +105,15 @@ def test_an_unknown_keyword_names_the_function_and_the_nearest_option(
 def test_an_unknown_keyword_of_a_function_of_the_package(
     model: LanguageModel, corpus: Path
 ) -> None:
-    options: dict[str, Any] = {"hiden": 8}
+    wrong: dict[str, Any] = {"hiden": 8}
     with pytest.raises(TypeError, match=r"train\(\) has no option `hiden`; did you mean `hidden`"):
-        charlm.train(corpus, **options)
+        charlm.train(corpus, **wrong)
+    wrong = {"eso": False}
     with pytest.raises(TypeError, match=r"compare\(\) has no option `eso`; did you mean `eos`"):
-        charlm.compare(model, ["a", "b"], eso=False)  # type: ignore[arg-type]
+        charlm.compare(model, ["a", "b"], **wrong)
+    wrong = {"colour": 1}
     with pytest.raises(TypeError, match=r"sample\(\) has no option `colour`; it has length, "):
-        model.sample(colour=1)  # type: ignore[arg-type]
+        model.sample(**wrong)
 
 
 def test_every_column_of_tokens_and_words_is_an_attribute(model: LanguageModel) -> None:
