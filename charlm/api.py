@@ -41,6 +41,7 @@ def load(
     device: str = ...,
     threads: int | None = ...,
     network_only: bool = ...,
+    ngram_only: bool = ...,
 ) -> TrainedModel: ...
 
 
@@ -53,6 +54,7 @@ def load(
     device: str = ...,
     threads: int | None = ...,
     network_only: bool = ...,
+    ngram_only: bool = ...,
 ) -> M: ...
 
 
@@ -64,6 +66,7 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     network_only: bool = False,
+    ngram_only: bool = False,
 ) -> TrainedModel:
     """Load a model, of the class of the task that it was trained for.
 
@@ -74,14 +77,19 @@ def load(
     device:   where torch computes: "cpu", "cuda", "mps", or "auto" for the best of this machine
     threads:  of torch on the CPU; None for torch's own choice
     network_only:  leave the n-gram model out
+    ngram_only:    the n-gram model of a language model alone, which is many times as fast and never
+                   loads torch
 
     Raises ModelError if there is no model, if the file is damaged or foreign, or if it is a model
     of another kind, and OptionError for a device or cores that this machine does not have.
     """
     path = find_model(model)
     file = ModelFile.load(path)
-    options = LoadOptions(backend, device, threads, network_only)
-    return _as_kind(load_task(file.task).model(file, path, options), kind)
+    options = LoadOptions(backend, device, threads, network_only, ngram_only)
+    loaded = _as_kind(load_task(file.task).model(file, path, options), kind)
+    if ngram_only and not getattr(loaded, "mixture", None):
+        raise ModelError(f"{path}: `ngram_only`: the model has no n-grams; leave the option out")
+    return loaded
 
 
 Paths = str | Path | Sequence[str | Path]

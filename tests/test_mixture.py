@@ -73,7 +73,7 @@ def features(
     children = slice(ngram.first[longest], ngram.first[longest] + ngram.sizes[longest])
     total = float(ngram.tables.counts[children].sum())
     if isinstance(mixed.mixture.combination, Linear):
-        left = 1 - float(ngram.discounted[children].sum()) / total
+        left = 1 - float((ngram.shares * ngram.left[ngram.tables.parents])[children].sum()) / total
         return [1, np.log(1 + total), np.log(left + 1e-3)]
     return [1, np.log(1 + total), len(numbers) / 4, *entropies]
 

@@ -60,7 +60,7 @@ def evaluate(
     options: EvaluateOptions,
     columns: ColumnOptions,
     models: SeveralModels,
-    shared: Annotated[ModelOptions, "network_only"],
+    shared: Annotated[ModelOptions, "network_only", "ngram_only"],
     output: EvaluateOutput,
     input: Annotated[InputOptions, "encoding"],
     machine: MachineOptions,

@@ -149,7 +149,7 @@ def score(
     source: SourceOptions,
     given: GivenOptions,
     models: SeveralModels,
-    shared: Annotated[ModelOptions, "network_only"],
+    shared: Annotated[ModelOptions, "network_only", "ngram_only"],
     view: View,
     output: ScoreOutput,
     input: InputOptions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from charlm.errors import OptionError
 from charlm.model.cache import Cache
 from charlm.model.mixture import Predictors
 from charlm.model.prediction import Predictor
@@ -88,6 +89,8 @@ def running_text_predictor(
         predictor = predictors.for_tokens(tokens)
     if options.cache is None:
         return predictor
+    if predictors.is_ngram:
+        raise OptionError("`ngram_only`: does not go with `cache`, which looks at the network")
     flatness, weight = options.cache_flatness, options.cache_weight
     return Cache(
         predictor,

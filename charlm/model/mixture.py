@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.errors import OptionError
 from charlm.model.backend import Backends, Ids
 from charlm.model.combination import Examples, Linear, LogLinear, MixturePrediction, Weights
 from charlm.model.ngram import Ngram
@@ -56,25 +57,40 @@ class Predictors:
 
     backends:  of its network
     mixture:   what the network is combined with; None for the network alone
+    ngram_only:  the n-gram model of the mixture predicts alone
     """
 
-    def __init__(self, backends: Backends, mixture: Mixture | None) -> None:
+    def __init__(
+        self, backends: Backends, mixture: Mixture | None, ngram_only: bool = False
+    ) -> None:
         self.backends, self.mixture = backends, mixture
+        self._alone = mixture.ngram if mixture and ngram_only else None
+
+    @property
+    def is_ngram(self) -> bool:
+        """Whether the n-gram model predicts alone."""
+        return self._alone is not None
 
     def for_tokens(self, tokens: int) -> Predictor:
         """The predictor for the next `tokens` tokens, whose work this counts.
 
         Called before every batch.
         """
+        if self._alone:
+            return self._alone
         return self.with_network(NetworkPredictor(self.backends.for_tokens(tokens)))
 
     @property
     def numpy(self) -> Predictor:
         """The predictor that runs the network in NumPy, the fastest for single steps."""
+        if self._alone:
+            return self._alone
         return self.with_network(NetworkPredictor(self.backends.numpy))
 
     def with_network(self, network: Predictor) -> Predictor:
         """The predictor with this network, or a replacement for it."""
+        if self._alone:
+            raise OptionError("`ngram_only`: there is no network that could adapt")
         return MixturePredictor(network, self.mixture) if self.mixture else network
 
 

@@ -18,6 +18,9 @@ from charlm.tokenizer import EOS, START
 
 NO_NGRAM = "none"  # the order of a model without n-grams
 ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
+MANY = 1 << 12  # contexts for which a search among their children is faster
+DIRECT_KEYS = 1 << 20  # that are looked up, and not searched
+AT_ONCE = 1 << 15  # of them; what is computed of them fits into a cache
 TABLE_ENTRIES = 1 << 20  # of the distributions that are computed once
 
 
@@ -65,8 +68,9 @@ class Ngram:
         self.backoffs = np.ones(numbers, np.float32)
         np.divide(left, totals, out=self.backoffs, where=totals > 0)
         self.left = np.maximum(left, SMALLEST)  # Σ D, to the shorter context
-        self.discounted = np.empty(numbers, np.float32)  # c − D
-        np.subtract(tables.counts, discounts, out=self.discounted, casting="same_kind")
+        self.shares = np.empty(numbers, np.float32)  # (c − D) / Σ D
+        np.subtract(tables.counts, discounts, out=self.shares, casting="same_kind")
+        self.shares /= self.left[parents]
         # The number of an n-gram as a context: `NONE` if nothing follows it.
         self.continued = np.where(self.sizes > 0, np.arange(numbers, dtype=self.keys.dtype), NONE)
 
@@ -116,31 +120,72 @@ class Ngram:
         """See `Predictor.read`."""
         ((before,),) = state
         ids = self.inputs[ids]
-        shorter = np.empty((*ids.shape, self.order - 1), self.keys.dtype)
+        # Each length lies together in memory.
+        shorter = np.moveaxis(np.empty((self.order - 1, *ids.shape), self.keys.dtype), 0, -1)
         shorter[..., :1] = EMPTY
         if ids.shape[1] == 1:  # all lengths at once
             shorter[:, 0, 1:] = before[:, :-1]
-            contexts = self._longer(shorter, ids[..., None])
+            numbers = self.find(shorter, ids[..., None])
+            contexts = self.continued[numbers]
         else:
-            contexts = np.empty_like(shorter)
+            numbers, contexts = np.empty_like(shorter), np.empty_like(shorter)
             for k in range(self.order - 1):
                 if k:
                     shorter[:, 0, k], shorter[:, 1:, k] = before[:, k - 1], contexts[:, :-1, k - 1]
-                contexts[..., k] = self._longer(shorter[..., k], ids)
-        return NgramPrediction(self, contexts), [(contexts[:, -1],)]
-
-    def _longer(self, contexts: Indices, ids: Ids) -> Indices:
-        """Contexts with one more token; `NONE` where the training text does not continue them."""
-        return self.continued[self.find(contexts, ids)]
+                numbers[..., k] = self.find(shorter[..., k], ids)
+                contexts[..., k] = self.continued[numbers[..., k]]
+        return NgramPrediction(self, contexts, (ids, numbers)), [(contexts[:, -1],)]
 
     def find(self, contexts: Indices, ids: Ids) -> Indices:
         """The numbers of contexts with one more token; `NONE` where there is no such n-gram.
 
         contexts, ids:  integers of the dtype of `keys`; no id is `<START>`
         """
+        if contexts.size >= MANY:
+            return self._find_many(*np.broadcast_arrays(contexts, ids))
         keys = contexts * self.vocab + ids
         children = self.keys.searchsorted(keys)
         return np.where(self.keys.take(children, mode="clip") == keys, children, NONE)
+
+    def _find_many(self, contexts: Indices, ids: Ids) -> Indices:
+        """`find`, for many contexts of the same shape as the ids."""
+        flat, tokens = contexts.ravel(), ids.ravel()
+        found = np.empty_like(flat)
+        for start in range(0, len(flat), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            if flat[part].max() < len(self.direct) // self.vocab:
+                keys = flat[part] * self.vocab + tokens[part]
+                self.direct.take(keys, out=found[part], mode="clip")
+            else:
+                found[part] = self._find_among_children(flat[part], tokens[part])
+        return found.reshape(contexts.shape)
+
+    def _find_among_children(self, contexts: Indices, ids: Ids) -> Indices:
+        """`find`, for contexts and ids (N,), by a binary search among the children of each context.
+
+        In a large table it is faster than one among all keys: the reads of one step do not wait for
+        each other.
+        """
+        low, size, tokens = self.first[contexts], self.sizes[contexts], self.tables.tokens
+        end = low + size
+        for _ in range(int(size.max(initial=0)).bit_length()):
+            half = size >> 1
+            right = tokens.take(low + half, mode="clip") < ids
+            right &= size > 0
+            low += (half + 1) * right
+            size = np.where(right, size - half - 1, half)
+        is_found = tokens.take(low, mode="clip") == ids
+        is_found &= low < end
+        return np.where(is_found, low, NONE)
+
+    @cached_property
+    def direct(self) -> Indices:
+        """The number of each n-gram at its key, for the first keys; `NONE` for other keys."""
+        size = min(DIRECT_KEYS, int(self.keys[-1]) + 1)
+        direct = np.full(size, NONE, self.keys.dtype)
+        numbers = np.arange(EMPTY + 1, np.searchsorted(self.keys, size))
+        direct[self.keys[numbers]] = numbers
+        return direct
 
     def probabilities(self, contexts: Indices) -> Floats:
         """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
@@ -165,8 +210,8 @@ class Ngram:
         # Token k is column k − 1.
         entries = np.arange(-1, p.size - 1, p.shape[1]).repeat(contexts.shape[1]).repeat(sizes)
         entries += self.tables.tokens[children]
-        shares = (weights / self.left[contexts]).ravel().repeat(sizes)
-        shares *= self.discounted[children]
+        shares = weights.ravel().repeat(sizes)
+        shares *= self.shares[children]
         np.add.at(p.reshape(-1), entries, shares)
 
     def probabilities_between(self, contexts: Indices, starts: Ids, ends: Ids) -> Floats:
@@ -188,7 +233,7 @@ class Ngram:
             rows, offsets = repeated(self.keys.searchsorted(keys + widths) - children)
             found = children[rows] + offsets
             places = firsts[rows] + self.tables.tokens[found]
-            p[places] += self.discounted[found] / self.left[context][rows]
+            p[places] += self.shares[found]
             p *= self.backoffs[context].repeat(sizes)
         return p
 
@@ -219,10 +264,14 @@ class NgramPrediction(Prediction):
     """What an n-gram model predicts.
 
     contexts:  (B, T, order − 1), the number of the context of each length, `NONE` without one
+    read:      the tokens that were read, (B, T), a line end as `<EOS>`; and the n-gram of each
+               length that ends with them, (B, T, order − 1). None if unknown
     """
 
-    def __init__(self, ngram: Ngram, contexts: Indices) -> None:
-        self.ngram, self.contexts = ngram, contexts
+    def __init__(
+        self, ngram: Ngram, contexts: Indices, read: tuple[Ids, Indices] | None = None
+    ) -> None:
+        self.ngram, self.contexts, self._read = ngram, contexts, read
 
     @property
     def y(self) -> Floats:
@@ -253,10 +302,23 @@ class NgramPrediction(Prediction):
         p: Floats = np.full(targets.shape, 1 / (model.vocab - 1), np.float32)
         for k in range(model.order):
             contexts = self.contexts[..., k - 1] if k else np.full(targets.shape, EMPTY, ids.dtype)
-            children = model.find(contexts, ids)
-            p += model.discounted[children] / model.left[contexts]
+            children = self._children(k, contexts, ids)
+            p += model.shares[children]
             p *= model.backoffs[contexts]
         return np.log(np.maximum(p, SMALLEST))
+
+    def _children(self, k: int, contexts: Indices, ids: Ids) -> Indices:
+        """The numbers of the contexts of length k with one more token, (B, T).
+
+        Tokens that are read next have been found already, but for the longest n-grams.
+        """
+        if self._read is None or k == self.ngram.order - 1 or not ids.size:
+            return self.ngram.find(contexts, ids)
+        read, numbers = self._read
+        if not np.array_equal(ids[:, :-1], read[:, 1:]):
+            return self.ngram.find(contexts, ids)
+        last = self.ngram.find(contexts[:, -1:], ids[:, -1:])
+        return np.concatenate([numbers[:, 1:, k], last], axis=1)
 
     def logits(self) -> Floats:
         return np.log(np.maximum(self.probabilities(), SMALLEST))

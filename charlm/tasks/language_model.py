@@ -60,7 +60,7 @@ class LanguageModel(TokenModel):
     @cached_property
     def predictors(self) -> Predictors:
         """What predicts the next token: the network, combined with the n-gram model."""
-        return Predictors(self.backends, self.mixture)
+        return Predictors(self.backends, self.mixture, self.ngram_only)
 
     @property
     def _text_model(self) -> TextModel:

@@ -44,6 +44,7 @@ class TokenModel(TrainedModel):
 
     backends:  what runs the network
     mixture:   what the network is combined with; None for the network alone
+    ngram_only:  the n-gram model predicts alone
     lexicon:   the words of the training text; None if unknown
 
     validation_note:  what the validation loss is of, in words
@@ -61,6 +62,7 @@ class TokenModel(TrainedModel):
             self.config, self._weights, options.backend, options.device, options.threads
         )
         self.mixture = None if options.network_only else file.part(NGRAM, Mixture.from_state)
+        self.ngram_only = options.ngram_only
         self.lexicon = file.part(LEXICON, Lexicon.from_state)
 
     @property

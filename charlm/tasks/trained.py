@@ -31,6 +31,7 @@ class LoadOptions(NamedTuple):
     device: str = "auto"
     threads: int | None = None
     network_only: bool = False
+    ngram_only: bool = False
 
 
 class TrainedModel:
