@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
-from charlm.errors import ModelError
+from charlm.errors import ModelError, OptionError
 from charlm.model.backend import Backend
 from charlm.model.file import ModelFile
 from charlm.options import check_keywords, options_of
@@ -42,6 +42,7 @@ def load(
     threads: int | None = ...,
     network_only: bool = ...,
     ngram_only: bool = ...,
+    precision: str = ...,
 ) -> TrainedModel: ...
 
 
@@ -55,6 +56,7 @@ def load(
     threads: int | None = ...,
     network_only: bool = ...,
     ngram_only: bool = ...,
+    precision: str = ...,
 ) -> M: ...
 
 
@@ -67,6 +69,7 @@ def load(
     threads: int | None = None,
     network_only: bool = False,
     ngram_only: bool = False,
+    precision: str = "fp32",
 ) -> TrainedModel:
     """Load a model, of the class of the task that it was trained for.
 
@@ -80,13 +83,18 @@ def load(
     ngram_only:    the n-gram model of a language model alone, which is many times as fast and never
                    loads torch
 
+    precision:     of the products of a language model's network in torch: "fp32", "bf16", which is
+                   less exact, or "auto" for the faster one
+
     Raises ModelError if there is no model, if the file is damaged or foreign, or if it is a model
     of another kind, and OptionError for a device or cores that this machine does not have.
     """
     path = find_model(model)
     file = ModelFile.load(path)
-    options = LoadOptions(backend, device, threads, network_only, ngram_only)
+    options = LoadOptions(backend, device, threads, network_only, ngram_only, precision)
     loaded = _as_kind(load_task(file.task).model(file, path, options), kind)
+    if precision != "fp32" and not hasattr(loaded, "mixture"):
+        raise OptionError(f"`precision={precision}`: is for language models")
     if ngram_only and not getattr(loaded, "mixture", None):
         raise ModelError(f"{path}: `ngram_only`: the model has no n-grams; leave the option out")
     return loaded

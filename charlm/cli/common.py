@@ -14,7 +14,7 @@ import typer
 from charlm.cli.options import as_flags
 from charlm.errors import OptionError
 from charlm.model.devices import DEVICES
-from charlm.options import argument, option, overrides_of
+from charlm.options import Choices, argument, option, overrides_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -76,7 +76,19 @@ class MachineOptions:
     threads: int | None = option(None, "Threads of the CPU.", metavar="N", auto="all cores")
 
 
-ANY_MACHINE = MachineOptions()
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """How exactly a command computes. The field describes itself."""
+
+    precision: str = option(
+        "fp32",
+        "Of the products of a language model's network in torch: bf16 is faster where the machine "
+        "has it, and less exact; auto is the faster one.",
+        Choices(("fp32", "bf16", "auto")),
+    )
+
+
+ANY_MACHINE, EXACT = MachineOptions(), PrecisionOptions()
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,12 @@ class GivenOptions:
     )
 
 
-def load_model(kind: type[M], options: ModelOptions, machine: MachineOptions = ANY_MACHINE) -> M:
+def load_model(
+    kind: type[M],
+    options: ModelOptions,
+    machine: MachineOptions = ANY_MACHINE,
+    precision: PrecisionOptions = EXACT,
+) -> M:
     """Load a model that must be of this kind, and name it on stderr."""
     from charlm.api import load
 
@@ -99,19 +116,23 @@ def load_model(kind: type[M], options: ModelOptions, machine: MachineOptions = A
         threads=machine.threads,
         network_only=options.network_only,
         ngram_only=options.ngram_only,
+        precision=precision.precision,
     )
     note(f"model: {loaded.path}")
     return loaded
 
 
 def load_language_model(
-    options: ModelOptions, given: GivenOptions, machine: MachineOptions = ANY_MACHINE
+    options: ModelOptions,
+    given: GivenOptions,
+    machine: MachineOptions = ANY_MACHINE,
+    precision: PrecisionOptions = EXACT,
 ) -> LanguageModel:
     """Load a language model, or the one that a model of `seq2seq` is for a source."""
     from charlm.tasks.language_model import LanguageModel
 
     if given.given is None:
-        return load_model(LanguageModel, options, machine)
+        return load_model(LanguageModel, options, machine, precision)
     from charlm.tasks.transducer import Transducer
 
     loaded = load_model(Transducer, options, machine)

@@ -14,6 +14,7 @@ from charlm.cli.common import (
     InputOptions,
     MachineOptions,
     ModelOptions,
+    PrecisionOptions,
     SeveralModels,
     load_model,
     note,
@@ -64,6 +65,7 @@ def evaluate(
     output: EvaluateOutput,
     input: Annotated[InputOptions, "encoding"],
     machine: MachineOptions,
+    precision: PrecisionOptions,
 ) -> None:
     """Measure how well models predict whole texts, or the labels in them.
 
@@ -75,7 +77,7 @@ def evaluate(
     # The format of SRILM is that of a language model.
     kind = LanguageModel if output.format == SRILM else TrainedModel
     names: Sequence[str | None] = models.model or [None]
-    several = [load_model(kind, replace(shared, model=name), machine) for name in names]
+    several = [load_model(kind, replace(shared, model=name), machine, precision) for name in names]
     overrides = overrides_of(options) | overrides_of(columns)
     for loaded in several:
         _check(loaded, columns)

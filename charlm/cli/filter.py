@@ -19,11 +19,12 @@ from charlm.cli.common import (
     InputOptions,
     MachineOptions,
     ModelOptions,
+    PrecisionOptions,
     load_model,
     note,
     text_encoding,
 )
-from charlm.cli.inputs import show_read
+from charlm.cli.inputs import plain_size, show_read
 from charlm.cli.options import with_options
 from charlm.corpus.compression import SUFFIXES
 from charlm.corpus.reading import BYTE_ORDER_MARK, LENIENT, RAW, is_stream
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from charlm.uses.filtering import Bounds, Counts, ScoredGroup, Thirds
 
     Outputs = Bounds | Thirds
+
+
+JOBS_PAY_FROM = 4_000_000  # bytes; to start processes takes some seconds
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,19 @@ class FilterOptions:
         excludes={"into": "does not go with `into`, which names files"},
     )
     shard: str | None = option(None, "Only part I of N of the lines: I, I+N, …", metavar="I/N")
-    jobs: int = option(1, "Processes that score.", Range(1), metavar="N")
+    jobs: int | None = option(
+        None,
+        "Processes that score, each with one thread.",
+        Range(1),
+        metavar="N",
+        auto="one for each core if that pays, else 1 with all threads",
+    )
+    precision: str = option(
+        "auto",
+        "Of the network's products: bf16 is faster where the machine has it, and moves scores by "
+        "thousandths of a bit; auto is the faster one.",
+        Choices(("fp32", "bf16", "auto")),
+    )
 
     @property
     def reads_twice(self) -> bool:
@@ -177,12 +193,16 @@ def filter(
     from charlm.tasks.language_model import LanguageModel
     from charlm.uses.filtering import Bounds, Counts, Lines, Thirds, quantile_bounds, scored
 
-    threads = machine.threads
-    if threads is None and options.jobs > 1:
-        threads = max(cores() // options.jobs, 1)
+    jobs, threads = options.jobs, machine.threads
+    if jobs is None:
+        pays = threads is None and sum(map(plain_size, paths)) > JOBS_PAY_FROM
+        jobs = cores() if pays and not models.ngram_only else 1
+    if threads is None and (jobs > 1 or options.jobs):
+        threads = 1  # processes do not wait for each other as threads do
     loaded = None
     if options.has_scores:
-        loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads))
+        precision = PrecisionOptions(options.precision)
+        loaded = load_model(LanguageModel, models, MachineOptions("cpu", threads), precision)
     encoding = text_encoding([loaded] if loaded else [], input.encoding, lenient=True)
     shard = parse_shard(options.shard) if options.shard else WHOLE
     lines = Lines(paths, encoding, options.field, input.strict, shard, options.dedupe)
@@ -190,7 +210,7 @@ def filter(
     outputs: Outputs = Bounds(*options.bounds, options.drop)
     with show_progress() as progress:
         done = show_read(progress, paths, shard.of)
-        groups = _counted(scored(loaded, lines.groups(note, counts), options.jobs), done)
+        groups = _counted(scored(loaded, lines.groups(note, counts), jobs), done)
         if options.reads_twice:
             bits = array("f", chain.from_iterable(bits for _, bits in groups))
             outputs = (

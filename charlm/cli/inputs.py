@@ -84,7 +84,7 @@ def show_read(
 
     Nothing is shown for pipes and compressed files, and while results go to a terminal.
     """
-    done, total = 0, sum(map(_plain_size, paths))
+    done, total = 0, sum(map(plain_size, paths))
 
     def show(size: int) -> None:
         nonlocal done
@@ -95,7 +95,7 @@ def show_read(
     return show
 
 
-def _plain_size(path: str) -> int:
+def plain_size(path: str) -> int:
     """The bytes of a file; 0 for a pipe, and for a compressed file."""
     file = Path(path)
     return file.stat().st_size if file.is_file() and not is_compressed(file) else 0

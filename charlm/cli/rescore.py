@@ -13,6 +13,7 @@ from charlm.cli.common import (
     InputOptions,
     MachineOptions,
     ModelOptions,
+    PrecisionOptions,
     load_model,
     note,
     read_lines,
@@ -74,6 +75,7 @@ def rescore(
     models: ModelOptions,
     input: InputOptions,
     machine: MachineOptions,
+    precision: PrecisionOptions,
 ) -> None:
     """Order the hypotheses of n-best lists by score, log P and number of words.
 
@@ -84,7 +86,7 @@ def rescore(
     from charlm.tasks.language_model import LanguageModel
     from charlm.uses.nbest import Weights
 
-    loaded = load_model(LanguageModel, models, machine)
+    loaded = load_model(LanguageModel, models, machine, precision)
     score = partial(loaded.iter_scores, eos=options.eos)
     encoding = text_encoding([loaded], input.encoding, lenient=not input.strict)
     read = replace(input, encoding=encoding)

@@ -19,6 +19,7 @@ from charlm.cli.common import (
     InputOptions,
     MachineOptions,
     ModelOptions,
+    PrecisionOptions,
     SeveralModels,
     load_language_model,
     load_model,
@@ -155,6 +156,7 @@ def score(
     input: InputOptions,
     selection: Selection,
     machine: MachineOptions,
+    precision: PrecisionOptions,
 ) -> None:
     """Give the probability of sentences, or the surprisal of every token or word."""
     names: Sequence[str | None] = models.model or [None]
@@ -165,7 +167,10 @@ def score(
     if texts and source.file:
         raise InputError("give sentences or `file`, not both")
     output.check_files()
-    loaded = [_load(replace(shared, model=name), machine, output.pseudo, given) for name in names]
+    loaded = [
+        _load(replace(shared, model=name), machine, output.pseudo, given, precision)
+        for name in names
+    ]
     encoding = text_encoding(loaded, input.encoding, lenient=not input.strict)
     input = replace(input, encoding=encoding)
     sentences = _sentences(texts, source, input, selection.best_by)
@@ -196,13 +201,17 @@ def score(
 
 
 def _load(
-    options: ModelOptions, machine: MachineOptions, pseudo: bool, given: GivenOptions
+    options: ModelOptions,
+    machine: MachineOptions,
+    pseudo: bool,
+    given: GivenOptions,
+    precision: PrecisionOptions,
 ) -> Model:
     if pseudo:
         from charlm.tasks.fill import FillModel
 
-        return load_model(FillModel, options, machine)
-    return load_language_model(options, given, machine)
+        return load_model(FillModel, options, machine, precision)
+    return load_language_model(options, given, machine, precision)
 
 
 def _scorer(model: Model, details: bool, options: ScoreOptions) -> ScoreSentences:

@@ -18,6 +18,7 @@ from charlm.options import Choices
 Floats = NDArray[np.float32]
 Ids = NDArray[np.integer]
 BACKENDS = Choices(("auto", "numpy", "torch"))
+PRECISIONS = Choices(("fp32", "bf16", "auto"))
 # Importing torch takes as long as NumPy needs for about 10 GFLOP. Beyond that torch is faster.
 TORCH_PAYS_FROM = 1e10
 
@@ -82,6 +83,7 @@ class Backends:
     device:           where torch computes: "cpu", "cuda" or "mps"; "auto" for the best there is
     threads:          of torch on the CPU; None for torch's own choice
     twins:            the classes of the network
+    precision:        of what torch reads: "fp32", "bf16", or "auto" for the faster one
 
     Raises OptionError for an unknown name, for a device that this machine does not have, and for
     more threads than it has cores.
@@ -95,13 +97,15 @@ class Backends:
         device: str = "auto",
         threads: int | None = None,
         twins: Twins = OF_TOKENS,
+        precision: str = "fp32",
     ) -> None:
         if isinstance(backend, str):
             BACKENDS.check("backend", backend)
         DEVICES.check("device", device)
+        PRECISIONS.check("precision", precision)
         check_threads(threads)
         self.config, self.backend, self.device = config, backend, device
-        self.threads, self._twins = threads, twins
+        self.threads, self._twins, self.precision = threads, twins, precision
         self._weights = weights
         self._flop = 0.0  # of all work so far
         self._flop_per_token = 2 * config.multiplied_weights()
@@ -138,4 +142,9 @@ class Backends:
             torch.set_num_threads(self.threads)
         survive_forks()
         network = self._twins.torch(self.config).load_weights(self._weights)
-        return network.to(choose_device(self.device))
+        network = network.to(choose_device(self.device))
+        if self.precision == "auto":
+            network.choose_precision()
+        elif self.precision != "fp32":
+            network.precision = self.precision
+        return network

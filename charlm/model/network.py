@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 
 from charlm.model.char_features import CharFeatures
 from charlm.model.config import Dropout, ModelConfig
+from charlm.model.devices import autocast
 from charlm.model.dropout_masks import DropoutMasks
 from charlm.model.layers import FeedForward, Highway, Norm, Output, States, stack
 from charlm.model.loss import Softmax, summed_cross_entropy, target_logprobs
@@ -82,6 +85,10 @@ def load_rows(parameter: Tensor, ids: NDArray[np.int64], rows: NDArray[np.float3
     columns = (slice(rows.shape[1]),) if rows.ndim > 1 else ()
     with torch.no_grad():
         parameter[(torch.from_numpy(ids), *columns)] = torch.from_numpy(rows)
+
+
+PROBED_BATCH, PROBED_STEPS = 64, 16
+WORTH_IT = 1.2  # bf16 is less exact, so it must be this much faster than fp32
 
 
 class Encoder(nn.Module):
@@ -181,6 +188,7 @@ class Network(Trainable):
 
     vectors = "encoder.embedding"
     prefixes = ("encoder.", "head.")
+    precision = "fp32"  # in which `read` computes; states, outputs and all else are float32
 
     def __init__(
         self,
@@ -249,8 +257,24 @@ class Network(Trainable):
         self, ids: NDArray[np.integer], state: States, reverse: bool = False
     ) -> tuple[NDArray[np.float32], States]:
         x = torch.from_numpy(ids.T.astype(np.int64)).to(self.device)
-        y, after = self.encoder(x, state, reverse=reverse)
+        with autocast(self.precision, self.device):
+            y, after = self.encoder(x, state, reverse=reverse)
+        after = [tuple(s.float() for s in layer) for layer in after]
         return y.transpose(0, 1).float().cpu().numpy(), after
+
+    def choose_precision(self) -> None:
+        """Read in bf16 from now on if that is clearly faster on this machine."""
+        ids = np.ones((PROBED_BATCH, PROBED_STEPS), np.int64)
+        seconds = {"fp32": math.inf, "bf16": math.inf}
+        for name in (*seconds, *seconds, *seconds):
+            self.precision, start = name, time.perf_counter()
+            try:
+                self.read(ids, self.initial_state(PROBED_BATCH))
+            except RuntimeError:  # this machine has no kernel for it
+                continue
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+        is_faster = WORTH_IT * seconds["bf16"] < seconds["fp32"]
+        self.precision = "bf16" if is_faster else "fp32"
 
     @torch.no_grad()
     def logits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:

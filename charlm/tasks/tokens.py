@@ -59,7 +59,12 @@ class TokenModel(TrainedModel):
         self.config, self._weights = file.network(ModelConfig)
         self.tokenizer: Tokenizer = file.vocabulary(TEXT, load_tokenizer, self.config.vocab)
         self.backends = Backends(
-            self.config, self._weights, options.backend, options.device, options.threads
+            self.config,
+            self._weights,
+            options.backend,
+            options.device,
+            options.threads,
+            precision=options.precision,
         )
         self.mixture = None if options.network_only else file.part(NGRAM, Mixture.from_state)
         self.ngram_only = options.ngram_only

@@ -32,6 +32,7 @@ class LoadOptions(NamedTuple):
     threads: int | None = None
     network_only: bool = False
     ngram_only: bool = False
+    precision: str = "fp32"
 
 
 class TrainedModel:
