@@ -130,7 +130,7 @@ def read_sequences(
             chunks.append(function(prediction, targets[:, chunk]))
         return np.concatenate(chunks, axis=1)
 
-    return by_length(of_batch, sequences, lambda length: at_once)
+    return by_length(of_batch, sequences, lambda length: at_once, from_both_ends=False)
 
 
 def sequence_logprobs(predictor: Predictor, sequences: Sequence[Ids]) -> list[Floats]:

@@ -18,9 +18,11 @@ LENGTH_MULTIPLE = 8
 TOKENS_AT_ONCE = 1 << 15  # of sequences whose outputs are all kept
 STEP_PER_SEQUENCE = 50  # a step costs as much as 50 more sequences in it
 # Long sequences are cut into pieces that run side by side. Each reads this many tokens before its
-# part and after it, so that the outputs are the same as those of a single run.
+# part, and after it if the network reads from the end, too, so that the outputs are the same as
+# those of a single run.
 WARM_UP = 512
 LONGEST_SINGLE = 8 * WARM_UP
+MOST_PIECES = 128  # of a sequence whose outputs are not all kept
 
 
 class _Piece(NamedTuple):
@@ -35,17 +37,21 @@ def by_length(
     function: Callable[[Sequence[Ids]], NDArray[Any]],
     sequences: Sequence[Ids],
     at_once: Callable[[int], int] | None = None,
+    from_both_ends: bool = True,
 ) -> list[NDArray[Any]]:
     """Apply a function to batches of sequences of similar length; the results in input order.
 
     function:  a batch of B sequences -> an array (B, T, …); rows are cut to each sequence's length
     at_once:   length of the longest sequence -> sequences in a batch; None for `TOKENS_AT_ONCE`
+    from_both_ends:  the results depend on the tokens after a token, too
 
     The result of a sequence without tokens is a float32 array (0,).
     """
-    pieces = [piece for k, s in enumerate(sequences) for piece in _pieces(k, len(s))]
+    after = WARM_UP if from_both_ends else 0
+    most_pieces = MOST_PIECES if at_once and not from_both_ends else None
+    pieces = [p for k, s in enumerate(sequences) for p in _pieces(k, len(s), after, most_pieces)]
     inputs = [
-        sequences[piece.sequence][max(piece.start - WARM_UP, 0) : piece.end + WARM_UP]
+        sequences[piece.sequence][max(piece.start - WARM_UP, 0) : piece.end + after]
         for piece in pieces
     ]
     order = np.argsort([-len(ids) for ids in inputs], kind="stable").tolist()
@@ -65,9 +71,15 @@ def by_length(
     return [np.concatenate(row) if len(row) > 1 else (row or [empty])[0] for row in rows]
 
 
-def _pieces(sequence: int, length: int) -> Iterator[_Piece]:
-    """The pieces of a sequence: one of at most `LONGEST_SINGLE` tokens, several of a longer one."""
-    size = length if length <= LONGEST_SINGLE else LONGEST_SINGLE - 2 * WARM_UP
+def _pieces(sequence: int, length: int, after: int, most: int | None) -> Iterator[_Piece]:
+    """The pieces of a sequence: one of at most `LONGEST_SINGLE` tokens, several of a longer one.
+
+    after:  tokens that are read after each piece
+    most:   pieces, which are longer then; None for any number
+    """
+    size = length if length <= LONGEST_SINGLE else LONGEST_SINGLE - WARM_UP - after
+    if most:
+        size = max(size, -(-length // most))
     for start in range(0, length, size or 1):
         yield _Piece(sequence, start, min(start + size, length))
 
