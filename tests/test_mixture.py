@@ -26,12 +26,14 @@ from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
 from charlm.model.mixture import Mixture, MixturePredictor
 from charlm.model.ngram_counts import count
-from charlm.model.numpy_network import NumpyNetwork
+from charlm.model.numpy_network import NumpyNetwork, log_softmax
 from charlm.model.prediction import NetworkPredictor
 from charlm.tokenizer import EOS, START, UNK, Tokenizer, as_inputs, train_tokenizer
-from conftest import stopped_after, text_model_of
+from conftest import Trained, stopped_after, text_model_of
 
 VOCAB = 9
+GOLDEN = Path(__file__).parent / "golden"
+NO_NETWORK: Any = object()  # fails at the first use
 WEIGHTS = {
     LogLinear: np.array([[0.3, 0.1, 0.2, -0.1, 0.05], [0.5, -0.05, 0.1, 0.2, -0.1]]),
     Linear: np.array([[-0.7, 0.2, 0.4]]),
@@ -351,3 +353,34 @@ def test_a_file_whose_tables_do_not_fit_is_damaged(corpus: Path, tmp_path: Path)
         path = rewritten(model.path, tmp_path / "damaged.safetensors", change)
         with pytest.raises(ModelError, match=r"the model file is damaged .*(n-gram|mixture)"):
             charlm.load(path)
+
+
+def test_one_position_has_the_logits_of_many(predictor: MixturePredictor) -> None:
+    ids = np.array([[START, 3, 1, 4, 2, 2, 8]])
+    whole, _ = predictor.read(ids, predictor.initial_state(1))
+    state = predictor.initial_state(1)
+    for t in range(ids.shape[1]):
+        one, state = predictor.read(ids[:, t : t + 1], state)
+        expected = log_softmax(whole.logits()[:, t : t + 1])
+        np.testing.assert_allclose(log_softmax(one.logits()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_ngram_model_alone(trained: Trained) -> None:
+    model = trained(steps=5, hidden=8, ngram=4)
+    alone = charlm.load(model.path, kind=LanguageModel, ngram_only=True, backend=NO_NETWORK)
+    assert alone.mixture
+    ids = alone.tokenizer.encode_ids("the cat\n")
+    inputs = as_inputs(np.append(START, ids[:-1]))[None]
+    prediction, _ = alone.mixture.ngram.read(inputs, alone.mixture.ngram.initial_state(1))
+    expected = prediction.logprobs(ids[None].astype(np.int64))[0]
+    np.testing.assert_allclose(alone.score("the cat").logprobs, expected, rtol=1e-6)
+    assert alone.sample("the ", length=20, seed=1).startswith("the ")
+    assert alone.evaluate("the cat\n", reset_lines=True).logprob == pytest.approx(
+        float(expected.sum()), rel=1e-5
+    )
+    with pytest.raises(OptionError, match="ngram_only"):
+        alone.evaluate("the cat\n" * 9, cache=100)
+    with pytest.raises(ModelError, match="the model has no n-grams"):
+        charlm.load(GOLDEN / "lm-char.safetensors", ngram_only=True)
+    with pytest.raises(ModelError, match="the model has no n-grams"):
+        charlm.load(GOLDEN / "classify-word.safetensors", ngram_only=True)

@@ -136,7 +136,41 @@ def test_every_distribution_sums_to_one_and_has_the_probabilities_of_the_tokens(
     for token in range(1, VOCAB):
         one = prediction.logprobs(np.full(inputs.shape, token))
         np.testing.assert_allclose(one, distribution[..., token - 1], rtol=1e-5)
-    np.testing.assert_array_equal(prediction.last().logits(), distribution[:, -1:])
+    np.testing.assert_allclose(prediction.last().logits(), distribution[:, -1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5, 9])
+@pytest.mark.parametrize("keys", [1, 100, 10**6])
+@pytest.mark.parametrize("table", [1, 200, 10**6])
+def test_few_and_many_contexts_give_the_same(
+    order: int, keys: int, table: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("charlm.model.ngram.TABLE_ENTRIES", table)
+    monkeypatch.setattr("charlm.model.ngram.DIRECT_KEYS", keys)
+    text = random_ids(3000)
+    ids = random_ids(200, seed=9)
+    inputs = as_inputs(np.append(START, ids[:-1]))[None]
+    found = []
+    for many, few in ((10**9, 0), (1, 0)):
+        monkeypatch.setattr("charlm.model.ngram.MANY", many)
+        monkeypatch.setattr("charlm.model.ngram.FEW", few)
+        model = count(text, VOCAB, order)
+        prediction, _ = model.read(inputs, model.initial_state(1))
+        found.append((prediction.contexts, prediction.logprobs(ids[None]), prediction.logits()))
+    monkeypatch.setattr("charlm.model.ngram.FEW", 4)
+    model, steps = count(text, VOCAB, order), []
+    state = model.initial_state(1)
+    for token in inputs[0]:  # one position at a time
+        one, state = model.read(np.array([[token]]), state)
+        steps.append((one.contexts, one.logits()))
+    whole = [np.concatenate(parts, axis=1) for parts in zip(*steps, strict=True)]
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][0], whole[0])
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-6)
+    np.testing.assert_allclose(found[0][2], found[1][2], rtol=1e-6)
+    np.testing.assert_allclose(found[0][2], whole[1], rtol=1e-5)
+    of_targets = np.take_along_axis(whole[1], ids[None, :, None] - 1, axis=-1)[..., 0]
+    np.testing.assert_allclose(found[0][1], of_targets, rtol=1e-5)
 
 
 @pytest.mark.parametrize("lines", [False, True])

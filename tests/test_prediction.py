@@ -8,6 +8,7 @@ import pytest
 from charlm import LanguageModel
 from charlm.model.cache import Cache
 from charlm.model.dynamic_evaluation import DynamicEvaluation
+from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import NetworkPredictor, Predictor, Reader, take, zero
 from charlm.tokenizer import EOS, START
 
@@ -66,6 +67,7 @@ def test_a_reader_reads_rows_side_by_side(model: LanguageModel, independent_line
         for text, logits, logprobs in zip(texts, reader.logits(), reader.logprobs(), strict=True):
             line = len(text) - 1 - text[::-1].index(START) if independent_lines else 0
             prediction, _ = predictor.read(np.array([text[line:]]), predictor.initial_state(1))
-            np.testing.assert_allclose(logits, prediction.logits()[0, -1], atol=1e-5)
+            expected = log_softmax(prediction.logits()[0, -1])
+            np.testing.assert_allclose(log_softmax(logits), expected, atol=1e-5)
             assert logprobs[START] == -np.inf
             assert np.exp(logprobs).sum() == pytest.approx(1, abs=1e-5)

@@ -398,3 +398,20 @@ def test_a_model_that_has_computed_with_torch_can_be_used_in_forked_processes(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def test_bf16_is_close_and_states_stay_exact(trained: Trained) -> None:
+    model = trained(steps=30, hidden=32)
+    lines = ["the cat sat on the mat", "a bird sang all day in the sun"] * 40
+    exact, low = (
+        charlm.load(model.path, kind=LanguageModel, backend="torch", precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    pairs = list(zip(exact.score(lines), low.score(lines), strict=True))
+    errors = [abs(a.logprob - b.logprob) / a.tokens for a, b in pairs]
+    assert 0 < max(errors) < 1e-2  # nats per token
+    auto = charlm.load(model.path, kind=LanguageModel, backend="torch", precision="auto")
+    assert auto.score(lines[0]).logprob == pytest.approx(pairs[0][0].logprob, abs=0.2)
+    assert auto.backends.torch.precision in ("fp32", "bf16")
+    with pytest.raises(OptionError, match="precision"):
+        charlm.load(model.path, precision="fp8")

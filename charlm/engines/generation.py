@@ -13,6 +13,7 @@ from charlm.engines.sampling import SampleOptions, distribution, draw
 from charlm.engines.stream import Limits, Piece
 from charlm.engines.text_model import TextModel
 from charlm.model.backend import Floats
+from charlm.model.blas_threads import BlasThreads
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import Reader
 from charlm.tokenizer import EOS, START, UNK, Decoder, as_inputs
@@ -36,7 +37,9 @@ def generate(
     renormalised.
     """
     reader, first = _primed(model, prime, options, limits)
-    samples = _Samples(reader, options, [_Open(first.copy(), random) for random in generators])
+    opened = [_Open(first.copy(), random) for random in generators]
+    threads = BlasThreads(model.predictors.numbers_of_a_step)
+    samples = _Samples(reader, options, opened, threads)
     return [samples.pieces(sample) for sample in samples.open]
 
 
@@ -145,10 +148,13 @@ class _Samples:
 
     reader:  has read the prime
     open:    the samples whose streams are not closed
+    threads: of the products of each step
     """
 
-    def __init__(self, reader: Reader, options: SampleOptions, samples: list[_Open]) -> None:
-        self.reader, self.options, self.open = reader, options, samples
+    def __init__(
+        self, reader: Reader, options: SampleOptions, samples: list[_Open], threads: BlasThreads
+    ) -> None:
+        self.reader, self.options, self.open, self.threads = reader, options, samples, threads
         self._has_read = True  # the last tokens of the samples
 
     def pieces(self, stream: _Open) -> Iterator[Piece]:
@@ -160,9 +166,12 @@ class _Samples:
                 yield stream.sample.unread.popleft()
         finally:
             self.open.remove(stream)
+            if not self.open:
+                self.threads.reset()
 
     def _step(self) -> None:
         """Draw one more token for every open sample."""
+        self.threads.next_step()
         if not self._has_read:
             self._read_last_tokens()
         logits = self.reader.logits()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from operator import mul
 from typing import ClassVar, Self
 
 import numpy as np
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
-from charlm.model.ngram import NgramPrediction
+from charlm.model.ngram import Ngram, NgramPrediction
+from charlm.model.ngram_tables import EMPTY, NONE
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import SMALLEST, Prediction
 
@@ -111,34 +114,63 @@ class LogLinear(Combination):
         return _at(log_softmax(self.logits(mixed)), targets)
 
     def logits(self, mixed: MixturePrediction) -> Floats:
-        logprobs, features = self._inputs(mixed)
+        if mixed.ngram.row is not None:
+            return self._of_one(mixed.network, mixed.ngram.ngram, mixed.ngram.row)
+        by_network, by_ngram, features = self._inputs(mixed)
         exponents = features @ self._columns
-        z: Floats = np.matmul(exponents[..., None, :], logprobs)[..., 0, :]
-        return z
+        by_network *= exponents[..., :1]
+        by_ngram *= exponents[..., 1:]
+        by_network += by_ngram
+        return by_network
+
+    def _of_one(self, network: Prediction, ngram: Ngram, contexts: list[int]) -> Floats:
+        """`logits` of a single position, with as few calls of NumPy as possible."""
+        by_network = network.logits().reshape(-1)
+        by_network = by_network - np.maximum.reduce(by_network)
+        p_network = np.exp(by_network)
+        total = float(np.add.reduce(p_network))
+        p_ngram = ngram.after(contexts)
+        by_ngram = np.log(np.maximum(p_ngram, SMALLEST))
+        features = (
+            1.0,
+            ngram.log_total(max([EMPTY, *contexts])),
+            (len(contexts) - contexts.count(NONE)) / 4,
+            math.log(total) - float(p_network.dot(by_network)) / total,
+            -float(p_ngram.dot(by_ngram)),
+        )
+        a, b = (sum(map(mul, row, features)) for row in self._rows)
+        by_network *= np.float32(a)
+        by_ngram *= np.float32(b)
+        by_network += by_ngram
+        return by_network[None, None]
+
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        return self.weights.tolist()
 
     @cached_property
     def _columns(self) -> Floats:
         return self.weights.T.astype(np.float32)
 
     @staticmethod
-    def _inputs(mixed: MixturePrediction) -> tuple[Floats, Floats]:
-        """log p of every token by both models, (B, T, 2, V−1), and the features, (B, T, 5)."""
-        logits = mixed.network.logits()
-        logprobs = np.empty((*logits.shape[:2], 2, logits.shape[2]), np.float32)
-        logprobs[:, :, 0], logprobs[:, :, 1] = logits, mixed.ngram.logits()
-        logprobs -= np.maximum.reduce(logprobs, axis=-1, keepdims=True)
-        p = np.exp(logprobs)
-        total = np.add.reduce(p, axis=-1, keepdims=True)
-        logprobs -= np.log(total)
-        p /= total
-        features = np.ones((*logits.shape[:2], 5), np.float32)
+    def _inputs(mixed: MixturePrediction) -> tuple[Floats, Floats, Floats]:
+        """log p of every token by each model, (B, T, V−1), and the features, (B, T, 5)."""
+        by_network = log_softmax(mixed.network.logits())
+        p = mixed.ngram.probabilities()
+        by_ngram = np.log(np.maximum(p, SMALLEST))
+        features = np.ones((*p.shape[:2], 5), np.float32)
         features[..., 1] = mixed.ngram.log_total
-        features[..., 2] = mixed.ngram.matched / 4
-        features[..., 3:] = -np.vecdot(p, logprobs)
-        return logprobs, features
+        features[..., 2] = mixed.ngram.matched
+        features[..., 2] /= 4
+        features[..., 4] = np.vecdot(p, by_ngram)
+        np.exp(by_network, out=p)
+        features[..., 3] = np.vecdot(p, by_network)
+        features[..., 3:] *= -1
+        return by_network, by_ngram, features
 
     def example(self, mixed: MixturePrediction, targets: Ids) -> Examples:
-        logprobs, features = self._inputs(mixed)
+        *by_model, features = self._inputs(mixed)
+        logprobs = np.stack(by_model, axis=2)
         fields = [("features", "f4", features.shape[2:]), ("logprobs", "f4", logprobs.shape[2:])]
         examples = np.empty(targets.shape, [*fields, ("target", "i4")])
         examples["features"], examples["logprobs"] = features, logprobs

@@ -58,13 +58,19 @@ class Predictors:
     backends:  of its network
     mixture:   what the network is combined with; None for the network alone
     ngram_only:  the n-gram model of the mixture predicts alone
+
+    numbers_of_a_step:  that the network reads for each token
     """
+
+    numbers_of_a_step = 0
+    _alone: Ngram | None = None
 
     def __init__(
         self, backends: Backends, mixture: Mixture | None, ngram_only: bool = False
     ) -> None:
         self.backends, self.mixture = backends, mixture
         self._alone = mixture.ngram if mixture and ngram_only else None
+        self.numbers_of_a_step = 0 if self._alone else int(backends.config.multiplied_weights())
 
     @property
     def is_ngram(self) -> bool:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
@@ -18,6 +19,7 @@ from charlm.tokenizer import EOS, START
 
 NO_NGRAM = "none"  # the order of a model without n-grams
 ORDERS = (1, 9)  # the shortest and the longest n-gram that a model can have
+FEW = 4  # contexts whose distributions are computed one by one
 MANY = 1 << 12  # contexts for which a search among their children is faster
 DIRECT_KEYS = 1 << 20  # that are looked up, and not searched
 AT_ONCE = 1 << 15  # of them; what is computed of them fits into a cache
@@ -47,6 +49,7 @@ class Ngram:
 
     def __init__(self, tables: NgramTables, vocab: int) -> None:
         self.tables, self.vocab, self.order = tables, vocab, len(tables.discounts)
+        self._children: dict[int, tuple[int, list[int]]] = {}  # of the contexts of `after`
         self.keys = self._keys()
         self.inputs = np.arange(vocab, dtype=self.keys.dtype)
         self.inputs[START] = EOS  # a line end is read as <START>
@@ -120,20 +123,25 @@ class Ngram:
         """See `Predictor.read`."""
         ((before,),) = state
         ids = self.inputs[ids]
+        if ids.size == 1:
+            shorter_one = [EMPTY, *before[0, :-1].tolist()] if self.order > 1 else []
+            row = self._longer_one(shorter_one, int(ids[0, 0]))
+            contexts = np.array([row], self.keys.dtype)
+            return NgramPrediction(self, contexts[:, None], row=row), [(contexts,)]
+        if ids.shape[1] == 1:  # all lengths at once
+            shorter = np.empty_like(before)
+            shorter[:, :1], shorter[:, 1:] = EMPTY, before[:, :-1]
+            contexts = self.continued.take(self.find(shorter, ids))
+            return NgramPrediction(self, contexts[:, None]), [(contexts,)]
         # Each length lies together in memory.
         shorter = np.moveaxis(np.empty((self.order - 1, *ids.shape), self.keys.dtype), 0, -1)
         shorter[..., :1] = EMPTY
-        if ids.shape[1] == 1:  # all lengths at once
-            shorter[:, 0, 1:] = before[:, :-1]
-            numbers = self.find(shorter, ids[..., None])
-            contexts = self.continued[numbers]
-        else:
-            numbers, contexts = np.empty_like(shorter), np.empty_like(shorter)
-            for k in range(self.order - 1):
-                if k:
-                    shorter[:, 0, k], shorter[:, 1:, k] = before[:, k - 1], contexts[:, :-1, k - 1]
-                numbers[..., k] = self.find(shorter[..., k], ids)
-                contexts[..., k] = self.continued[numbers[..., k]]
+        numbers, contexts = np.empty_like(shorter), np.empty_like(shorter)
+        for k in range(self.order - 1):
+            if k:
+                shorter[:, 0, k], shorter[:, 1:, k] = before[:, k - 1], contexts[:, :-1, k - 1]
+            numbers[..., k] = self.find(shorter[..., k], ids)
+            contexts[..., k] = self.continued[numbers[..., k]]
         return NgramPrediction(self, contexts, (ids, numbers)), [(contexts[:, -1],)]
 
     def find(self, contexts: Indices, ids: Ids) -> Indices:
@@ -144,8 +152,9 @@ class Ngram:
         if contexts.size >= MANY:
             return self._find_many(*np.broadcast_arrays(contexts, ids))
         keys = contexts * self.vocab + ids
-        children = self.keys.searchsorted(keys)
-        return np.where(self.keys.take(children, mode="clip") == keys, children, NONE)
+        children: Indices = self.keys.searchsorted(keys)
+        children *= self.keys.take(children, mode="clip") == keys  # `NONE` is 0
+        return children
 
     def _find_many(self, contexts: Indices, ids: Ids) -> Indices:
         """`find`, for many contexts of the same shape as the ids."""
@@ -189,6 +198,8 @@ class Ngram:
 
     def probabilities(self, contexts: Indices) -> Floats:
         """p of every token after contexts of each length, (N, order − 1) -> (N, V−1)."""
+        if len(contexts) <= FEW:
+            return np.stack([self.after(row) for row in contexts.tolist()])
         in_table = contexts < len(self.table)
         shorter, longer = np.where(in_table, contexts, NONE), np.where(in_table, NONE, contexts)
         p = self.table[np.maximum.reduce(shorter, axis=1, initial=EMPTY)]
@@ -200,6 +211,68 @@ class Ngram:
         p *= left[:, :1]
         self._add_children(p, longer, left)
         return p
+
+    @cached_property
+    def _views(self) -> list[memoryview]:
+        """Arrays whose single numbers are read: a view is ten times as fast as the array."""
+        arrays: tuple[NDArray[Any], ...] = (
+            self.first, self.sizes, self.backoffs, self.tables.tokens, self.shares, self.continued,
+            self.direct, self.log_totals,
+        )  # fmt: skip
+        return [np.ascontiguousarray(array).data for array in arrays]
+
+    def after(self, contexts: list[int]) -> Floats:
+        """p of every token after one context of each length, (V−1,).
+
+        The children are remembered: one of them is probably read next.
+        """
+        first, sizes, backoffs, all_tokens, all_shares, *_ = self._views
+        left, base, in_table = 1.0, EMPTY, len(self.table)
+        longer = []  # with the product of γ of a context and of all longer ones
+        for number in reversed(contexts):
+            if number >= in_table:
+                left *= backoffs[number]
+                start = first[number]
+                longer.append((number, left, start, start + sizes[number]))
+            elif number:
+                base = number
+                break
+        self._children = {}
+        p = (self.table[base] * np.float32(left)).tolist()
+        for number, weight, start, end in longer:
+            tokens = all_tokens[start:end].tolist()
+            self._children[number] = start, tokens
+            for token, share in zip(tokens, all_shares[start:end].tolist(), strict=True):
+                p[token - 1] += weight * share
+        return np.array(p, np.float32)
+
+    def _longer_one(self, contexts: list[int], id: int) -> list[int]:
+        """Contexts of each length with one more token, `NONE` where there is none."""
+        *_, continued, direct, _ = self._views
+        vocab, children, in_direct = self.vocab, self._children, len(direct)
+        found = []
+        for number in contexts:
+            if number == NONE:
+                found.append(NONE)
+            elif (key := number * vocab + id) < in_direct:
+                found.append(continued[direct[key]])
+            elif number in children:
+                start, tokens = children[number]
+                found.append(continued[start + tokens.index(id)] if id in tokens else NONE)
+            else:
+                dtype = self.keys.dtype
+                (child,) = self.find(np.array([number], dtype), np.array([id], dtype)).tolist()
+                found.append(continued[child])
+        return found
+
+    def log_total(self, number: int) -> float:
+        """`log_totals` of one context."""
+        return float(self._views[-1][number])
+
+    @cached_property
+    def log_totals(self) -> Floats:
+        """log(1 + Σ of the counts after each context), (N + 2,)."""
+        return np.log1p(self.left / self.backoffs)
 
     def _add_children(self, p: Floats, contexts: Indices, weights: Floats) -> None:
         """Add the weighted shares of the children of contexts (N, K) to the rows of p (N, V−1)."""
@@ -266,12 +339,17 @@ class NgramPrediction(Prediction):
     contexts:  (B, T, order − 1), the number of the context of each length, `NONE` without one
     read:      the tokens that were read, (B, T), a line end as `<EOS>`; and the n-gram of each
                length that ends with them, (B, T, order − 1). None if unknown
+    row:       the contexts of a single position as a list
     """
 
     def __init__(
-        self, ngram: Ngram, contexts: Indices, read: tuple[Ids, Indices] | None = None
+        self,
+        ngram: Ngram,
+        contexts: Indices,
+        read: tuple[Ids, Indices] | None = None,
+        row: list[int] | None = None,
     ) -> None:
-        self.ngram, self.contexts, self._read = ngram, contexts, read
+        self.ngram, self.contexts, self._read, self.row = ngram, contexts, read, row
 
     @property
     def y(self) -> Floats:
@@ -285,7 +363,7 @@ class NgramPrediction(Prediction):
     @property
     def log_total(self) -> Floats:
         """log(1 + Σ of the counts after the longest context), (B, T)."""
-        return np.log1p(self.ngram.left[self.longest] / self.backoff)
+        return self.ngram.log_totals[self.longest]
 
     @property
     def backoff(self) -> Floats:

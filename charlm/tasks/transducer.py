@@ -283,6 +283,8 @@ class TargetModel(LanguageModel):
 class GivenPredictors:
     """The predictors of the targets of one source, like `charlm.model.mixture.Predictors`."""
 
+    numbers_of_a_step = 0  # its networks are small
+
     def __init__(self, model: Transducer, source: Ids) -> None:
         self._model, self._source = model, source
 
