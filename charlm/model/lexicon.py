@@ -8,7 +8,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -42,14 +41,14 @@ MOST_KNOWN = 1 - 1e-6
 class Lexicon:
     """The words of a training text, or of its beginning.
 
-    words:     the most frequent ones, with and without separate punctuation
-    counts:    (n,) how often each occurs
-    total:     words of the text, with separate punctuation
+    words:     how often the most frequent words occur, marks by themselves
+    joined:    what stands between white space, without marks at its edges, if that is not one word
+    total:     words of the text, marks by themselves
     spelling:  of words that are not in the vocabulary; None where tokens are not words
     """
 
-    words: Sequence[str]
-    counts: NDArray[np.int64]
+    words: Mapping[str, int]
+    joined: Mapping[str, int]
     total: int
     spelling: Spelling | None
 
@@ -59,34 +58,24 @@ class Lexicon:
 
         tokenizer:  of the model
         """
-        counts: Counter[str] = Counter()
-        for word, occurrences in (found.separate + found.joined).items():
-            counts[unicodedata.normalize("NFC", word)] += occurrences
-        words = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_WORDS]
-        numbers = np.array([counts[word] for word in words], np.int64)
         spelling = None
-        if tokenizer.tokens_are_words and counts:
+        if tokenizer.tokens_are_words and found.separate:
             spelling = Spelling.of(found.separate, tokenizer)
-        return cls(words, numbers, found.separate.total(), spelling)
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
+        words, joined = map(_most_frequent, found)
+        return cls(words, joined, found.separate.total(), spelling)
 
     def frequency(self, word: str) -> float:
         """Occurrences in a million words. Marks at the edges of a word do not count; 0 for a word
         that is not there."""
         word = unicodedata.normalize("NFC", word)
-        number = self._numbers.get(word, self._numbers.get(bare_word(word)))
-        return 0.0 if number is None else MILLION * float(self.counts[number]) / self.total
+        for form in (word, bare_word(word)):
+            if count := self.words.get(form) or self.joined.get(form):
+                return MILLION * count / self.total
+        return 0.0
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The input of `from_state`: small settings, and arrays."""
-        text = "".join(f"{word}\n" for word in self.words)
-        arrays: dict[str, NDArray[Any]] = {
-            "words": np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8),
-            "counts": self.counts.astype(np.int32),
-        }
+        arrays = {**_to_arrays(self.words), **add_prefix("joined", _to_arrays(self.joined))}
         settings: dict[str, Any] = {"total": self.total}
         if self.spelling:
             settings["spelling"], more = self.spelling.state()
@@ -97,16 +86,41 @@ class Lexicon:
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore a lexicon. Raises ModelError for a damaged one."""
         try:
-            text = arrays["words"].tobytes().decode("utf-8", "surrogatepass")
-            words, counts = text.split("\n")[:-1], arrays["counts"].astype(np.int64)
-            total, spelling = int(settings["total"]), None
+            words, total, spelling = _from_arrays(arrays), int(settings["total"]), None
+            joined = strip_prefix("joined", arrays)  # {} in a model of an earlier version
             if "spelling" in settings:
                 spelling = Spelling.from_state(settings["spelling"], arrays)
+            if total < sum(words.values()):
+                raise ValueError("values out of range")
+            return cls(words, _from_arrays(joined) if joined else {}, total, spelling)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise ModelError(f"words: {error}") from None
-        if len(words) != len(counts) or (counts < 1).any():
-            raise ModelError("words: values out of range")
-        return cls(words, counts, total, spelling)
+
+
+def _most_frequent(counts: Mapping[str, int]) -> dict[str, int]:
+    """The most frequent words in the normal form NFC, with their counts."""
+    normal: Counter[str] = Counter()
+    for word, occurrences in counts.items():
+        normal[unicodedata.normalize("NFC", word)] += occurrences
+    ordered = sorted(normal, key=lambda word: (-normal[word], word))
+    return {word: normal[word] for word in ordered[:MOST_WORDS]}
+
+
+def _to_arrays(counts: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+    text = "".join(f"{word}\n" for word in counts)
+    return {
+        "words": np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8),
+        "counts": np.array(list(counts.values()), np.int32),
+    }
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """The counts of `_to_arrays`. Raises KeyError or ValueError for damaged ones."""
+    words = arrays["words"].tobytes().decode("utf-8", "surrogatepass").split("\n")[:-1]
+    counts = arrays["counts"].astype(np.int64).tolist()
+    if any(count < 1 for count in counts):
+        raise ValueError("values out of range")
+    return dict(zip(words, counts, strict=True))
 
 
 class Spelling:
