@@ -136,6 +136,8 @@ class TokenModel(TrainedModel):
         shown = f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.3g}"
         bits = self.card.figures.get(BITS_PER_CHAR, math.nan)
         note = f"{self.validation_note}, " if self.validation_note else ""
+        if self.tokenizer.tokens_are_words:  # `score` and `evaluate` spell them
+            note += "unknown words as <UNK>, "
         return f"{note}{nats:.4f} nats/token, perplexity {shown}, {bits:.4f} bits/char"
 
     def about(self) -> dict[str, str]:
