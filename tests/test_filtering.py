@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +297,22 @@ def test_a_pipe_with_a_name_is_not_read_twice(filter: Command) -> None:
     error = filter(f"/dev/fd/{reader}", "--quantiles", "0:1").error
     os.close(reader)
     assert error.startswith("--quantiles and --into read twice")
+
+
+def test_the_ngram_model_alone_filters_without_torch(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("the harbour was quiet\n" * 20_000, encoding="utf-8")  # torch would pay
+    code = (
+        "import sys; from charlm.cli import run; "
+        f"sys.argv = ['charlm', 'filter', {str(text)!r}, '--max', '99', '--ngram-only', "
+        f"'-m', {str(GOLDEN / 'lm-char-ngram.safetensors')!r}]\n"
+        "try: run()\n"
+        "except SystemExit: pass\n"
+        "sys.stderr.write(str('torch' in sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    assert ran.stdout == text.read_bytes()
+    assert ran.stderr.decode().endswith("False")

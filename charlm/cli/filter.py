@@ -107,7 +107,7 @@ class FilterOptions:
     @property
     def has_scores(self) -> bool:
         """Whether the scores of lines are used."""
-        return self.reads_twice or self.score or not self.min is self.max is None
+        return self.reads_twice or self.score or self.bounds != (-math.inf, math.inf)
 
     @property
     def bounds(self) -> tuple[float, float]:
