@@ -155,6 +155,12 @@ def options_of_call(kind: type[T], function: str, values: Mapping[str, Any]) -> 
     return kind(**values)
 
 
+def refuse_text(values: object, function: str) -> None:
+    """Raise TypeError for a string where a function takes several."""
+    if isinstance(values, str):
+        raise TypeError(f"{function}() takes several texts; put the one into a list")
+
+
 def check_keywords(function: str, values: Iterable[str], known: Sequence[str]) -> None:
     """Raise TypeError for a keyword that a function does not have; it names the nearest one."""
     for name in values:

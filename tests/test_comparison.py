@@ -153,3 +153,10 @@ def test_equal_sentences_are_equally_probable(compare: Command) -> None:
 
 def test_one_sentence_is_one_line(compare: Command) -> None:
     assert compare("the cat").error.startswith("one sentence; give two or more, each in quotes")
+
+
+def test_words_of_a_script_without_spaces_are_joined_as_they_stand(model: LanguageModel) -> None:
+    (comparison,) = charlm.compare(model, ["the cat 深い海", "the cat sat on"])
+    shown = {text for step in comparison.steps for text in step.texts}
+    assert any("深い海" in text for text in shown) or {"深", "い", "海"} <= shown
+    assert not any("深 い" in text for text in shown)

@@ -10,7 +10,7 @@ import pytest
 
 import charlm
 from charlm import LanguageModel
-from charlm.errors import InputError
+from charlm.errors import InputError, OptionError
 from conftest import TEXT, Command, shuffled
 
 LINES = [line for line in shuffled(TEXT).splitlines() if line]
@@ -126,3 +126,14 @@ def test_every_column_of_tokens_and_words_is_an_attribute(model: LanguageModel) 
     for item in items:
         for name, value in item.to_json().items():
             assert getattr(item, name) == value
+
+
+def test_a_text_in_place_of_several_is_refused(model: LanguageModel) -> None:
+    with pytest.raises(TypeError, match="several texts"):
+        list(charlm.filter(model, "the cat", max=3))
+    with pytest.raises(TypeError, match="several texts"):
+        charlm.compare(model, "ab")
+    with pytest.raises(OptionError, match="`dedupe=nera`: choose exact or near"):
+        list(charlm.filter(model, ["a"], dedupe="nera"))
+    with pytest.raises(OptionError, match="nothing is between"):
+        list(charlm.filter(model, ["a"], min=3, max=1))

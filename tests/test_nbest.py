@@ -11,7 +11,7 @@ from charlm import LanguageModel
 from charlm.corpus.records import BrokenLines
 from charlm.errors import InputError
 from charlm.uses.nbest import ScoredHypothesis, Weights, edits, scored_lists, tuned
-from charlm.uses.nbest_formats import Hypothesis, hypotheses, opened
+from charlm.uses.nbest_formats import Hypothesis, Json, Kaldi, hypotheses, opened
 
 GOOD, BAD = "the cat sat at home", "the cat sad at home"
 MOSES = f"0 ||| {BAD} ||| d= -1 ||| -2.5\n0 ||| {GOOD} ||| d= -2 ||| -3\n1 ||| a bird ||| ||| -1\n"
@@ -175,3 +175,33 @@ def test_there_must_be_a_reference_for_each_list() -> None:
 def test_lists_without_lines_are_empty() -> None:
     kind, lines = opened(iter([]), None)
     assert list(hypotheses(kind, lines, "file", BrokenLines("file", True, print))) == []
+
+
+def test_a_line_end_in_a_value_of_csv_is_written_in_quotes(model: LanguageModel) -> None:
+    kind, ((first, second),) = read('id,hypothesis\n1,"a\nb"\n1,c\n', model)
+    assert first.hypothesis.text == "a\nb"
+    written = kind.written(first.hypothesis, -1, -2)  # type: ignore[attr-defined]
+    assert written == '1,"a\nb",-1,-2'
+    assert second.hypothesis.text == "c"
+
+
+def test_an_array_is_read_and_written_as_lines(model: LanguageModel) -> None:
+    for indent in (None, 1):
+        text = json.dumps([{"id": 1, "hypothesis": t} for t in (GOOD, BAD)], indent=indent)
+        kind, (scored,) = read(text, model)
+        assert [s.hypothesis.text for s in scored] == [GOOD, BAD]
+        assert kind.name == "json"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="score"):
+        list(Json().read('{"id": 1, "hypothesis": "a", "score": true}').text)
+
+
+def test_a_table_without_a_hypothesis_names_the_file(model: LanguageModel) -> None:
+    for text in ("id;text;score\n1;a;2\n", "id\ttext\n1\ta\n"):
+        kind, lines = opened(iter(text.splitlines()), None, "x.tsv")
+        with pytest.raises(InputError, match=r"x\.tsv: no column 'hypothesis'"):
+            list(hypotheses(kind, lines, "x.tsv", BrokenLines("x.tsv", False, print)))
+
+
+def test_a_cost_is_never_minus_zero() -> None:
+    hypothesis = Hypothesis("u", "a", 0.0, "u-1", "a")
+    assert Kaldi().written(hypothesis, 0.0, 0.0) == "u-1 0"

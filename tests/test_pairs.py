@@ -181,3 +181,13 @@ def test_broken_suites_are_one_error(
     path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="suite"):
         results(model, path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_of_pairs_is_read(
+    model: LanguageModel, tmp_path: Path, indent: int | None
+) -> None:
+    path = tmp_path / "pairs.json"
+    pairs = [{"sentence_good": GOOD, "sentence_bad": BAD, "UID": k} for k in "ab"]
+    path.write_text(json.dumps(pairs, indent=indent), encoding="utf-8")
+    assert results(model, path) == {"a": (1, 1, 0), "b": (1, 1, 0), "total": (2, 2, 0)}

@@ -192,3 +192,10 @@ def test_an_empty_table_has_no_records(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("", encoding="utf-8")
     assert records(path) == []
+
+
+def test_carriage_returns_alone_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,text\r1,a\r2,b\r")
+    with pytest.raises(InputError, match=r"a\.csv: carriage returns without line feeds"):
+        records(path, [])

@@ -182,7 +182,8 @@ def test_broken_lines_are_named_and_skipped_or_fatal(score: Command, tmp_path: P
         ("4", "2", "the"), ("4", "2", "cat"), ("4", "2", "<EOS>"),
     ]  # fmt: skip
     assert ran.notes == [
-        f"warning: {file}: 2 lines (3, 4): 1 values, and the heading has 2; skipped",
+        f"warning: {file}, line 3: 1 values, and the heading has 2; skipped",
+        f"warning: {file}, line 4: 3 values, and the heading has 2; skipped",
         f"{file}: 2 lines read, 2 skipped",
     ]
     strict = score("--file", file, "--text-column", "t", "--strict")

@@ -276,7 +276,7 @@ def _write(
                     kept[k] += 1
                     text = line.with_score(value) if options.score else line.line
                     output = group.file if options.out is not None else k
-                    written[output].write(text, group.has_mark)
+                    written[output].write(text, group.has_mark and not options.score)
             files[0].flush()
     return kept
 

@@ -23,7 +23,8 @@ def interact(session: Session) -> None:
     with suppress(ImportError):  # Windows has none
         import readline  # noqa: F401  # `input` edits lines with it and has a history
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        encoding = None if sys.stdin.isatty() else "utf-8"  # as everywhere
+        sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape")
     prompt = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
     typer.echo(
         "Type how the text goes on; an empty line for more, /again for other words, /help for the "

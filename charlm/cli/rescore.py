@@ -121,8 +121,8 @@ def _scored_lists(
             yield line
 
     for file in files:
-        kind, read = opened(lines(file), format)
         broken = BrokenLines(file, input.strict, note)
+        kind, read = opened(lines(file), format, broken.name)
         yield kind, scored_lists(hypotheses(kind, read, file, broken), score, kind.base)
 
 

@@ -15,7 +15,7 @@ from charlm.errors import InputError
 
 DELIMITERS = "\t,;|"
 LINES_NAMED = 3  # of those that cannot be read
-DETAIL = re.compile(r"'[^']*'|\d+|\(.*\)$")  # what differs between messages about one problem
+DETAIL = re.compile(r"'[^']*'|\(.*\)$")  # what differs between messages about one problem
 
 
 class Record(NamedTuple):
@@ -221,6 +221,11 @@ def line_parser(first: str, required: Sequence[str], name: str, path: str = "") 
     """
     if first.lstrip().startswith("{"):
         return lambda line: json_object(line) if line.strip() else None
+    if "\r" in first.removesuffix("\r") and '"' not in first:
+        prefix = f"{name}: " if name else ""
+        raise InputError(
+            f"{prefix}carriage returns without line feeds; convert the file: tr '\\r' '\\n'"
+        )
     return Separated(delimiter_of(first, required, path), required, name)
 
 

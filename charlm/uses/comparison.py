@@ -13,7 +13,7 @@ from charlm.engines.scores import SentenceScore, TokenScore, scientific
 from charlm.engines.scoring import SentenceOptions
 from charlm.engines.words import WordScore
 from charlm.errors import InputError
-from charlm.options import options_of_call
+from charlm.options import options_of_call, refuse_text
 
 if TYPE_CHECKING:
     from charlm.keywords import SentenceKeywords
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     @property
     def texts(self) -> tuple[str, str]:
         """The words of both sides."""
-        first, second = (" ".join(word.word for word in words) for words in self)
+        first, second = map(_joined, self)
         return first, second
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def compare(
     >>> comparison.first.text
     'the cat sat'
     """
+    refuse_text(texts, "compare")
     if len(texts) < 2:
         raise InputError("fewer than two sentences; give two or more")
     options_of_call(SentenceOptions, "compare", options)
@@ -129,6 +130,15 @@ class Comparison:
             after, *tokens = self.parting
             record["parting"] = {"after": after, "tokens": [token.to_json() for token in tokens]}
         return record
+
+
+def _joined(words: Sequence[WordScore]) -> str:
+    """The words, with a space where the text has one, and before the line end."""
+    text = ""
+    for before, word in zip([None, *words], words, strict=False):
+        has_space = before and (word.start > before.end or word.is_line_end)
+        text += f"{' ' if has_space else ''}{word.word}"
+    return text
 
 
 def _steps(first: Sequence[WordScore], second: Sequence[WordScore]) -> Iterator[Step]:

@@ -19,9 +19,11 @@ import numpy as np
 from charlm.corpus.reading import BYTE_ORDER_MARK, Corpus
 from charlm.corpus.records import BrokenLines, is_json_document, json_object, text_of
 from charlm.engines.scores import SentenceScore
-from charlm.errors import InputError
+from charlm.errors import InputError, OptionError
+from charlm.options import Choices, refuse_text
 from charlm.parts import WHOLE, Part, in_groups_of
 
+DEDUPE = Choices(("exact", "near"))
 FIELD = "bits_per_char"  # of JSON lines that are written with their score
 LINES_AT_ONCE = 2048
 THIRDS = ("head", "middle", "tail")  # suffixes of the files for `Thirds`
@@ -46,7 +48,12 @@ def filter(
     >>> list(charlm.filter(model, ["the cat sat", "zqxj zqxj"], max=4))
     ['the cat sat']
     """
+    refuse_text(lines, "filter")
     low, high = -math.inf if min is None else min, math.inf if max is None else max
+    if not low <= high:
+        raise OptionError(f"`min={low:g}` and `max={high:g}`: nothing is between them")
+    if dedupe is not None:
+        DEDUPE.check("dedupe", dedupe)
     bounds = Bounds(low, high, drop)
     duplicates = Duplicates(dedupe) if dedupe else None
     for texts in in_groups_of(lines, LINES_AT_ONCE):
@@ -190,7 +197,8 @@ class Lines:
                 kept = duplicates.removed(own) if duplicates else own
                 counts.read += len(own)
                 counts.duplicates += len(own) - len(kept)
-                yield Group(kept, file, has_mark)
+                # The shards of a file together have its mark once.
+                yield Group(kept, file, has_mark and not self.shard.number)
             counts.read += broken.skipped
             counts.skipped += broken.skipped
 

@@ -96,7 +96,7 @@ def rescore(
     name, lines = "the list", iter([] if isinstance(lists, str | Path) else lists)
     if isinstance(lists, str | Path):
         name, lines = str(lists), Corpus([lists], encoding=encoding, once=True).lines()
-    kind, lines = opened(lines, format)
+    kind, lines = opened(lines, format, name)
     broken = BrokenLines(name, strict, warn)
     score = partial(model.iter_scores, eos=eos)
     weights = Weights(weight, word_penalty)

@@ -23,12 +23,15 @@ from itertools import chain, islice
 from typing import Any, ClassVar
 
 from charlm.corpus.records import (
+    DELIMITERS,
     BrokenLines,
     Separated,
     delimiter_of,
     field_of,
     has_column,
+    is_json_document,
     json_object,
+    json_objects,
     text_of,
 )
 
@@ -139,7 +142,7 @@ class Kaldi(Format):
         return Hypothesis(list, _one_spaced(written), 0.0, key, written)
 
     def written(self, hypothesis: Hypothesis, logprob: float, total: float) -> str:
-        return f"{hypothesis.source} {-total:.6g}"
+        return f"{hypothesis.source} {0.0 - total:.6g}"
 
 
 class Tsv(Format):
@@ -149,10 +152,11 @@ class Tsv(Format):
 
     def __init__(self) -> None:
         self.table: Separated | None = None
+        self.file = ""
 
     def read(self, line: str) -> Hypothesis | None:
         if self.table is None:
-            self.table = Separated(delimiter_of(line, (ID, TEXT)), (ID, TEXT), "the table")
+            self.table = Separated(delimiter_of(line, (ID, TEXT)), (ID, TEXT), self.file)
         fields = self.table(line)
         return None if fields is None else _of_fields(fields)
 
@@ -168,8 +172,8 @@ class Tsv(Format):
         if delimiter == TAB:
             return TAB.join(values)
         line = StringIO()
-        csv.writer(line, delimiter=delimiter, lineterminator="").writerow(values)
-        return line.getvalue()
+        csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(values)
+        return line.getvalue().removesuffix("\n")
 
 
 class Json(Format):
@@ -200,7 +204,7 @@ def _one_spaced(text: str) -> str:
 def _number(value: Any) -> float:
     """The value as a finite number. Raises ValueError for any other."""
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
@@ -225,14 +229,25 @@ def guessed_format(line: str) -> str:
             return format.name
         except ValueError:
             pass
-    return Tsv.name if TAB in line else Kaldi.name
+    return Tsv.name if any(mark in line for mark in DELIMITERS) else Kaldi.name
 
 
-def opened(lines: Iterator[str], name: str | None) -> tuple[Format, Iterator[str]]:
-    """The format of a list and all its lines. name: of the format; None to guess it"""
+def opened(
+    lines: Iterator[str], name: str | None, file: str = "the list"
+) -> tuple[Format, Iterator[str]]:
+    """The format of a list and all its lines; of a JSON array, a line for each object.
+
+    name:  of the format; None to guess it
+    file:  its name, for errors
+    """
     first = list(islice(lines, 1))
-    kind = FORMATS[name or (guessed_format(first[0]) if first else Json.name)]
-    return kind(), chain(first, lines)
+    if first and is_json_document(first[0]):
+        objects = json_objects("\n".join(chain(first, lines)), file)
+        return Json(), map(json.dumps, objects)
+    format = FORMATS[name or (guessed_format(first[0]) if first else Json.name)]()
+    if isinstance(format, Tsv):
+        format.file = file
+    return format, chain(first, lines)
 
 
 def hypotheses(

@@ -27,6 +27,7 @@ from charlm.corpus.records import (
     delimiter_of,
     has_column,
     is_json_document,
+    json_objects,
     line_parser,
     text_of,
 )
@@ -165,7 +166,8 @@ def read_items(path: str, encoding: str, broken: BrokenLines) -> Iterator[Item]:
         yield from _suite_items(document, broken.name)
         return
     if isinstance(document, list):
-        lines = [json.dumps(value) for value in document]
+        lines = [json.dumps(value) for value in json_objects("\n".join(lines), broken.name)]
+        first = next(iter(lines), "")
     elif is_json_document(first):
         raise InputError(f"{broken.name}: not JSON; a suite or an array is one JSON value")
     parse, read = _pair_parser(first, broken.name, path), 0
