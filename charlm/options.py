@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from charlm.errors import OptionError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -153,6 +157,19 @@ def options_of_call(kind: type[T], function: str, values: Mapping[str, Any]) -> 
     """
     check_keywords(function, values, [field.name for field, _ in options_of(kind)])
     return kind(**values)
+
+
+def names_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose error for an unknown keyword names the nearest one."""
+    code = function.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        check_keywords(function.__name__, keywords, known)
+        return function(*arguments, **keywords)
+
+    return call
 
 
 def refuse_text(values: object, function: str) -> None:

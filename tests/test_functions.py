@@ -115,6 +115,15 @@ def test_an_unknown_keyword_of_a_function_of_the_package(
     wrong = {"eso": False}
     with pytest.raises(TypeError, match=r"compare\(\) has no option `eso`; did you mean `eos`"):
         charlm.compare(model, ["a", "b"], **wrong)
+    for name, given, near in (
+        ("filter", [["a"]], "maxx"), ("pairs", [[]], "eso"), ("rescore", [[]], "wieght"),
+        ("gradients", ["a b"], "step"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"{name}\(\) has no option `{near}`; did you mean"):
+            getattr(charlm, name)(model, *given, **{near: 1})
+    with pytest.raises(TypeError, match=r"copied\(\) .* did you mean `min_length`"):
+        wrong = {"min_lenght": 3}
+        charlm.copied("a", corpus, **wrong)
     wrong = {"colour": 1}
     with pytest.raises(TypeError, match=r"sample\(\) has no option `colour`; it has length, "):
         model.sample(**wrong)

@@ -8,8 +8,10 @@ from pathlib import Path
 from charlm.corpus import copying
 from charlm.corpus.copying import Copies
 from charlm.corpus.reading import Corpus
+from charlm.options import names_keywords
 
 
+@names_keywords
 def copied(
     text: str,
     corpus: str | Path | Sequence[str | Path],

@@ -20,7 +20,7 @@ from charlm.corpus.reading import BYTE_ORDER_MARK, Corpus
 from charlm.corpus.records import BrokenLines, is_json_document, json_object, text_of
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError, OptionError
-from charlm.options import Choices, refuse_text
+from charlm.options import Choices, names_keywords, refuse_text
 from charlm.parts import WHOLE, Part, in_groups_of
 
 DEDUPE = Choices(("exact", "near"))
@@ -30,6 +30,7 @@ THIRDS = ("head", "middle", "tail")  # suffixes of the files for `Thirds`
 WAITING = 16  # groups of lines for each process that are scored, or wait for a long line
 
 
+@names_keywords
 def filter(
     model: Scorer,
     lines: Iterable[str],

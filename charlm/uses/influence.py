@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from charlm.options import names_keywords
+
 if TYPE_CHECKING:
     from charlm.model.gradients import GradientNorms
     from charlm.tasks.language_model import LanguageModel
 
 
+@names_keywords
 def gradients(model: LanguageModel, text: str, *, steps: int = 60) -> GradientNorms:
     """The norm of the gradient of a token's loss with respect to the state K steps before it.
 

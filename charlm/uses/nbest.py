@@ -24,6 +24,7 @@ from charlm.corpus.reading import Corpus
 from charlm.corpus.records import BrokenLines
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
+from charlm.options import names_keywords
 from charlm.uses.nbest_formats import Format, Hypothesis, hypotheses, opened
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Rescored(NamedTuple):
     total: float
 
 
+@names_keywords
 def rescore(
     model: LanguageModel,
     lists: str | Path | Iterable[str],

@@ -33,6 +33,7 @@ from charlm.corpus.records import (
 )
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError
+from charlm.options import names_keywords
 from charlm.uses.suites import Conditions, Suite, sentence_of
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Accuracy:
         }
 
 
+@names_keywords
 def pairs(
     model: LanguageModel,
     items: str | Path | Iterable[tuple[str, str]],
