@@ -151,6 +151,16 @@ def test_the_text_comes_out_beside_its_words_under_its_name(score: Command, tmp_
     assert score(*arguments, "--columns", "item").rows[0][:3] == ["item", "sentence", "word_id"]
 
 
+def test_a_column_has_its_place_whatever_its_values(score: Command, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,chars\na bird,7\nthe cat,7\n", encoding="utf-8")
+    heading, *rows = score("--file", file, "--text-column", "text").rows
+    assert heading[0] == "chars" and "charlm_chars" in heading
+    assert [row[heading.index("charlm_chars")] for row in rows] == ["7", "8"]
+    words = score("--file", file, "--text-column", "text", "--columns", "text", "--words")
+    assert words.rows[0][:3] == ["text", "sentence", "word_id"]
+
+
 def test_lines_of_unknown_characters_are_not_sorted_unless_asked_for(score: Command) -> None:
     stdin = "the cat\n漢字漢字\nesa nhm\nкошка\nthe c漢t\n".encode()
     ran = score("--sort", "bits_per_char", stdin=stdin)

@@ -194,10 +194,10 @@ def filter(
     from charlm.uses.filtering import Bounds, Counts, Lines, Thirds, quantile_bounds, scored
 
     jobs, threads = options.jobs, machine.threads
-    if jobs is None:
-        pays = threads is None and sum(map(plain_size, paths)) > JOBS_PAY_FROM
-        jobs = cores() if pays and not models.ngram_only else 1
-    if threads is None and (jobs > 1 or options.jobs):
+    if jobs is None and threads is None and not models.ngram_only:
+        pays = sum(map(plain_size, paths)) > JOBS_PAY_FROM
+        jobs = cores() if pays else None
+    if jobs and threads is None:
         threads = 1  # processes do not wait for each other as threads do
     loaded = None
     if options.has_scores:
@@ -210,7 +210,7 @@ def filter(
     outputs: Outputs = Bounds(*options.bounds, options.drop)
     with show_progress() as progress:
         done = show_read(progress, paths, shard.of)
-        groups = _counted(scored(loaded, lines.groups(note, counts), jobs), done)
+        groups = _counted(scored(loaded, lines.groups(note, counts), jobs or 1), done)
         if options.reads_twice:
             bits = array("f", chain.from_iterable(bits for _, bits in groups))
             outputs = (

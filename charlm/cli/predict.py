@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,14 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
-from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
+from charlm.cli.records import (
+    FormatOptions,
+    beside,
+    write,
+    write_json,
+    write_table,
+    write_tsv,
+)
 from charlm.corpus.records import has_column
 from charlm.engines.drawn_trees import branches
 from charlm.errors import InputError, ModelError
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from charlm.tasks.trained import Predicts
 
 
+PREFIX = "predicted_"  # of an answer with the name of a column
 NODE = "node"  # what the answers of a model of trees are numbered by
 
 
@@ -180,18 +188,7 @@ def _records(
                 continue
             carried = {**sentence.columns, options.text_column: sentence.text}
             ranked = found if options.k == 1 and numbered == "rank" else {numbered: rank, **found}
-            yield _beside(carried, ranked)
-
-
-def _beside(columns: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of the input, then what was found. A name that both have gets a prefix."""
-    return {**columns, **{_free(name, columns): value for name, value in found.items()}}
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name = f"predicted_{name}"
-    return name
+            yield beside(carried, ranked, PREFIX)
 
 
 def _tsv(answers: Iterable[Answered], numbered: str, options: PredictOptions) -> None:
@@ -225,4 +222,4 @@ def _json(answers: Iterable[Answered], numbered: str, options: PredictOptions) -
         name = options.text_column or "text"
         carried = {**sentence.columns, name: sentence.text}
         flat = found[0] if options.text_column and options.k == 1 and numbered == "rank" else {}
-        write_json(_beside(carried, flat or {"answers": found}))
+        write_json(beside(carried, flat or {"answers": found}, PREFIX))

@@ -88,6 +88,21 @@ def write_tsv(
         typer.echo(f"warning: left out, since the first row does not have it: {names}", err=True)
 
 
+def beside(
+    columns: Mapping[str, Any], record: Mapping[str, Any], prefix: str = "charlm_"
+) -> dict[str, Any]:
+    """The columns of the input, then the record.
+
+    prefix:  of a name of the record that is also a column's
+    """
+    both = dict(columns)
+    for name, value in record.items():
+        while name in columns:
+            name = f"{prefix}{name}"
+        both[name] = value
+    return both
+
+
 def write_table(
     columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], headed: bool = True
 ) -> None:

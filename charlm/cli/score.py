@@ -176,7 +176,8 @@ def score(
     sentences = _sentences(texts, source, input, selection.best_by)
     if options.document:
         sentences = [list(chain.from_iterable(sentences))]
-    text_column = source.text_column if source.columns is None else None
+    is_carried = source.columns is None or source.text_column in source.columns.split(",")
+    text_column = source.text_column if is_carried else None
     view = replace(view, lexicon=loaded[0].lexicon, file=source.path, text_column=text_column)
     details, shard = view.details or output.html is not None, source.part
     drawn: list[SentenceScore] = []
@@ -233,7 +234,8 @@ def _sentences(
         return from_lines(source.path, input.encoding)
     kept = None
     if source.columns is not None:
-        kept = [*filter(None, [best_by]), *source.columns.split(",")]
+        named = [*filter(None, [best_by]), *source.columns.split(",")]
+        kept = [name for name in named if name != source.text_column]
     return from_table(source.path, input.encoding, source.text_column, kept, input.strict)
 
 

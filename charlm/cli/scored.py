@@ -10,7 +10,7 @@ from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlm.cli.log10 import write_kenlm, write_srilm
-from charlm.cli.records import write_coloured, write_json, write_table, write_tsv
+from charlm.cli.records import beside, write_coloured, write_json, write_table, write_tsv
 from charlm.errors import InputError, OptionError
 from charlm.model.lexicon import Lexicon
 from charlm.options import Choices, Range, option
@@ -30,7 +30,6 @@ LOG10 = ("kenlm", "srilm")  # formats of other programs
 IN_LOG10 = [f"format={name}" for name in LOG10]  # options; these formats show tokens anyway
 MOST_UNKNOWN = 0.5  # share of the tokens of a line that is sorted
 STRONGEST = {"token": 10.0, "word": 20.0}  # bits with the strongest colour
-PREFIX = "charlm_"  # of a result with the name of a column
 LONGEST_BAR = 24  # characters
 # Of a token or word, in a table.
 FIGURES = {"bits": ".2f", "p": ".4f", "rank": "d", "entropy_bits": ".2f"}
@@ -253,23 +252,6 @@ def _detail_records(rows: Iterable[Row], view: View) -> Iterator[dict[str, Any]]
         for number, record in enumerate(view.records(row.score), 1):
             ids = {"sentence": row.number} | ({"word_id": number} if view.words else {})
             yield beside({**row.columns, **view.text_of(row.score)}, {**ids, **record})
-
-
-def beside(columns: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The carried columns, then the record. A name that both have gets a prefix in the record,
-    unless both have the same value."""
-    added = {
-        _free_name(name, columns): value
-        for name, value in record.items()
-        if name not in columns or columns[name] != value
-    }
-    return {**columns, **added}
-
-
-def _free_name(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name = f"{PREFIX}{name}"
-    return name
 
 
 def _table(groups: Groups, view: View) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from charlm.cli.records import write_json, write_table, write_tsv
-from charlm.cli.scored import Groups, Row, beside
+from charlm.cli.records import beside, write_json, write_table, write_tsv
+from charlm.cli.scored import Groups, Row
 from charlm.errors import OptionError
 from charlm.model.file import MODEL_FILE
 

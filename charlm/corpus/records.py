@@ -152,9 +152,13 @@ def json_objects(text: str, name: str) -> list[dict[str, Any]]:
     Raises InputError for anything else.
     """
     try:
-        value = json.loads(text)
+        return objects_of(json.loads(text), name)
     except ValueError as error:
         raise InputError(f"{name}: not JSON ({error})") from None
+
+
+def objects_of(value: Any, name: str) -> list[dict[str, Any]]:
+    """`json_objects` of a value that is parsed already."""
     objects = value if isinstance(value, list) else [value]
     if not all(isinstance(item, dict) for item in objects):
         raise InputError(f"{name}: a JSON array of other values than objects")

@@ -143,6 +143,11 @@ class TextScore:
         """Bits per character."""
         return self.bits / max(self.chars, 1)
 
+    @cached_property
+    def bits_per_char_interval(self) -> Interval | None:
+        """The 95 % interval of bits per character; None for a text without enough `parts`."""
+        return interval_95(self.parts)
+
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte of UTF-8."""
@@ -177,11 +182,10 @@ class TextScore:
 
     def figures(self) -> dict[str, Any]:
         """The measures of `to_json`, nats per token and an interval, without the text."""
-        interval = interval_95(self.parts)
         figures = {
             **self.to_json(),
             "nats_per_token": self.nats_per_token,
-            "bits_per_char_interval": interval,
+            "bits_per_char_interval": self.bits_per_char_interval,
         }
         del figures["text"]
         return figures

@@ -89,14 +89,15 @@ class WordStarts:
     def __init__(self, tokenizer: Tokenizer, punctuation: bool = False) -> None:
         self._punctuation, self._spacings = punctuation, tokenizer.spacings
         self._end = compiled(SEPARATE_END if punctuation else JOINED_END)
-        heads, number = np.unique(_heads(tokenizer), return_inverse=True)
+        of_tokens = _heads(tokenizer)
+        self._is_empty = of_tokens == ""
+        heads, number = np.unique(of_tokens, return_inverse=True)
         ends = SEPARATE if punctuation else JOINED
         begins = np.array([[self._begins(end, head) for head in heads.tolist()] for end in ends])
         # (ends, size, spacings), then a row for each place.
         rows = np.moveaxis(begins[:, number.reshape(tokenizer.size, -1)], 1, 2)
         self.masks, row = np.unique(rows.reshape(-1, tokenizer.size), axis=0, return_inverse=True)
         self._rows = dict(zip(ends, row.reshape(len(ends), -1).tolist(), strict=True))
-        self._is_empty = _heads(tokenizer) == ""
 
     @property
     def after_letters(self) -> BoolArray:

@@ -50,13 +50,13 @@ from charlm.tokenizer.base import (
 from charlm.tokenizer.segmentation import SINGLE, WHITE_SPACE, WORD, bare_word, compiled, words_of
 from charlm.tokenizer.text import NORMAL_FORMS, SURROGATE, normalized, normalized_with_spans
 
-# How words are separated, and the name of this in model files. A file of an earlier version names
-# "lossless", whose words are not those of Unicode.
 if TYPE_CHECKING:
     import regex
 
     Pattern = re.Pattern[str] | regex.Pattern[str]
 
+# How words are separated, and the name of this in model files. A file of an earlier version names
+# "lossless", whose words are not those of Unicode.
 SPLITS = {"lossless": "unicode", "elision": "unicode-elision", "whitespace": "whitespace"}
 EARLIER_SPLIT = "lossless"
 DEFAULT_SIZE = 20_000

@@ -27,8 +27,8 @@ from charlm.corpus.records import (
     delimiter_of,
     has_column,
     is_json_document,
-    json_objects,
     line_parser,
+    objects_of,
     text_of,
 )
 from charlm.engines.scores import SentenceScore
@@ -168,7 +168,7 @@ def read_items(path: str, encoding: str, broken: BrokenLines) -> Iterator[Item]:
         yield from _suite_items(document, broken.name)
         return
     if isinstance(document, list):
-        lines = [json.dumps(value) for value in json_objects("\n".join(lines), broken.name)]
+        lines = [json.dumps(value) for value in objects_of(document, broken.name)]
         first = next(iter(lines), "")
     elif is_json_document(first):
         raise InputError(f"{broken.name}: not JSON; a suite or an array is one JSON value")
