@@ -559,6 +559,14 @@ def test_a_line_is_answered_before_the_next_one_is_there(
     process.stdout.close()
 
 
+def test_samples_of_several_lines_are_separated(charlm: Charlm, path: Path) -> None:
+    options = ["sample", "-m", path, "-n", 3, "--seed", 1, "--max-lines"]
+    one = charlm(*options, 1).stdout
+    assert len(one.splitlines()) == 3 and "\n\n" not in one
+    two = charlm(*options, 2).stdout.split("\n\n")
+    assert len(two) == 3 and all(len(sample.strip().splitlines()) == 2 for sample in two)
+
+
 def test_the_rows_before_a_line_that_is_not_text_are_written(charlm: Charlm, path: Path) -> None:
     stdin = "the cat\n" * 5000 + "a\0b\nthe cat\n"
     ran = charlm("score", "-m", path, "--strict", stdin=stdin)

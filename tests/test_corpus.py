@@ -7,7 +7,9 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import threading
+import zipfile
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -48,6 +50,36 @@ def test_a_compressed_file_reads_like_the_plain_file(tmp_path: Path) -> None:
         path = write(tmp_path, module.compress(TEXT.encode()), f"text.txt{suffix}")
         assert read(path) == TEXT
         assert Corpus([path]).name == "text"
+
+
+@pytest.mark.parametrize("name", ["text", "text.txt", "wrong.gz"])
+def test_the_first_bytes_say_how_a_file_is_compressed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("folder/book.txt", TEXT)
+    data = [module.compress(TEXT.encode()) for module in (gzip, lzma, bz2)]
+    for content in [*data, zipped.getvalue(), TEXT.encode()]:
+        assert read(write(tmp_path, content, name)) == TEXT
+    for content in [*data, TEXT.encode()]:  # also in a pipe
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert "".join(Corpus(["-"], once=True).blocks()) == TEXT
+
+
+def test_an_archive_of_several_files_and_unreadable_compression_are_one_line(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "letter.docx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("word/document.xml", "<x/>")
+        archive.writestr("styles.xml", "<x/>")
+    with pytest.raises(InputError, match="a zip archive of 2 files; unpack it"):
+        read(path)
+    if sys.version_info < (3, 14):
+        with pytest.raises(InputError, match="compressed with zstd"):
+            read(write(tmp_path, b"\x28\xb5\x2f\xfd rest", "text.zst"))
+    assert read(write(tmp_path, "BZhello\nPKxx\n")) == "BZhello\nPKxx\n"
 
 
 def test_files_are_joined_and_the_last_line_of_each_is_ended(tmp_path: Path) -> None:

@@ -41,10 +41,12 @@ from charlm.training.folder import Folder
 from charlm.training.loop import Loop, schedule
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.options import TrainOptions
-from charlm.training.plan import Plan
+from charlm.training.plan import PLAN, Plan
 from charlm.training.recipe import HIDDEN_SIZES, Machine, Recipe, choose, hidden_sizes
+from charlm.training.reporter import Reporter
 from charlm.training.saver import Saver
 from charlm.training.stopping import StopSignals
+from charlm.training.train import _warn_about_result
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "precision": "fp32"}
@@ -805,6 +807,38 @@ def test_a_model_that_learnt_nothing_comes_with_a_warning(
     assert capsys.readouterr().err == ""
     charlm.train(corpus, steps=10, lr=1e9, hidden=8, quiet=True)
     assert "predicts no better than chance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("whole_model", [1.5, 3.5])
+def test_the_warning_about_chance_looks_at_the_whole_model(
+    whole_model: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = SimpleNamespace(model=SimpleNamespace(predicted="token"))
+    loop: Any = SimpleNamespace(best_loss=3.2, step=1000, task=task)
+    saver: Any = SimpleNamespace(companions={"ngram": None}, model_loss=whole_model)
+    validation: Any = SimpleNamespace(chance=3.0)
+    _warn_about_result(loop, saver, recipe_for(10**5), validation, Reporter(quiet=False))
+    err = capsys.readouterr().err
+    assert "the network alone predicts no better than chance (3.2 nats/token" in err
+    assert err.startswith("note: " if whole_model < 3.0 else "warning: ")
+    assert ("the whole model has 1.5" in err) == (whole_model < 3.0)
+
+
+def test_a_resumed_run_looks_at_the_machine_again(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def choose(precision: str, *_: Any) -> tuple[str, int, float]:
+        asked.append(precision)
+        return "fp32", 1, 1e9
+
+    monkeypatch.setattr("charlm.training.prepare.choose_precision", choose)
+    folder = charlm.train(corpus, minutes=0.02, hidden=8, quiet=True).path.parent
+    charlm.train(corpus, out=folder, resume=True, minutes=0.04, quiet=True)
+    assert asked == ["auto", "fp32"]  # the precision of the run stays
+    plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    assert plan["recipe"]["threads"] == 1
 
 
 def test_a_folder_that_another_training_has_just_made_is_left_alone(
