@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "charlm"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress", "keywords"),
     ("files", "options", "parts"),
-    ("tokenizer",),
+    ("tokenizer", "pages"),
     ("corpus", "model"),
     ("runs", "engines"),
     ("tasks",),
