@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runs", "engines"),
     ("tasks",),
     ("training", "uses"),
-    ("api",),
+    ("api", "server"),
     ("cli",),
     ("__main__",),
 )

@@ -238,7 +238,7 @@ def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(network, "read", counting_read)
     randoms = [random_stream(1, k) for k in range(3)]
     texts = streams_of(network, tokenizer, "", SampleOptions(), randoms)
-    for length, expected in ((4, [1, 3, 3, 3]), (3, []), (6, [1, 1])):
+    for length, expected in ((4, [3, 3, 3, 3]), (3, []), (6, [1, 1])):
         limits = Limits.of(SampleOptions(length=length), independent_lines=False)
         pieces = Stream(texts.pop(0), limits)
         assert len("".join(pieces)) == length

@@ -93,10 +93,9 @@ def test_columns_of_a_table_come_out_beside_the_scores(
     arguments = ["--file", file, "--text-column", "sentence"]
     records = score(*arguments, "--format", "json", stdin=table.encode()).objects
     scores = model.score([item["sentence"] for item in ITEMS])
-    assert records == [
-        {"id": item["id"], "note": item["note"], **score.to_json()}
-        for item, score in zip(ITEMS, scores, strict=True)
-    ]
+    for item, record, of_item in zip(ITEMS, records, scores, strict=True):
+        expected = {"id": item["id"], "note": item["note"], **of_item.to_json()}
+        assert list(record) == list(expected) and record == pytest.approx(expected)
     heading, *rows = score(*arguments, stdin=table.encode()).rows
     assert heading[:3] == ["id", "note", "logprob"] and heading[-1] == "text"
     shown = [{"id": row[0], "sentence": row[-1], "note": row[1]} for row in rows]

@@ -29,6 +29,7 @@ class Commands(LazyGroup):
             "evaluate": "Measure how well models predict whole texts, or the labels in them.",
             "sample": "Write text like the training text.",
             "fill": "Fill blanks: the most probable words, by what stands before and after.",
+            "serve": "Answer requests over HTTP, as OpenAI does, and show a page to try models on.",
             "predict": "Print what a model predicts: a label, tags, a labelled tree, a target.",
         },
         "Put scores to use": {

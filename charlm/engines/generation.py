@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from charlm.engines.beam import beam_search
-from charlm.engines.sampling import SampleOptions, distribution, draw
-from charlm.engines.stream import Limits, Piece
+from charlm.engines.sampling import SampleOptions, draw_each
+from charlm.engines.stream import Figures, Limits, Piece
 from charlm.engines.text_model import TextModel
 from charlm.model.backend import Floats
 from charlm.model.blas_threads import BlasThreads
+from charlm.model.distributions import largest
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import Reader
-from charlm.tokenizer import EOS, START, UNK, Decoder, as_inputs
+from charlm.tokenizer import EOS, START, UNK, Decoder, Primed, as_inputs
 
 SAMPLES_AT_ONCE = 32  # side by side
 
@@ -36,11 +36,23 @@ def generate(
     weights once for all open streams. `<UNK>` is masked, and the other probabilities are
     renormalised.
     """
-    reader, first = _primed(model, prime, options, limits)
-    opened = [_Open(first.copy(), random) for random in generators]
-    threads = BlasThreads(model.predictors.numbers_of_a_step)
-    samples = _Samples(reader, options, opened, threads)
-    return [samples.pieces(sample) for sample in samples.open]
+    generation = Generation(model)
+    beginning = Beginning(model, model.tokenizer.prime(prime))
+    first = beginning.sample(options, limits)
+    samples = [first.copy(random) for random in generators]
+    beginning.read()
+    generation.add(beginning, samples)
+    return [_pieces(generation, sample) for sample in samples]
+
+
+def _pieces(generation: Generation, sample: Sample) -> Iterator[Piece]:
+    try:
+        while True:
+            if not sample.unread:
+                generation.step()
+            yield sample.unread.popleft()
+    finally:
+        generation.close(sample)
 
 
 def search(
@@ -50,66 +62,101 @@ def search(
 
     beam:  candidates that are kept after each token, and texts at the most, see `beam_search`
     """
-    reader, first = _primed(model, prime, options, limits)
+    beginning = Beginning(model, model.tokenizer.prime(prime))
+    beginning.read()
+    first, reader = beginning.sample(options, limits), beginning.reader
+    reader.extend([0], [beginning.last])
     return [list(text.unread) for _, text in beam_search(reader, first, beam, most=beam)]
 
 
-def _primed(
-    model: TextModel, prime: str, options: SampleOptions, limits: Limits
-) -> tuple[Reader, _Sample]:
-    """A reader that has read the prime, and a sample that begins after it."""
-    ids, decoder = model.tokenizer.prime(prime)
-    if model.independent_lines:
-        ids = ids[np.append(0, np.flatnonzero(ids == EOS) + 1)[-1] :]
-    inputs = as_inputs(np.concatenate([[START], ids]))
-    predictor = model.predictors.numpy
-    reader = Reader(predictor, inputs, independent_lines=model.independent_lines)
-    return reader, _Sample(options, limits, decoder, ids.tolist())
+class Beginning:
+    """The common beginning of samples, while it is read.
+
+    primed:  the tokens, and what decodes those that follow. Where lines are independent, the last
+             line counts
+
+    reader:  has read what `read` was called for
+    last:    the last token, which is read with the first step of the samples
+    unread:  the tokens before it that are not read yet
+    """
+
+    def __init__(self, model: TextModel, primed: Primed) -> None:
+        ids, self._decoder = primed
+        if model.independent_lines:
+            ids = ids[np.append(0, np.flatnonzero(ids == EOS) + 1)[-1] :]
+        self._ids = ids.tolist()
+        self.last = self._ids[-1] if self._ids else START
+        self.unread = as_inputs(np.append(START, ids))[:-1]
+        self.reader = Reader(
+            model.predictors.numpy, self.unread[:0], independent_lines=model.independent_lines
+        )
+
+    def read(self, most: int | None = None) -> int:
+        """Read the unread tokens, or `most` of them at the most. Returns how many."""
+        ids, self.unread = np.split(self.unread, [len(self.unread) if most is None else most])
+        if len(ids):
+            self.reader.read(ids)
+        return len(ids)
+
+    def sample(self, options: SampleOptions, limits: Limits) -> Sample:
+        """A sample that begins after it."""
+        return Sample(options, limits, self._decoder.copy(), self._ids, self.last)
 
 
-class _Sample:
+class Sample:
     """One sample in progress, or a candidate of a beam search.
 
     decoder:  of the text up to here
     used:     the tokens up to here
+    last:     the token that is read next
     unread:   pieces of its text that the caller has not taken yet
+    random:   its random numbers
+    alternatives:  how many of the likeliest tokens each piece has; None for no figures at all
     """
 
+    random: np.random.Generator
+    alternatives: int | None = None
+
     def __init__(
-        self, options: SampleOptions, limits: Limits, decoder: Decoder, used: Iterable[int]
+        self,
+        options: SampleOptions,
+        limits: Limits,
+        decoder: Decoder,
+        used: Iterable[int],
+        last: int = START,
     ) -> None:
         self.options, self.limits = options, limits
-        self.decoder, self.used = decoder, set(used)
+        self.decoder, self.used, self.last = decoder, set(used), last
         self.unread: deque[Piece] = deque()
-        self.last = START
         self.chars = self.lines = 0
 
-    def copy(self) -> _Sample:
+    def copy(self, random: np.random.Generator | None = None) -> Sample:
         """An independent sample in the same state."""
-        other = _Sample(self.options, self.limits, self.decoder.copy(), self.used)
-        other.unread, other.last = self.unread.copy(), self.last
+        other = Sample(self.options, self.limits, self.decoder.copy(), self.used, self.last)
+        other.unread = self.unread.copy()
         other.chars, other.lines = self.chars, self.lines
+        other.alternatives = self.alternatives
+        if random:
+            other.random = random
         return other
 
-    def allowed(self, logits: Floats) -> Floats:
-        """The logits (V−1,) of the tokens that may come next, −inf for the others."""
-        allowed, options, limits = logits.copy(), self.options, self.limits
-        allowed[UNK - 1] = -np.inf
-        if self.chars < limits.min_length and self.lines + 1 == limits.max_lines:
-            allowed[EOS - 1] = -np.inf
+    def restrict(self, logits: Floats) -> None:
+        """Set the logits (V−1,) of the tokens that may not come next to −inf."""
+        logits[UNK - 1] = -np.inf
+        if self.chars < self.limits.min_length and self.lines + 1 == self.limits.max_lines:
+            logits[EOS - 1] = -np.inf
         mask = self.decoder.mask()
         if mask is not None:
-            allowed[~mask[1:]] = -np.inf
-        if options.repetition_penalty != 1:
+            logits[~mask[1:]] = -np.inf
+        if self.options.repetition_penalty != 1:
             used = np.array(sorted(self.used), np.int64) - 1
-            allowed = log_softmax(allowed)
-            allowed[used] *= np.float32(options.repetition_penalty)
-        return allowed
+            logits[:] = log_softmax(logits)
+            logits[used] *= np.float32(self.options.repetition_penalty)
 
-    def push(self, id: int) -> None:
+    def push(self, id: int, figures: Figures | None = None) -> None:
         """Add a token."""
         text = self.decoder.push(id)
-        self.unread.append(Piece(text, id))
+        self.unread.append(Piece(text, id, figures))
         self.last = id
         self.used.add(id)
         self.chars += len(text)
@@ -122,66 +169,80 @@ class _Sample:
 
     def next_logprobs(self, logits: Floats) -> Floats:
         """See `charlm.engines.beam.Candidate`."""
-        return log_softmax(self.allowed(logits))
+        allowed = logits.copy()
+        self.restrict(allowed)
+        return log_softmax(allowed)
 
     def end_logprob(self, logits: Floats) -> None:
         """See `charlm.engines.beam.Candidate`: a text ends with a token."""
 
-    def extended(self, id: int) -> _Sample:
+    def extended(self, id: int) -> Sample:
         """See `charlm.engines.beam.Candidate`."""
         sample = self.copy()
         sample.push(id)
         return sample
 
 
-@dataclass(eq=False)
-class _Open:
-    """A sample whose stream is open: its random numbers, and its row in the reader."""
+class Generation:
+    """Samples that grow side by side. They may begin and end at any time.
 
-    sample: _Sample
-    random: np.random.Generator
-    row: int = 0
+    model:  that writes them
 
-
-class _Samples:
-    """Samples that run side by side.
-
-    reader:  has read the prime
-    open:    the samples whose streams are not closed
-    threads: of the products of each step
+    open:   the samples, in the order of their rows in the reader
     """
 
-    def __init__(
-        self, reader: Reader, options: SampleOptions, samples: list[_Open], threads: BlasThreads
-    ) -> None:
-        self.reader, self.options, self.open, self.threads = reader, options, samples, threads
-        self._has_read = True  # the last tokens of the samples
+    def __init__(self, model: TextModel) -> None:
+        self.open: list[Sample] = []
+        self._rows: list[int] = []
+        self._reader: Reader | None = None
+        self._threads = BlasThreads(model.predictors.numbers_of_a_step)
 
-    def pieces(self, stream: _Open) -> Iterator[Piece]:
-        """The stream of one sample's pieces."""
-        try:
-            while True:
-                if not stream.sample.unread:
-                    self._step()
-                yield stream.sample.unread.popleft()
-        finally:
-            self.open.remove(stream)
-            if not self.open:
-                self.threads.reset()
+    def add(self, beginning: Beginning, samples: Sequence[Sample]) -> None:
+        """Open samples after a common beginning, which has been read."""
+        if self._reader and self.open:
+            self._reader.join(beginning.reader)
+            row = max(self._rows) + 1
+        else:
+            self._reader, row = beginning.reader, 0
+        self.open += samples
+        self._rows += [row] * len(samples)
 
-    def _step(self) -> None:
-        """Draw one more token for every open sample."""
-        self.threads.next_step()
-        if not self._has_read:
-            self._read_last_tokens()
-        logits = self.reader.logits()
-        for stream in self.open:
-            p = distribution(stream.sample.allowed(logits[stream.row]), self.options)
-            stream.sample.push(draw(p, stream.random) + 1)
-        self._has_read = False
+    def step(self) -> None:
+        """Draw one more token for every open sample, of which there is at least one."""
+        assert self._reader
+        self._threads.next_step()
+        self._reader.extend(self._rows, [sample.last for sample in self.open])
+        self._rows = list(range(len(self.open)))
+        logits = self._reader.logits()
+        logprobs = {
+            row: log_softmax(logits[row])
+            for row, sample in enumerate(self.open)
+            if sample.alternatives is not None
+        }
+        for sample, of_sample in zip(self.open, logits, strict=True):
+            sample.restrict(of_sample)
+        drawn = draw_each(
+            logits,
+            [sample.options for sample in self.open],
+            [sample.random for sample in self.open],
+        )
+        for row, (sample, column) in enumerate(zip(self.open, drawn, strict=True)):
+            figures = None
+            if row in logprobs:
+                figures = _figures(logprobs[row], column, sample.alternatives or 0)
+            sample.push(column + 1, figures)
 
-    def _read_last_tokens(self) -> None:
-        rows, last = zip(*((stream.row, stream.sample.last) for stream in self.open), strict=True)
-        self.reader.extend(rows, last)
-        for row, stream in enumerate(self.open):
-            stream.row = row
+    def close(self, sample: Sample) -> None:
+        """Remove a sample."""
+        row = self.open.index(sample)
+        del self.open[row], self._rows[row]
+        if not self.open:
+            self._reader = None
+            self._threads.reset()
+
+
+def _figures(logprobs: Floats, column: int, alternatives: int) -> Figures:
+    """The figures of a token: its log p, and the likeliest tokens, by log p of all (V−1,)."""
+    best = largest(logprobs, min(alternatives, len(logprobs))).tolist() if alternatives else []
+    likeliest = [(other + 1, float(logprobs[other])) for other in best]
+    return Figures(float(logprobs[column]), likeliest)

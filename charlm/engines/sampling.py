@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +105,10 @@ class SampleOptions:
                 f"`min_length={self.min_length}`: must be at most `length`, {self.length}"
             )
 
-    @property
-    def limits(self) -> tuple[float | None, ...]:
-        """What restricts the tokens that may be drawn."""
-        return tuple(getattr(self, name) for name in LIMITS)
+    @cached_property
+    def is_limited(self) -> bool:
+        """Whether not every token may be drawn."""
+        return any(getattr(self, name) is not None for name in LIMITS)
 
     @property
     def stops(self) -> Sequence[str]:
@@ -132,13 +133,10 @@ def distribution(logits: Floats, options: SampleOptions) -> Floats:
     are kept.
     """
     scaled = logits - logits.max()
-    if options.temperature == 0:
-        scaled[scaled < 0] = -np.inf
-    else:
-        scaled *= np.float32(min(max(1 / options.temperature, 1e-30), 1e30))  # within float32
+    _temper(scaled, options)
     p = np.exp(scaled)
     p /= p.sum()
-    if all(limit is None for limit in options.limits):
+    if not options.is_limited:
         return p
     order = np.argsort(-p, kind="stable")
     kept = p[order]
@@ -165,8 +163,36 @@ def _typical(p: Floats, share: float) -> Floats:
     return p
 
 
+def _temper(logits: Floats, options: SampleOptions) -> None:
+    """Divide logits (K,) by the temperature, in place. The largest of them is 0."""
+    if options.temperature == 0:
+        logits[logits < 0] = -np.inf
+    else:
+        logits *= np.float32(min(max(1 / options.temperature, 1e-30), 1e30))  # within float32
+
+
 def draw(p: NDArray[np.floating], random: np.random.Generator) -> int:
     """Draw an index with these probabilities, using one uniform number."""
     cumulative = p.cumsum(dtype=np.float64)
     index = int(cumulative.searchsorted(random.random() * cumulative[-1], side="right"))
     return index if index < len(p) else int(np.flatnonzero(p)[-1])  # by rounding
+
+
+def draw_each(
+    logits: Floats, options: Sequence[SampleOptions], generators: Sequence[np.random.Generator]
+) -> list[int]:
+    """Draw an index for each row of logits (B, K), as `distribution` and `draw` do for one."""
+    if len(logits) == 1 or any(of_row.is_limited for of_row in options):
+        distributions = map(distribution, logits, options)
+        return [draw(p, random) for p, random in zip(distributions, generators, strict=True)]
+    p = logits - logits.max(axis=-1, keepdims=True)
+    for row, of_row in zip(p, options, strict=True):
+        _temper(row, of_row)
+    np.exp(p, out=p)
+    p /= p.sum(axis=-1, keepdims=True)
+    cumulative = p.cumsum(axis=-1, dtype=np.float64)
+    drawn = np.array([random.random() for random in generators]) * cumulative[:, -1]
+    indices = np.count_nonzero(cumulative <= drawn[:, None], axis=-1).tolist()
+    for row in np.flatnonzero(np.array(indices) == p.shape[1]).tolist():  # by rounding
+        indices[row] = int(np.flatnonzero(p[row])[-1])
+    return indices

@@ -17,7 +17,7 @@ from charlm.engines.text_model import TextModel
 from charlm.engines.unknown_words import UnknownOptions, UnknownWords
 from charlm.engines.words import starts_of_words
 from charlm.model.backend import Backends
-from charlm.model.distributions import Statistics
+from charlm.model.distributions import Likeliest, Statistics
 from charlm.model.likelihood import read_in_order, read_sequences, sequence_logprobs
 from charlm.model.prediction import Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
@@ -69,8 +69,9 @@ def score_sentences(
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
         scores = []
+        statistics = _statistics(tokenizer) if details else None
         for sentence, ids, results in zip(
-            batch, encoded, _read_sentences(model, encoded, details), strict=True
+            batch, encoded, _read_sentences(model, encoded, statistics), strict=True
         ):
             first = 0
             if context:
@@ -104,6 +105,17 @@ def score_document(
     )
 
 
+def score_tokens(
+    model: TextModel, sequences: Sequence[IntArray], alternatives: int
+) -> list[NDArray[np.void]]:
+    """The records of `Likeliest` for each token of each sequence of ids, from the zero state.
+
+    sequences:     of ids, without `<START>`
+    alternatives:  the number of the likeliest tokens
+    """
+    return _read_sentences(model, sequences, Likeliest(model.tokenizer.size, alternatives))
+
+
 def pseudo_score_sentences(
     backends: Backends, tokenizer: Tokenizer, sentences: Iterable[str]
 ) -> Iterator[PseudoScore]:
@@ -123,25 +135,23 @@ def _statistics(tokenizer: Tokenizer) -> Statistics:
 
 
 def _read_sentences(
-    model: TextModel, sentences: list[IntArray], details: bool
+    model: TextModel, sentences: Sequence[IntArray], statistics: Likeliest | None
 ) -> list[NDArray[Any]]:
     """What `_read` gives for each sentence. Independent lines are read by themselves."""
     predictor = model.predictors.for_tokens(sum(map(len, sentences)))
     if not model.independent_lines:
-        return _read(predictor, model.tokenizer, sentences, details)
+        return _read(predictor, sentences, statistics)
     by_sentence = [np.split(ids, np.flatnonzero(ids[:-1] == EOS) + 1) for ids in sentences]
-    lines = list(chain.from_iterable(by_sentence))
-    results = iter(_read(predictor, model.tokenizer, lines, details))
+    results = iter(_read(predictor, list(chain.from_iterable(by_sentence)), statistics))
     return [np.concatenate([next(results) for _ in lines]) for lines in by_sentence]
 
 
 def _read(
-    predictor: Predictor, tokenizer: Tokenizer, sequences: list[IntArray], details: bool
+    predictor: Predictor, sequences: Sequence[IntArray], statistics: Likeliest | None
 ) -> list[NDArray[Any]]:
-    """For each token of each sequence, (n,): log p, or with details the records of `Statistics`."""
-    if not details:
+    """For each token of each sequence, (n,): log p, or the records of `statistics`."""
+    if not statistics:
         return sequence_logprobs(predictor, sequences)
-    statistics = _statistics(tokenizer)
     results = read_sequences(predictor, sequences, statistics.of, statistics.at_once)
     empty = np.zeros(0, statistics.dtype)
     return [records if len(records) else empty for records in results]

@@ -13,11 +13,23 @@ from charlm.engines.sampling import DEFAULT_LENGTH, SampleOptions
 LONGEST_LINES, LONGEST_LINE = 2, 10_000
 
 
+class Figures(NamedTuple):
+    """The figures of a token that was drawn, in nats, whatever the options that it was drawn by.
+
+    logprob:    log p of the token
+    likeliest:  the ids of the most probable tokens in its place, with their log p
+    """
+
+    logprob: float
+    likeliest: list[tuple[int, float]]
+
+
 class Piece(NamedTuple):
     """A token that was drawn, and the text that it completes. A line end is "\\n"."""
 
     text: str
     id: int
+    figures: Figures | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,53 @@ class Limits:
         return cls(length, max_lines, stops, options.min_length)
 
 
+class Ending:
+    """Ends the text of a sample at its first limit: length, lines, or a stop text.
+
+    is_reached:  whether it has ended
+    by_text:     whether a line end or a stop text has ended it
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._length, self._lines = limits.length, limits.max_lines  # that are left
+        self._held, self._passed = "", 0  # text that may begin a stop, characters before it
+        self.is_reached, self.by_text = limits.length <= 0, False
+
+    def push(self, text: str) -> str:
+        """Add text. Returns what belongs to the sample for certain.
+
+        Characters that may begin a stop text are held back until that is clear.
+        """
+        if self._lines is not None and "\n" in text:
+            self._lines -= text.count("\n")
+            if self._lines <= 0:
+                text = text[: text.rindex("\n")]
+                self.by_text = True
+        self.is_reached = self.by_text or len(text) >= self._length
+        text = text[: self._length]
+        self._length -= len(text)
+        self._held += text
+        stops, min_length = self._limits.stops, self._limits.min_length
+        end = _first_stop(self._held, stops, max(min_length - self._passed, 0))
+        if end is not None:
+            self.is_reached = self.by_text = True
+            self._held = self._held[:end]
+        return self.rest() if self.is_reached else self._clear()
+
+    def rest(self) -> str:
+        """The text that is held back, where nothing follows."""
+        text, self._held = self._held, ""
+        return text
+
+    def _clear(self) -> str:
+        """The text that cannot begin a stop text."""
+        clear = len(self._held) - _longest_beginning_of_a_stop(self._held, self._limits.stops)
+        text, self._held = self._held[:clear], self._held[clear:]
+        self._passed += clear
+        return text
+
+
 class Stream(Iterator[str]):
     """The text of one sample in pieces, up to its first limit: length, lines, or a stop text.
 
@@ -73,49 +132,17 @@ class Stream(Iterator[str]):
     def __init__(self, pieces: Iterable[Piece], limits: Limits) -> None:
         self.ids: list[int] = []
         self.limits = limits
-        cut = _cut(self._texts(pieces), limits.length, limits.max_lines)
-        self._limited = _until_stop(cut, limits.stops, limits.min_length)
+        self._texts = self._until_the_end(iter(pieces))
 
-    def _texts(self, pieces: Iterable[Piece]) -> Iterator[str]:
-        for text, id in pieces:
-            self.ids.append(id)
-            yield text
+    def _until_the_end(self, pieces: Iterator[Piece]) -> Iterator[str]:
+        ending = Ending(self.limits)
+        while not ending.is_reached and (piece := next(pieces, None)):
+            self.ids.append(piece.id)
+            yield ending.push(piece.text)
+        yield ending.rest()
 
     def __next__(self) -> str:
-        return next(self._limited)
-
-
-def _cut(texts: Iterator[str], length: int, max_lines: int | None) -> Iterator[str]:
-    """The texts up to a number of characters and of lines."""
-    while length > 0 and (text := next(texts, None)) is not None:
-        if max_lines is not None and "\n" in text:
-            max_lines -= text.count("\n")
-            if max_lines <= 0:
-                yield text[: text.rindex("\n")]
-                return
-        yield text[:length]
-        length -= len(text)
-
-
-def _until_stop(texts: Iterator[str], stops: Sequence[str], min_length: int) -> Iterator[str]:
-    """The texts before the first stop text that begins after `min_length` characters.
-
-    Characters that may begin one are held back until that is clear.
-    """
-    if not stops:
-        yield from texts
-        return
-    held, passed = "", 0  # characters that are held back, and the number of those before them
-    for text in texts:
-        held += text
-        end = _first_stop(held, stops, max(min_length - passed, 0))
-        if end is not None:
-            yield held[:end]
-            return
-        clear = len(held) - _longest_beginning_of_a_stop(held, stops)
-        yield held[:clear]
-        held, passed = held[clear:], passed + clear
-    yield held
+        return next(self._texts)
 
 
 def _first_stop(text: str, stops: Sequence[str], start: int) -> int | None:
@@ -126,6 +153,6 @@ def _first_stop(text: str, stops: Sequence[str], start: int) -> int | None:
 
 def _longest_beginning_of_a_stop(text: str, stops: Sequence[str]) -> int:
     """Characters at the end of a text that may begin a stop text."""
-    longest = min(max(map(len, stops)) - 1, len(text))
+    longest = min(max(map(len, stops), default=1) - 1, len(text))
     ends = (text[start:] for start in range(len(text) - longest, len(text)))
     return next((len(end) for end in ends if any(stop.startswith(end) for stop in stops)), 0)

@@ -143,8 +143,6 @@ class Backends:
         survive_forks()
         network = self._twins.torch(self.config).load_weights(self._weights)
         network = network.to(choose_device(self.device))
-        if self.precision == "auto":
-            network.choose_precision()
-        elif self.precision != "fp32":
-            network.precision = self.precision
+        if self.precision != "fp32":
+            network.set_precision(self.precision)
         return network

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from charlm.errors import OptionError
 from charlm.model.char_features import CharFeatures
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.devices import autocast
@@ -262,19 +263,30 @@ class Network(Trainable):
         after = [tuple(s.float() for s in layer) for layer in after]
         return y.transpose(0, 1).float().cpu().numpy(), after
 
-    def choose_precision(self) -> None:
-        """Read in bf16 from now on if that is clearly faster on this machine."""
+    def set_precision(self, precision: str) -> None:
+        """Read in this precision from now on: "fp32", "bf16", or "auto".
+
+        "auto" is bf16 if that is clearly faster on this machine. Raises OptionError where the
+        machine has no bf16.
+        """
         ids = np.ones((PROBED_BATCH, PROBED_STEPS), np.int64)
         seconds = {"fp32": math.inf, "bf16": math.inf}
-        for name in (*seconds, *seconds, *seconds):
-            self.precision, start = name, time.perf_counter()
+        tried = [*seconds] * 3 if precision == "auto" else [precision]
+        for self.precision in tried:
+            start = time.perf_counter()
             try:
                 self.read(ids, self.initial_state(PROBED_BATCH))
-            except RuntimeError:  # this machine has no kernel for it
+            except RuntimeError as error:  # this machine has no kernel for it
+                if precision != "auto":
+                    raise OptionError(
+                        f"`precision={precision}`: this machine has no kernel for it; use fp32"
+                    ) from error
                 continue
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-        is_faster = WORTH_IT * seconds["bf16"] < seconds["fp32"]
-        self.precision = "bf16" if is_faster else "fp32"
+            now = time.perf_counter() - start
+            seconds[self.precision] = min(seconds[self.precision], now)
+        if precision == "auto":
+            is_faster = WORTH_IT * seconds["bf16"] < seconds["fp32"]
+            self.precision = "bf16" if is_faster else "fp32"
 
     @torch.no_grad()
     def logits(self, y: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -123,18 +123,37 @@ class Reader:
     """Reads texts with a common beginning, one token at a time, side by side.
 
     predictor:          reads the tokens
-    ids:                (n,) the tokens of the beginning
+    ids:                (n,) the tokens of the beginning; without any, there is no prediction yet
     independent_lines:  a line end restores the zero state
 
     There is one row for each text; at first, one for the beginning.
     """
 
+    _prediction: Prediction
+
     def __init__(
         self, predictor: Predictor, ids: IntArray, *, independent_lines: bool = False
     ) -> None:
         self._predictor, self._independent_lines = predictor, independent_lines
-        prediction, self._state = predictor.read(ids[None], predictor.initial_state(1))
-        self._prediction, self._rows = prediction.last(), [0]
+        self._state, self._rows = predictor.initial_state(1), [0]
+        if len(ids):
+            self.read(ids)
+
+    def read(self, ids: IntArray) -> None:
+        """Read tokens (n,), at least one, after the only text."""
+        prediction, self._state = self._predictor.read(ids[None], self._state)
+        self._prediction = prediction.last()
+
+    def join(self, other: Reader) -> None:
+        """Add the texts of another reader of the same predictor, in rows after the own ones.
+
+        They predict from the next `extend` on.
+        """
+        self._rows += range(len(self._rows), len(self._rows) + len(other._rows))
+        self._state = [
+            tuple(map(np.concatenate, zip(own, others, strict=True)))
+            for own, others in zip(self._state, other._state, strict=True)
+        ]
 
     def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """Read one more token after each of these rows, which become the new rows.

@@ -63,7 +63,8 @@ class LanguageModel(TokenModel):
         return Predictors(self.backends, self.mixture, self.ngram_only)
 
     @property
-    def _text_model(self) -> TextModel:
+    def text_model(self) -> TextModel:
+        """What the engines need of it."""
         return TextModel(self.predictors, self.tokenizer, self.lexicon, self.independent_lines)
 
     @overload
@@ -114,13 +115,13 @@ class LanguageModel(TokenModel):
         chosen = options_of_call(ScoreOptions, "score", options)
         sentences = map(one_line_end, several(texts))
         if not chosen.document:
-            return score_sentences(self._text_model, sentences, chosen, details=details)
+            return score_sentences(self.text_model, sentences, chosen, details=details)
         if self.independent_lines:
             raise OptionError(
                 "`document`: the model was trained with `lines`, so it reads every line by itself; "
                 "leave the option out"
             )
-        return score_document(self._text_model, list(sentences), chosen, details=details)
+        return score_document(self.text_model, list(sentences), chosen, details=details)
 
     def evaluate(
         self,
@@ -146,7 +147,7 @@ class LanguageModel(TokenModel):
         blocks = [text] if isinstance(text, str) else text
         reset = self.independent_lines if chosen.reset_lines is None else chosen.reset_lines
         return evaluate_text(
-            self._text_model,
+            self.text_model,
             map(one_line_end, blocks),
             chosen,
             reset_lines=reset,
@@ -228,7 +229,7 @@ class LanguageModel(TokenModel):
         self, prime: str, options: SampleOptions, groups: Sequence[Sequence[int]]
     ) -> Iterator[list[Stream]]:
         """The streams of each group of samples."""
-        model, prime = self._text_model, one_line_end(prime)
+        model, prime = self.text_model, one_line_end(prime)
         limits = Limits.of(
             options,
             independent_lines=self.independent_lines,

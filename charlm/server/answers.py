@@ -1,0 +1,138 @@
+"""The requests that are charlm's own, and those about tokens: each a function of the library."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from charlm.engines.filling import FillOptions
+from charlm.engines.scores import SentenceScore
+from charlm.engines.scoring import SentenceOptions
+from charlm.server.models import Served
+from charlm.server.prompts import check_ids
+from charlm.server.requests import (
+    CompareRequest,
+    DetokenizeRequest,
+    FillRequest,
+    ModelRequest,
+    PredictRequest,
+    ScoreRequest,
+    TokenizeRequest,
+)
+from charlm.tasks.trained import one_line_end
+from charlm.tokenizer import START
+from charlm.uses.comparison import compare as compared
+
+LINE_END = "\n"  # its token is `<EOS>`
+
+
+async def tokenize(served: Served, asked: TokenizeRequest) -> dict[str, Any]:
+    """The token ids of a text."""
+    text = one_line_end(asked.prompt)
+    ids = (await asyncio.to_thread(served.language_model.tokenizer.encode, text)).ids.tolist()
+    tokens = [START, *ids] if asked.add_special_tokens else ids
+    return {"tokens": tokens, "count": len(tokens)}
+
+
+async def detokenize(served: Served, asked: DetokenizeRequest) -> dict[str, Any]:
+    """The text of token ids."""
+    tokenizer = served.language_model.tokenizer
+    check_ids(asked.tokens, tokenizer, "tokens")
+    return {"prompt": tokenizer.decode(asked.tokens)}
+
+
+async def tokenizer_info(served: Served, asked: ModelRequest) -> dict[str, Any]:
+    """What clients need to know of the tokens. A line end is the end of a text."""
+    tokenizer = served.language_model.tokenizer
+    return {
+        "tokenizer_class": f"charlm.{tokenizer.level}",
+        "eos_token": LINE_END,
+        "bos_token": None,
+        "unk_token": "<UNK>" if tokenizer.has_unknown else None,
+        "vocab_size": tokenizer.size,
+    }
+
+
+async def score(served: Served, asked: ScoreRequest) -> dict[str, Any]:
+    """The probability of sentences."""
+    model, options = served.language_model, _own(asked, SentenceOptions)
+    details = asked.tokens or asked.words
+
+    def scored(texts: list[str]) -> list[SentenceScore]:
+        return model.score(texts, details=details, **options)
+
+    texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
+    kind = ("score", details, *options.items())
+    scores = await served.batcher.do(scored, kind, texts)
+    records = [_score(score, asked.tokens, asked.words) for score in scores]
+    return {"model": served.name, "scores": records}
+
+
+async def compare(served: Served, asked: CompareRequest) -> dict[str, Any]:
+    """The most probable sentence beside each of the others."""
+    model, options = served.language_model, _own(asked, SentenceOptions)
+
+    def records(_: list[str]) -> list[list[dict[str, Any]]]:
+        comparisons = compared(model, asked.texts, **options)
+        return [[comparison.to_json() for comparison in comparisons]]
+
+    (found,) = await served.batcher.do(records, object(), ["".join(asked.texts)])
+    return {"model": served.name, "comparisons": found}
+
+
+async def fill(served: Served, asked: FillRequest) -> dict[str, Any]:
+    """The most probable fillers of blanks."""
+    method, options = served.method("fill", "fill blanks"), _own(asked, FillOptions)
+
+    def filled(lines: list[str]) -> list[Any]:
+        return [method(line, **options) for line in lines]
+
+    (blanks,) = await served.batcher.do(filled, ("fill", *options.items()), [asked.text])
+    records = [
+        [{"filler": filler.text, "probability": filler.probability} for filler in best]
+        for best in blanks
+    ]
+    return {"model": served.name, "text": asked.text, "blanks": records}
+
+
+async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
+    """What a model of another task predicts."""
+    method = served.method("iter_predict", "predict labels, tags, trees or targets")
+
+    def predicted(texts: list[str]) -> list[Sequence[Any]]:
+        return list(method(texts, k=asked.k))
+
+    texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
+    answers = await served.batcher.do(predicted, ("predict", asked.k), texts)
+    predictions = [
+        {"text": text, "answers": [answer._asdict() for answer in best]}
+        for text, best in zip(texts, answers, strict=True)
+    ]
+    return {"model": served.name, "predictions": predictions}
+
+
+def _own(asked: Any, kind: type[Any]) -> dict[str, Any]:
+    """The fields of a request that are options of a function."""
+    return {field.name: getattr(asked, field.name) for field in fields(kind)}
+
+
+def _score(score: SentenceScore, tokens: bool, words: bool) -> dict[str, Any]:
+    record = score.to_json()
+    if tokens:
+        record["token_scores"] = [
+            {
+                **token.to_json(),
+                "id": token.id,
+                "likeliest": [
+                    {"token": name, "probability": math.exp(logprob)}
+                    for name, logprob in token.likeliest or ()
+                ],
+            }
+            for token in score.token_scores
+        ]
+    if words:
+        record["words"] = [word.to_json() for word in score.words()]
+    return record
