@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,13 +37,15 @@ NO_KEY = ("/", "/health", "/openapi.json")  # paths for all
 THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 ITS_PAGES = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 BODY_SECONDS = 60  # in which the body of a request must come
+MODEL = "charlm.model"  # in the scope of a request, the model that its path names
 GONE = 499  # status of an answer that nobody waits for
 
 
 def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> Starlette:
     """The application that serves these models under their names."""
     metrics = Metrics()
-    server = _Server(Models(models, options.batch, metrics), options, metrics)
+    served = Models(models, options.batch, metrics)
+    server = _Server(served, options, metrics)
     routes = [
         Route("/v1/models", server.list_models),
         Route("/v1/models/{name:path}", server.one_model),
@@ -63,7 +65,8 @@ def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> St
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type"],
     )
-    gate = Middleware(Gate, options=options, metrics=metrics, paths={r.path for r in routes})
+    paths = {route.path for route in routes}
+    gate = Middleware(Gate, options=options, metrics=metrics, models=served, paths=paths)
     kinds = (ProtocolError, CharlmError, TimeoutError, ClientDisconnect, HTTPException, Exception)
     return Starlette(
         routes=routes,
@@ -92,9 +95,10 @@ class _Server:
 
     async def complete(self, request: Request) -> Response:
         asked = read_body(CompletionRequest, await self._body(request))
-        completion = Completion(asked, self.models.named(asked.model), self.options, self.metrics)
+        completion = Completion(asked, self._served(request, asked), self.options, self.metrics)
         if asked.stream:
-            await completion.begin()
+            async with asyncio.timeout(self.options.timeout):
+                await completion.begin()
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             return StreamingResponse(
                 completion.events(), media_type="text/event-stream", headers=headers
@@ -106,15 +110,13 @@ class _Server:
 
         async def answer(request: Request) -> Response:
             asked = read_body(endpoint.request, await self._body(request))
-            return await self._answer(
-                request, endpoint.answer(self.models.named(asked.model), asked)
-            )
+            return await self._answer(request, endpoint.answer(self._served(request, asked), asked))
 
         return answer
 
     async def tokenizer_info(self, request: Request) -> Response:
         asked = ModelRequest(request.query_params.get("model"))
-        return json(await tokenizer_info(self.models.named(asked.model), asked))
+        return json(await tokenizer_info(self._served(request, asked), asked))
 
     async def health(self, request: Request) -> Response:
         return json({"status": "ok"})
@@ -127,6 +129,10 @@ class _Server:
 
     async def openapi(self, request: Request) -> Response:
         return json(description())
+
+    def _served(self, request: Request, asked: ModelRequest) -> Served:
+        """The model that a request names in its body, else in its path."""
+        return self.models.named(asked.model or request.scope.get(MODEL))
 
     async def _body(self, request: Request) -> bytes:
         """The body of a request. Raises ProtocolError for one that is too long or too slow."""
@@ -161,14 +167,21 @@ class _Server:
 class Gate:
     """Middleware that lets requests in: those with the key, as long as there is room.
 
+    Every path has a twin for each model, /NAME/PATH, for clients that cannot name one.
+
     paths:  that are counted by name
     """
 
     def __init__(
-        self, app: ASGIApp, options: ServeOptions, metrics: Metrics, paths: set[str]
+        self,
+        app: ASGIApp,
+        options: ServeOptions,
+        metrics: Metrics,
+        models: Models,
+        paths: Collection[str],
     ) -> None:
-        self.app, self.options, self.metrics, self.paths = app, options, metrics, paths
-        self._running = 0
+        self.app, self.options, self.metrics, self.models = app, options, metrics, models
+        self._paths, self._running = paths, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -176,7 +189,10 @@ class Gate:
             await self.app(scope, receive, send)
             return
         start, status = time.perf_counter(), 500
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        for name in self.models.all:
+            if scope["path"].startswith(f"/{name}/"):
+                scope = {**scope, "path": scope["path"].removeprefix(f"/{name}"), MODEL: name}
+        path = scope["path"] if scope["path"] in self._paths else "other"
 
         async def sending(message: Message) -> None:
             nonlocal status

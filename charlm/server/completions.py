@@ -158,10 +158,11 @@ class Completion:
     async def events(self) -> AsyncIterator[bytes]:
         """The answer as events of a stream, piece by piece."""
         try:
-            async for _ in self._arrivals():
-                for choice in self._choices:
-                    if piece := choice.take():
-                        yield _event({**self._head, "choices": [piece]})
+            async with asyncio.timeout(self.limits.timeout):
+                async for _ in self._arrivals():
+                    for choice in self._choices:
+                        if piece := choice.take():
+                            yield _event({**self._head, "choices": [piece]})
         except Exception as error:
             yield _event(ProtocolError.of(error).to_json())
         if self.asked.includes_usage:
@@ -171,17 +172,16 @@ class Completion:
     async def _arrivals(self) -> AsyncIterator[None]:
         """Each time when tokens have come, until all have."""
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                while True:
-                    self._news.clear()
-                    for choice in self._choices:
-                        choice.receive()
-                    if error := next((o.error for o in self._orders if o.error), None):
-                        raise error
-                    yield
-                    if all(choice.reason for choice in self._choices):
-                        return
-                    await self._news.wait()
+            while True:
+                self._news.clear()
+                for choice in self._choices:
+                    choice.receive()
+                if error := next((order.error for order in self._orders if order.error), None):
+                    raise error
+                yield
+                if all(choice.reason for choice in self._choices):
+                    return
+                await self._news.wait()
         finally:
             for order in self._orders:
                 order.is_given_up = True
