@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from charlm.server.options import ServeOptions
 from charlm.server.requests import CompletionRequest, ModelRequest
 from charlm.tasks.trained import TrainedModel
 
+log = logging.getLogger("charlm.server")
 NO_KEY = ("/", "/health", "/openapi.json")  # paths for all
 THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 ITS_PAGES = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
@@ -67,7 +69,7 @@ def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> St
     )
     paths = {route.path for route in routes}
     gate = Middleware(Gate, options=options, metrics=metrics, models=served, paths=paths)
-    kinds = (ProtocolError, CharlmError, TimeoutError, ClientDisconnect, HTTPException, Exception)
+    kinds = (ProtocolError, CharlmError, TimeoutError, ClientDisconnect, HTTPException)
     return Starlette(
         routes=routes,
         middleware=[cors, gate],
@@ -188,7 +190,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 0
         for name in self.models.all:
             if scope["path"].startswith(f"/{name}/"):
                 scope = {**scope, "path": scope["path"].removeprefix(f"/{name}"), MODEL: name}
@@ -207,6 +209,10 @@ class Gate:
                 await _error(refusal)(scope, receive, sending)
             else:
                 await self.app(scope, receive, sending)
+        except Exception as error:
+            log.exception("%s %s", scope["method"], scope["path"])
+            if not status:
+                await _error(ProtocolError.of(error))(scope, receive, sending)
         finally:
             self._running -= 1
             self.metrics.running.set(self._running)

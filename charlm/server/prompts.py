@@ -17,7 +17,7 @@ class Prompt:
 
     text:     of the prompt
     ids:      its tokens, without `<START>`, which is read before them
-    offsets:  where each token begins in the text
+    offsets:  where each token begins in the text, with the space before it
     first:    a line end or `<START>` before the tokens, for `<START>`: it is not read twice. None
               without one
     """
@@ -36,7 +36,7 @@ class Prompt:
     def of_text(cls, text: str, tokenizer: Tokenizer) -> Prompt:
         """A prompt that is a text."""
         ids, spans = tokenizer.encode(text)
-        return cls(text, ids, spans[:, 0].tolist())
+        return cls(text, ids, [0, *spans[:-1, 1].tolist()])
 
     @classmethod
     def of_ids(cls, ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
