@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import charlm
 from charlm import LanguageModel
 from charlm.engines.generation import generate, search
-from charlm.engines.sampling import SampleOptions, distribution, draw, random_stream
+from charlm.engines.sampling import SampleOptions, distribution, draw, draw_each, random_stream
 from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import ScoreOptions, score_sentences
 from charlm.engines.stream import Limits, Piece, Stream
@@ -66,10 +66,12 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
         ({"temperature": 1.0, "top_k": 9}, [0.5, 0.25, 0.15, 0.1]),
         ({"temperature": 1.0, "top_p": 0.6}, [2 / 3, 1 / 3, 0, 0]),
         ({"temperature": 1.0, "top_p": 0.4}, [1, 0, 0, 0]),
+        ({"temperature": 1.0, "top_p": 1e-300}, [1, 0, 0, 0]),
         ({"temperature": 1.0, "top_k": 2, "top_p": 0.6}, [1, 0, 0, 0]),
         ({"temperature": 1.0, "min_p": 0.25}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
         # The entropy is 1.208 nats; the surprisals are 0.69, 1.39, 1.90 and 2.30.
         ({"temperature": 1.0, "typical_p": 0.2}, [0, 1, 0, 0]),
+        ({"temperature": 1.0, "typical_p": 1e-300}, [0, 1, 0, 0]),
         ({"temperature": 1.0, "typical_p": 0.7}, [2 / 3, 1 / 3, 0, 0]),
         ({"temperature": 1.0, "typical_p": 0.8}, [0.5 / 0.9, 0.25 / 0.9, 0.15 / 0.9, 0]),
         ({"temperature": 1.0, "typical_p": 1.0}, [0.5, 0.25, 0.15, 0.1]),
@@ -78,6 +80,19 @@ LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.1], np.float32))
 def test_distributions(options: dict[str, Any], expected: list[float]) -> None:
     p = distribution(LOGITS, SampleOptions(**options))
     np.testing.assert_allclose(p, expected, atol=1e-6)
+
+
+def test_rows_are_drawn_together_as_one_by_one() -> None:
+    logits = np.random.default_rng(1).normal(0, 3, (40, 50)).astype(np.float32)
+    logits[:, 7] = -np.inf
+    free = [SampleOptions(temperature=k % 4 / 2) for k in range(40)]
+    for options in (free, [*free[:39], SampleOptions(top_k=2)]):
+        together = draw_each(logits.copy(), options, [random_stream(1, k) for k in range(40)])
+        alone = [
+            draw(distribution(row, of_row), random_stream(1, k))
+            for k, (row, of_row) in enumerate(zip(logits, options, strict=True))
+        ]
+        assert together == alone
 
 
 def test_masked_tokens_are_never_drawn_at_any_temperature() -> None:

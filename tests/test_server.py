@@ -600,28 +600,30 @@ def serve(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_the_command_serves_until_it_is_stopped_and_then_drains(document: LanguageModel) -> None:
-    process = serve("--model", document.path, "--port", 0)
-    assert process.stderr
-    port = 0
-    for line in process.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-            port = int(found[1])
-            break
-    connection = HTTPConnection("127.0.0.1", port)
-    body = json.dumps({"prompt": "the", "max_tokens": 3000, "stream": True, "seed": 1})
-    connection.request("POST", "/v1/completions", body)
-    answer = connection.getresponse()
-    first = answer.readline()
-    assert first.startswith(b"data: ")
-    process.send_signal(signal.SIGTERM)
-    events = [line for line in answer.read().decode().splitlines() if line.startswith("data: {")]
-    reasons = [json.loads(event[6:])["choices"][0]["finish_reason"] for event in events]
-    assert reasons[-1] == "length"  # the text is written to its end
-    connection.close()
-    assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)
-    assert "Traceback" not in process.stderr.read()
-    with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1)
+    with serve("--model", document.path, "--port", 0) as process:
+        assert process.stderr
+        port = 0
+        for line in process.stderr:
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                port = int(found[1])
+                break
+        connection = HTTPConnection("127.0.0.1", port)
+        body = json.dumps({"prompt": "the", "max_tokens": 3000, "stream": True, "seed": 1})
+        connection.request("POST", "/v1/completions", body)
+        answer = connection.getresponse()
+        first = answer.readline()
+        assert first.startswith(b"data: ")
+        process.send_signal(signal.SIGTERM)
+        events = [
+            line for line in answer.read().decode().splitlines() if line.startswith("data: {")
+        ]
+        reasons = [json.loads(event[6:])["choices"][0]["finish_reason"] for event in events]
+        assert reasons[-1] == "length"  # the text is written to its end
+        connection.close()
+        assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)
+        assert "Traceback" not in process.stderr.read()
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
 def test_a_port_in_use(document: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,3 +651,22 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, document: LanguageMo
     assert ran.returncode == 1
     assert "pip install starlette uvicorn prometheus-client" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_description_holds_for_generated_requests(
+    document: LanguageModel, tmp_path: Any
+) -> None:
+    """By schemathesis. It cannot know which ids a vocabulary has, or that a line needs a blank, so
+    it does not check that every request that fits the description is accepted."""
+    with running({"m": document}, timeout=5) as server:
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "run"),
+            f"http://127.0.0.1:{server.port}/openapi.json",
+            *("--max-examples", "8", "--seed", "1", "--phases", "coverage,fuzzing"),
+            *("--exclude-checks", "positive_data_acceptance", "--no-color"),
+        ]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout[-3000:]
+        assert "13/13" in ran.stdout or "Tested: 13" in ran.stdout
+        assert server.http.get("/health").status_code == 200

@@ -144,7 +144,7 @@ def distribution(logits: Floats, options: SampleOptions) -> Floats:
         kept[options.top_k :] = 0
         kept /= kept.sum()
     if options.top_p is not None:
-        kept[np.cumsum(kept) - kept >= options.top_p] = 0
+        kept[1:][np.cumsum(kept[:-1]) >= options.top_p] = 0
     if options.min_p is not None:
         kept[kept < options.min_p * kept[0]] = 0
     p[order] = kept / kept.sum()
@@ -158,7 +158,7 @@ def _typical(p: Floats, share: float) -> Floats:
     entropy = np.dot(p, np.where(p > 0, surprisal, 0))
     order = np.argsort(np.abs(surprisal - entropy), kind="stable")
     kept = p[order]
-    kept[np.cumsum(kept) - kept >= share] = 0
+    kept[1:][np.cumsum(kept[:-1]) >= share] = 0
     p[order] = kept / kept.sum()
     return p
 

@@ -36,7 +36,7 @@ class Prompt:
     def of_text(cls, text: str, tokenizer: Tokenizer) -> Prompt:
         """A prompt that is a text."""
         ids, spans = tokenizer.encode(text)
-        return cls(text, ids, [0, *spans[:-1, 1].tolist()])
+        return cls(text, ids, [0, *spans[:, 1].tolist()][: len(ids)])
 
     @classmethod
     def of_ids(cls, ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
