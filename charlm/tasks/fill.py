@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charlm.corpus.examples import TEXT
 from charlm.corpus.lines import LineBatch, cut_lines
 from charlm.engines.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.engines.score_list import Scores
 from charlm.engines.scores import PseudoScore
 from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
@@ -70,13 +71,13 @@ class FillModel(TokenModel):
     ) -> PseudoScore: ...
 
     @overload
-    def pseudo_score(self, texts: Iterable[str]) -> list[PseudoScore]: ...
+    def pseudo_score(self, texts: Iterable[str]) -> Scores[PseudoScore]: ...
 
-    def pseudo_score(self, texts: str | Iterable[str]) -> PseudoScore | list[PseudoScore]:
+    def pseudo_score(self, texts: str | Iterable[str]) -> PseudoScore | Scores[PseudoScore]:
         """The pseudo-log-likelihood of one sentence, or of several: see `PseudoScore`."""
         if isinstance(texts, str):
             return next(self.iter_pseudo_scores([texts]))
-        return list(self.iter_pseudo_scores(texts))
+        return Scores(self.iter_pseudo_scores(texts))
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """`pseudo_score` for any number of sentences, in input order and in bounded memory."""

@@ -15,6 +15,7 @@ from charlm.engines.evaluation import EvaluateOptions, evaluate_text
 from charlm.engines.filling import Filler, FillOptions, ForwardFilling
 from charlm.engines.generation import SAMPLES_AT_ONCE, generate, search
 from charlm.engines.sampling import SampleOptions, random_stream
+from charlm.engines.score_list import Scores
 from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
 from charlm.engines.stream import Limits, Piece, Stream
@@ -74,7 +75,7 @@ class LanguageModel(TokenModel):
     @overload
     def score(
         self, texts: Iterable[str], *, details: bool = ..., **options: Unpack[ScoreKeywords]
-    ) -> list[SentenceScore]: ...
+    ) -> Scores[SentenceScore]: ...
 
     def score(
         self,
@@ -82,10 +83,10 @@ class LanguageModel(TokenModel):
         *,
         details: bool = False,
         **options: Unpack[ScoreKeywords],
-    ) -> SentenceScore | list[SentenceScore]:
+    ) -> SentenceScore | Scores[SentenceScore]:
         """The probability of sentences: log P(sentence) = Σ log p(token | `<START>`, before).
 
-        texts:    one sentence, for one SentenceScore, or several, for a list
+        texts:    one sentence, for one SentenceScore, or several, for a list, see `Scores`
         details:  measure the whole distribution before each token, for its rank, its entropy, the
                   likeliest tokens, and the surprisal of words. It takes longer
         options:  of `charlm.engines.scoring.ScoreOptions`: context, eos, unknown, document, …
@@ -101,7 +102,7 @@ class LanguageModel(TokenModel):
         """
         if isinstance(texts, str):
             return next(self.iter_scores([texts], details=details, **options))
-        return list(self.iter_scores(texts, details=details, **options))
+        return Scores(self.iter_scores(texts, details=details, **options))
 
     def iter_scores(
         self, texts: Iterable[str], *, details: bool = False, **options: Unpack[ScoreKeywords]
