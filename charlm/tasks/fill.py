@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Unpack, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.examples import TEXT
 from charlm.corpus.lines import LineBatch, cut_lines
-from charlm.engines.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.engines.filling import TwoSidedFilling
 from charlm.engines.score_list import Scores
 from charlm.engines.scores import PseudoScore
 from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
-from charlm.options import options_of_call
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions
 from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from charlm.corpus.buckets import Buckets
     from charlm.corpus.examples import Examples
     from charlm.corpus.stats import CorpusInfo
-    from charlm.keywords import FillKeywords
     from charlm.model.layers import States
     from charlm.model.network import Network
     from charlm.training.options import TrainOptions
@@ -53,13 +51,6 @@ class FillModel(TokenModel):
     @property
     def independent_lines(self) -> bool:
         return True
-
-    def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
-        """The best fillers of each blank of a line, most probable first.
-
-        options:  of `charlm.engines.filling.FillOptions`: k, blank
-        """
-        return self._filling.fill(one_line(line), options_of_call(FillOptions, "fill", options))
 
     @cached_property
     def _filling(self) -> TwoSidedFilling:
