@@ -188,7 +188,11 @@ def test_a_page_of_several_models(charlm_command: Command, model: LanguageModel)
     names = [model.path.parent.name, other.path.stem]
     labels = [f"{number} · {name} · probability " for number in (1, 2) for name in names]
     assert all(map(str.startswith, page.figures, labels))
-    assert {f"Total ({name})" for name in names} < set(page.facts)
+    for name, one in zip(names, (model, other), strict=True):
+        total = one.score("the cat") + one.score("a bird")
+        assert page.facts[f"Total ({name})"].startswith(f"{total.bits:,.1f} bits, ")
+        assert page.facts[f"Validation ({name})"] == one.validation()
+    assert page.facts["Scored"] == "each sentence by itself, with the line end"
 
 
 def test_the_columns_of_a_table_stand_by_its_sentences(

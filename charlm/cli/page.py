@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +66,11 @@ def score_facts(
     """
     from charlm.engines.unknown_words import UnknownWords
 
-    several = len(totals) > 1
-    facts: dict[str, str] = {}
+    by_model = {}
     for name, (model, total) in totals.items():
         read_as = UnknownWords.of(options, model.lexicon).read_as
         unknown = f"{total.unknown:,} of them unknown, {read_as}" if total.unknown else "all known"
-        rows = {
+        by_model[name] = {
             **model_facts(model, name),
             "Text": f"{source}: {count:,} sentence{'s' * (count != 1)}, {total.tokens:,} tokens, "
             f"{unknown}; {total.chars:,} characters",
@@ -78,8 +78,19 @@ def score_facts(
             "Total": f"{total.bits:,.1f} bits, {total.bits_per_char:.4f} bits per character, "
             f"perplexity {total.perplexity:.2f}, by charlm {__version__}",
         }
-        facts |= {f"{row} ({name})" if several else row: value for row, value in rows.items()}
-    return facts
+    return _merged(by_model)
+
+
+def _merged(by_model: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The rows of all models. A row that is not the same for all has the name of its model."""
+    merged: dict[str, str] = {}
+    for heading in dict.fromkeys(chain.from_iterable(by_model.values())):
+        values = {name: rows[heading] for name, rows in by_model.items() if heading in rows}
+        if len(values) == len(by_model) and len({*values.values()}) == 1:
+            merged[heading] = next(iter(values.values()))
+        else:
+            merged |= {f"{heading} ({name})": value for name, value in values.items()}
+    return merged
 
 
 def _conditions(*options: DataclassInstance) -> str:

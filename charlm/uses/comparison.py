@@ -10,11 +10,13 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+from charlm.engines.drawn_scores import notebook
 from charlm.engines.scores import SentenceScore, TokenScore, scientific
 from charlm.engines.scoring import SentenceOptions
 from charlm.engines.words import WordScore
 from charlm.errors import InputError
 from charlm.options import options_of_call, refuse_text
+from charlm.pages.differences import Difference, differences, style
 
 if TYPE_CHECKING:
     from charlm.keywords import SentenceKeywords
@@ -138,9 +140,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Both sentences in the colours of their words, and the chart, for notebooks."""
-        from charlm.engines.drawn_scores import notebook
-
-        return notebook([self.first, self.second], draw_difference(self), words=True)
+        chart = f"<style>\n{style()}</style>\n{draw_difference(self)}"
+        return notebook([self.first, self.second], chart, words=True)
 
     def to_json(self) -> dict[str, Any]:
         """The values under their names in JSON output."""
@@ -162,8 +163,6 @@ def _name(text: str, token: TokenScore) -> str:
 
 def draw_difference(comparison: Comparison) -> str:
     """The summary of a comparison, and a chart of what each word adds to it, as HTML."""
-    from charlm.pages.differences import Difference, differences
-
     said = "".join(f'<p dir="auto">{html.escape(line)}</p>\n' for line in comparison.summary)
     if comparison.first.text == comparison.second.text:
         return said
