@@ -34,7 +34,8 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lines = (ROOT / CORPUS).read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / CORPUS).write_text("".join(lines[:LINES]), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
     notebook = read()
     first, *_ = code_cells(notebook)
     assert "SECONDS = 20" in first.source

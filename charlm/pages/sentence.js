@@ -25,6 +25,7 @@
     for (let i = 0; i < likeliest.length; i += 2) table.append(row(...likeliest.slice(i, i + 2)));
     about.replaceChildren(table);
     about.style.display = "block";
+    token.setAttribute("aria-describedby", about.id);
     const box = token.getClientRects()[0];
     const most = document.documentElement.clientWidth - about.offsetWidth - 8;
     about.style.left = Math.max(Math.min(box.left, most), 0) + scrollX + "px";

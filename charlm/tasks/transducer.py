@@ -92,7 +92,10 @@ class Transducer(TrainedModel):
     reads_columns = True
     twins = Twins(NumpySeq2Seq, "charlm.model.seq2seq", "Seq2Seq")
     numbered = "rank"
-    page_note = "What the decoder looked at: the stronger the colour, the more."
+    page_note = (
+        "For each token of the target, what the decoder looked at: the stronger the colour and the "
+        "thicker the line, the larger the share. Point at it for the share."
+    )
     next_commands = ('charlm predict "a source"', "charlm evaluate FILE")
     config: Seq2SeqConfig
 
