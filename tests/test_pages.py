@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm import LanguageModel
+from charlm import LanguageModel, Transducer
 from charlm.engines.scores import SentenceScore
 from charlm.pages.sentence import Piece, sentence
 from conftest import Command
@@ -177,6 +177,17 @@ def test_a_page_says_which_model_and_which_text(
     of_ngrams = page_of(charlm_command, "score", "a", "-m", model.path, "--ngram-only")[0].facts
     assert of_ngrams["Scored"] == "each sentence by itself, with the line end, --ngram-only"
     assert of_ngrams["Text"].startswith("given on the command line: 1 sentence, 2 tokens, all know")
+
+
+def test_a_page_of_the_targets_of_a_source(charlm_command: Command) -> None:
+    path = GOLDEN / "seq2seq-char.safetensors"
+    whole = charlm.load(path, kind=Transducer)
+    page, _ = page_of(charlm_command, "score", "a", "-m", path, "--given", "bake")
+    (tokens,), score = page.tokens, whole.given("bake").score("a", details=True)
+    assert [about for *_, about in tokens] == about_tokens(score)
+    assert page.facts["Task"].startswith("seq2seq: ")
+    assert page.facts["Validation"] == whole.validation()
+    assert page.facts["Scored"].endswith(", --given bake")
 
 
 def test_a_page_of_several_models(charlm_command: Command, model: LanguageModel) -> None:

@@ -268,14 +268,23 @@ def _pairs(blocks: Iterable[tuple[list[str], list[str]]]) -> Iterator[tuple[str,
 class TargetModel(LanguageModel):
     """The language model of the targets of one source; see `Transducer.given`."""
 
+    task, purpose = Transducer.task, Transducer.purpose
+
     def __init__(self, model: Transducer, source: Ids) -> None:
         self.path, self.card, self.tokenizer = model.path, model.card, model.tokenizer
+        self.config = model.config  # type: ignore[assignment]  # not that of a language model
         self.lexicon = self.mixture = None
         self._model, self._source = model, source
 
     @property
     def independent_lines(self) -> bool:
         return True
+
+    def validation(self) -> str:
+        return self._model.validation()
+
+    def about(self) -> dict[str, str]:
+        return self._model.about()
 
     @cached_property
     def predictors(self) -> Any:
