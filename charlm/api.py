@@ -19,16 +19,22 @@ if TYPE_CHECKING:
     from charlm.keywords import TrainKeywords
     from charlm.tasks.language_model import LanguageModel
     from charlm.training.reporter import Reporter
+    from charlm.training.saver import Callback
 
     class RunKeywords(TrainKeywords, total=False):
         """The keywords of `train`."""
 
         out: str | Path | None
         force: bool
+        tensorboard: bool
+        callbacks: Sequence[Callback]
         quiet: bool
         started: float | None
         reporter: Reporter | None
 
+
+# Of `train`, beside its options.
+KEYWORDS = ("kind", "out", "resume", "force", "tensorboard", "callbacks", "quiet")
 
 M = TypeVar("M", bound=TrainedModel)
 
@@ -129,6 +135,8 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
+    tensorboard: bool = False,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
     started: float | None = None,
     reporter: Reporter | None = None,
@@ -143,6 +151,10 @@ def train(
     out:       the run folder; None for runs/NAME, or the next free runs/NAME-2 …
     resume:    continue the run in `out`, or the last one of this corpus
     force:     replace `out` if it exists, when training is complete
+    tensorboard:  also write the metrics for TensorBoard into the run folder
+    callbacks:  functions that are called after each evaluation with a dictionary, the line of
+               metrics.jsonl. If one returns True, training ends there, and the model is written as
+               at the end of the budget. Of several processes, the first one calls its own
     quiet:     write nothing to stderr but warnings
     started:   `time.monotonic()` from which a budget in minutes counts; None for now
     reporter:  writes notes and progress; None for the default one
@@ -163,16 +175,17 @@ def train(
     from charlm.training.train import train as train_run
 
     names = [field.name for field, _ in options_of(TrainOptions)]
-    check_keywords("train", options, [*names, "kind", "out", "resume", "force", "quiet"])
+    check_keywords("train", options, [*names, *KEYWORDS])
     overrides = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task or kind is not TrainedModel:
         overrides["task"] = task or kind.task
     path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
         overrides,
-        RunOptions(None if out is None else str(out), resume, force),
+        RunOptions(None if out is None else str(out), resume, force, tensorboard),
         started,
         reporter or Reporter(quiet),
+        callbacks,
     )
     return _as_kind(load_task(file.task).model(file, path, LoadOptions()), kind)
 

@@ -218,7 +218,7 @@ def test_a_page_shows_where_the_network_looked(
     assert answer.startswith("bad ")
     charlm_command("predict", "the dull film", "a < b", "-m", classifier.path, "--html", "p.html")
     page = Path("p.html").read_text(encoding="utf-8")
-    assert page.count('<p><b style="--s:') == 2 and "&lt;" in page
+    assert page.count('<p class="text" dir="auto"><b style="--s:') == 2 and "&lt;" in page
 
 
 def test_training_says_what_a_user_should_know(

@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
-import subprocess
-from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import charlm
 from charlm import LanguageModel
-from charlm.engines.scores import SentenceScore
 from charlm.engines.words import bits_of
 from conftest import TEXT, Command
 
@@ -355,120 +349,3 @@ def test_srilm_totals_of_a_text_are_those_of_its_lines(
     log10 = [r["log10prob"] for r in score("--file", file, "--format", "json").objects]
     unknown = next(p for p, is_unknown in tokens_of(model, ["жa"])[0] if is_unknown)
     assert found[4] == pytest.approx(sum(log10) - unknown, rel=1e-5)
-
-
-# --- the page
-
-SCRIPT = '<script>alert("1")</script> & the cat'
-
-
-class Page(HTMLParser):
-    """What a page holds. tokens: of each sentence, (text, data) in order"""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.tokens: list[list[tuple[str, str]]] = []
-        self.title, self._in, self._data = "", "", ""
-        self.links: list[str] = []
-        self.feed(text)
-        listed = re.search(r"const names = (.*);\n", text)
-        assert listed and "<" not in listed[1]
-        self.names = json.loads(listed[1])
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = dict(attributes)
-        self._in, self._data = tag, found.get("data-t") or ""
-        if tag == "p" and found.get("class") == "sentence":
-            self.tokens.append([])
-        self.links += [tag] * (tag == "link") + [name for name in found if name in ("src", "href")]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._in == "b":
-            self.tokens[-1].append((data, self._data))
-        elif self._in == "title":
-            self.title = data
-
-
-def page_of(charlm_command: Command, model: Path, texts: list[str], folder: Path) -> Path:
-    """The page of the lines of a file."""
-    file, page = folder / "a<i>.txt", folder / "page.html"
-    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    assert charlm_command("score", "--file", file, "--html", page, "-m", model).text == ""
-    return page
-
-
-def about_tokens(score: SentenceScore) -> list[tuple[str, ...]]:
-    """The name, the figures and the likeliest tokens of each token, as a page shows them."""
-    found: list[tuple[str, ...]] = []
-    for t in score.token_scores:
-        assert t.entropy is not None and t.likeliest is not None
-        likeliest = [f"{name}:{math.exp(p):.3g}" for name, p in t.likeliest]
-        bits, entropy = t.logprob / -math.log(2), t.entropy / math.log(2)
-        found.append((t.token, f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest))
-    return found
-
-
-@pytest.mark.parametrize("level", ["char", "word-whitespace"])
-def test_a_page_is_whole_by_itself_and_has_every_token(
-    charlm_command: Command, level: str, tmp_path: Path
-) -> None:
-    model = charlm.load(GOLDEN / f"lm-{level}.safetensors", kind=LanguageModel)
-    texts = [SCRIPT, "", "the cat\tsat"]
-    path = page_of(charlm_command, model.path, texts, tmp_path)
-    html = path.read_text(encoding="utf-8")
-    page = Page(html)
-    assert not page.links and not re.search(r"https?:|url\(|@import|import\(|fetch\(", html)
-    assert html.count("<script") == html.count("</script") == 1
-    assert page.title.endswith("a<i>.txt")
-    for text, tokens in zip(texts, page.tokens, strict=True):
-        assert "".join(shown for shown, _ in tokens) == f"{text}¶"
-        found = []
-        for _, data in tokens:
-            id, *figures = data.split(" ")
-            likeliest = (one.split(":") for one in figures[3:])
-            named = [f"{page.names[int(id)]}:{p}" for id, p in likeliest]
-            found.append((page.names[int(id)], *figures[:3], *named))
-        assert found == about_tokens(model.score(text, details=True))
-
-
-PROBE = """<script>{
-const style = element => getComputedStyle(element), body = document.body;
-const tokens = document.querySelectorAll("b"), about = document.getElementById("about");
-const seen = [style(body).backgroundColor, style(body).color, style(tokens[0]).backgroundColor,
-  style(about).display];
-tokens[8].dispatchEvent(new Event("mouseover", {bubbles: true}));
-seen.push(style(about).display, [...about.querySelectorAll("tr")].map(
-  row => [...row.children].map(cell => cell.textContent)));
-document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
-seen.push(style(about).display);
-document.body.replaceChildren(JSON.stringify(seen));
-}</script>"""
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
-def test_a_page_in_a_browser(charlm_command: Command, model: LanguageModel, tmp_path: Path) -> None:
-    page = page_of(charlm_command, model.path, [SCRIPT], tmp_path)
-    page.write_text(page.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
-    name, bits, rank, entropy, *likeliest = about_tokens(model.score(SCRIPT, details=True))[8]
-    for options, is_dark in (([], False), (["--force-dark-mode"], True)):
-        ran = subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path / 'profile'}", *options, "--dump-dom", page.as_uri()],
-            capture_output=True, check=True, timeout=120,
-        )  # fmt: skip
-        body = re.search(r"<body[^>]*>(.*)</body>", ran.stdout.decode(), re.DOTALL)
-        assert body
-        paper, ink, marked, *shown, rows, hidden = json.loads(unescape(body[1]))
-        brightness = [sum(map(int, re.findall(r"\d+", colour))) for colour in (paper, ink)]
-        assert (brightness[0] < brightness[1]) is is_dark
-        assert marked not in (paper, "rgba(0, 0, 0, 0)")
-        assert (*shown, hidden) == ("none", "block", "none")
-        p = f"{2 ** -float(bits):.3g}"
-        assert rows[0] == [name, f"{float(bits):.2f} bits"] and float(rows[1][1]) == float(p)
-        assert rows[2:4] == [["rank", rank], ["entropy", f"{entropy} bits"]]
-        assert [":".join(row) for row in rows[5:]] == likeliest

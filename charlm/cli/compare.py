@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,31 +13,34 @@ from charlm.cli.common import (
     InputOptions,
     ModelOptions,
     load_model,
+    note,
     read_lines,
     warn_unknown,
 )
 from charlm.cli.options import with_options
+from charlm.cli.page import check_page, page_option, source_of
 from charlm.cli.records import FormatOptions, write, write_json, write_table, write_tsv
 from charlm.cli.scored import STRONGEST, write_sentence
 from charlm.engines.scoring import SentenceOptions
 from charlm.errors import InputError
 from charlm.options import option
+from charlm.pages.differences import NOTHING
 
 if TYPE_CHECKING:
-    from charlm.engines.scores import SentenceScore, TokenScore
+    from charlm.engines.scores import SentenceScore
     from charlm.uses.comparison import Comparison
 
 BAR, FOR, AGAINST = 24, "▇", "░"  # the longest bar; bars for the first sentence and the other
-NOTHING = 0.005  # bits that are shown as no difference
 
 
 @dataclass(frozen=True)
 class CompareSource:
-    """Where the sentences come from. The field describes itself."""
+    """Where the sentences come from, and a page of them. The fields describe themselves."""
 
     file: str | None = option(
         None, "Compare the lines of a file; - is standard input.", metavar="FILE"
     )
+    html: str | None = page_option("the sentences in the colours of their words, and a chart")
 
 
 @with_options
@@ -55,6 +59,8 @@ def compare(
     """Compare sentences: which is more probable, where they first differ, which words decide."""
     if texts and source.file:
         raise InputError("give sentences or `file`, not both")
+    check_page(source.html)
+    origin = source_of(None if texts else source.file or "-")
     if not texts:
         encoding = input.encoding
         texts = list(filter(str.strip, read_lines(source.file or "-", encoding)))
@@ -69,7 +75,12 @@ def compare(
     unknown = [piece for text in texts for piece in loaded.unknown_in(text)]
     warn_unknown(unknown, UnknownWords.of(options, loaded.lexicon).read_as)
     comparisons = compared(loaded, texts, **vars(options))
-    if output.chosen_format == "json":
+    if source.html:
+        from charlm.cli.compare_page import write_compare_page
+
+        write_compare_page(Path(source.html), comparisons, loaded, origin, options, models)
+        note(f"page: {source.html}")
+    elif output.chosen_format == "json":
         for comparison in comparisons:
             write_json(comparison.to_json())
     elif output.chosen_format == "tsv":
@@ -79,12 +90,11 @@ def compare(
             for step in comparison.steps
         )
     else:
-        scores = [comparisons[0].first, *(comparison.second for comparison in comparisons)]
-        _write_text(scores, comparisons)
+        _write_text(comparisons)
 
 
-def _write_text(scores: Sequence[SentenceScore], comparisons: Sequence[Comparison]) -> None:
-    for score in scores:
+def _write_text(comparisons: Sequence[Comparison]) -> None:
+    for score in scores_of(comparisons):
         write_sentence(score, [word.to_json() for word in score.words()], STRONGEST["word"])
     for comparison in comparisons:
         write("")
@@ -92,15 +102,10 @@ def _write_text(scores: Sequence[SentenceScore], comparisons: Sequence[Compariso
 
 
 def _table(comparison: Comparison) -> None:
+    for line in comparison.summary:
+        write(line)
     if comparison.first.text == comparison.second.text:
-        write("The sentences are the same.")
         return
-    write(
-        f"{comparison.first.text!r} is {comparison.ratio} times as probable as "
-        f"{comparison.second.text!r}."
-    )
-    if comparison.parting:
-        write(_describe_parting(comparison, *comparison.parting))
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0
     columns = [("first", "left"), ("bits", "right"), ("second", "left"), ("bits", "right")]
@@ -113,17 +118,6 @@ def _table(comparison: Comparison) -> None:
     write_table([*columns, ("difference", "right"), ("", "left")], rows)
 
 
-def _describe_parting(
-    comparison: Comparison, before: str, first: TokenScore, second: TokenScore
-) -> str:
-    """The first tokens that differ, with their probabilities, in a sentence."""
-    texts = comparison.first.text, comparison.second.text
-    a, b = (
-        f"{_name(text, t)!r} has probability {2**-t.bits:.2g}"
-        for text, t in zip(texts, (first, second), strict=True)
-    )
-    return f"{f'After {before!r}' if before else 'At the start'}, {a}, and {b}."
-
-
-def _name(text: str, token: TokenScore) -> str:
-    return text[token.start : token.end] if token.is_unknown else token.token
+def scores_of(comparisons: Sequence[Comparison]) -> list[SentenceScore]:
+    """The sentences, the most probable first."""
+    return [comparisons[0].first, *(comparison.second for comparison in comparisons)]

@@ -94,21 +94,28 @@ def _record(model: TrainedModel, curve: metrics.Curve) -> dict[str, Any]:
     }
 
 
-def _rows(model: TrainedModel, curve: metrics.Curve) -> dict[str, str]:
-    """The rows of the text, by their names."""
+def described(model: TrainedModel) -> dict[str, str]:
+    """What a model is, where it comes from and how good it is: rows by their names."""
     card = model.card
     lines = "independent lines" if model.independent_lines else "one document"
     on_training = " (on the training text: the corpus was too small to hold a part out)"
     return {
-        "model": str(model.path),
         "task": f"{model.task}: {model.purpose}",
         "network": f"{model.config.described()}, {_weights(model):,} weights",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {lines})",
         "validation": model.validation() + ("" if card.valid_is_held_out else on_training),
         **model.about(),
         "trained": f"{card.trained}; {card.seconds:.0f} s",
+    }
+
+
+def _rows(model: TrainedModel, curve: metrics.Curve) -> dict[str, str]:
+    """The rows of the text, by their names."""
+    return {
+        "model": str(model.path),
+        **described(model),
         "curve": _curve(curve, model.predicted),
-        "charlm": card.charlm_version,
+        "charlm": model.card.charlm_version,
     }
 
 

@@ -1,120 +1,105 @@
-"""A page of scored sentences, for a browser: one file, which needs nothing else."""
+"""What the pages of commands have in common: the option, and the facts about model and text."""
 
 from __future__ import annotations
 
-import html
-import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from charlm.files import writing
+from charlm import __version__
+from charlm.cli.info import described
+from charlm.cli.options import as_flags
+from charlm.errors import InputError
+from charlm.options import argument, option, overrides_of
 
 if TYPE_CHECKING:
-    from charlm.engines.scores import SentenceScore, TokenScore
+    from _typeshed import DataclassInstance
 
-STRONGEST = 10.0  # bits of the strongest colour
+    from charlm.engines.scores import TextScore
+    from charlm.engines.scoring import SentenceOptions
+    from charlm.tasks.tokens import TokenModel
+    from charlm.tasks.trained import TrainedModel
 
-HEAD = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --paper: #fff; --ink: #111; --mark: #e8590c; --box: #f4f4f4 }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #16181c; --ink: #eee; --mark: #ff922b; --box: #2a2d33 }}
-}}
-body {{ background: var(--paper); color: var(--ink); font: 16px/1.9 system-ui, sans-serif;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.2rem }}
-.sentence {{ margin: 1rem 0; overflow-wrap: anywhere; white-space: pre-wrap }}
-.figures {{ font-size: .8rem; opacity: .75; margin-left: .8em; white-space: nowrap }}
-b {{ font-weight: inherit; border-bottom: calc(var(--s) * 5px) solid var(--mark); cursor: default;
-  background: color-mix(in srgb, var(--mark) calc(var(--s) * 60%), transparent) }}
-b:focus, b:hover {{ outline: 2px solid var(--ink) }}
-#about {{ position: absolute; background: var(--box); color: var(--ink); padding: .4rem .8rem;
-  border: 1px solid; border-radius: .3rem; font-size: .85rem; line-height: 1.4; display: none;
-  z-index: 1 }}
-#about table {{ border-spacing: .6em 0; margin-left: -.6em }}
-#about td:last-child {{ text-align: right }}
-</style>
-<h1>{title}</h1>
-<p>The stronger the colour and the thicker the line, the more surprising the token. Point at a
-token, or reach it with the Tab key, for its figures and for the likeliest tokens in its place.</p>
-<div id="about" role="tooltip"></div>
-"""
-
-SCRIPT = """
-const about = document.getElementById("about");
-const cell = text => Object.assign(document.createElement("td"), {textContent: text});
-function row(...texts) {
-  const row = document.createElement("tr");
-  row.append(...texts.map(cell));
-  return row;
-}
-function show(event) {
-  const token = event.target;
-  if (token.tagName !== "B") return;
-  const [id, bits, rank, entropy, ...likeliest] = token.dataset.t.split(" ");
-  const table = document.createElement("table");
-  table.append(row(names[id], (+bits).toFixed(2) + " bits"),
-    row("probability", (2 ** -bits).toPrecision(3)), row("rank", rank),
-    row("entropy", entropy + " bits"), row("likeliest", ""));
-  for (const entry of likeliest) {
-    const [id, p] = entry.split(":");
-    table.append(row(names[id], p));
-  }
-  about.replaceChildren(table);
-  about.style.display = "block";
-  const box = token.getClientRects()[0];
-  const most = document.documentElement.clientWidth - about.offsetWidth - 8;
-  about.style.left = Math.max(Math.min(box.left, most), 0) + scrollX + "px";
-  about.style.top = box.bottom + scrollY + 6 + "px";
-}
-const hide = () => about.style.display = "none";
-document.addEventListener("mouseover", show);
-document.addEventListener("focusin", show);
-document.addEventListener("mouseout", hide);
-document.addEventListener("focusout", hide);
-document.addEventListener("keydown", event => { if (event.key === "Escape") hide(); });
-"""
+COMMAND_LINE = "given on the command line"
 
 
-def write_page(path: Path, title: str, scores: Iterable[SentenceScore]) -> None:
-    """Write a page of sentences, which were scored with `details`."""
-    with writing(path) as file:
-        for piece in _page(title, scores):
-            file.write(piece.encode("utf-8", "replace"))
+def page_option(what: str) -> Any:
+    """The option `html` of a dataclass.
+
+    what:  the page shows
+    """
+    return option(None, f"Write a page for a browser: {what}.", metavar="FILE")
 
 
-def _page(title: str, scores: Iterable[SentenceScore]) -> Iterator[str]:
-    yield HEAD.format(title=html.escape(title))
-    names: dict[str, int] = {}  # of tokens, and their numbers on this page
-    for score in scores:
-        yield '<p class="sentence">'
-        done = 0
-        for token in score.token_scores:
-            start, end = max(token.start, done), max(token.end, done)
-            text = score.text[done:start] + score.text[start:end]
-            done = end
-            yield _token(token, text or ("¶" if token.is_line_end else "·"), names)
-        figures = f"probability {score.probability}, {score.bits:.1f} bits"
-        yield f'<span class="figures">{figures}</span></p>\n'
-    listed = json.dumps(list(names), ensure_ascii=False).replace("<", "\\u003c")
-    yield f"<script>\nconst names = {listed};{SCRIPT}</script>\n</html>\n"
+def check_page(path: str | None) -> None:
+    """Raise InputError if the page cannot be written. Called before the work."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise InputError(f"{Path(path).parent}: no such folder; make it first")
 
 
-def _token(token: TokenScore, text: str, names: dict[str, int]) -> str:
-    def number(name: str) -> int:
-        return names.setdefault(name, len(names))
+def source_of(path: str | None) -> str:
+    """Where texts come from, in words. path: of the file, "-" for standard input; None for none"""
+    return COMMAND_LINE if path is None else "standard input" if path == "-" else path
 
-    assert token.likeliest is not None and token.entropy is not None
-    likeliest = " ".join(f"{number(name)}:{math.exp(p):.3g}" for name, p in token.likeliest)
-    figures = f"{token.bits:.4f} {token.rank} {token.entropy / math.log(2):.2f}"
-    strength = min(token.bits / STRONGEST, 1.0)
-    return (
-        f'<b tabindex="0" aria-describedby="about" style="--s:{strength:.2f}" '
-        f'data-t="{number(token.token)} {figures} {likeliest}">{html.escape(text)}</b>'
-    )
+
+def model_facts(model: TrainedModel, name: str) -> dict[str, str]:
+    """The rows about a model, with its name."""
+    rows = {"model": f"{name}, trained by charlm {model.card.charlm_version}", **described(model)}
+    del rows["trained"]  # the recipe: `charlm info` shows it
+    return {row.capitalize(): value for row, value in rows.items()}
+
+
+def score_facts(
+    source: str,
+    count: int,
+    totals: Mapping[str, tuple[TokenModel, TextScore]],
+    options: SentenceOptions,
+    *more: DataclassInstance,
+) -> dict[str, str]:
+    """The rows about a scored text and the models that scored it.
+
+    source:  see `source_of`
+    count:   of sentences
+    totals:  by the name of each model: the model, and the score of all sentences
+    options, more:  that change a score
+    """
+    from charlm.engines.unknown_words import UnknownWords
+
+    by_model = {}
+    for name, (model, total) in totals.items():
+        read_as = UnknownWords.of(options, model.lexicon).read_as
+        unknown = f"{total.unknown:,} of them unknown, {read_as}" if total.unknown else "all known"
+        by_model[name] = {
+            **model_facts(model, name),
+            "Text": f"{source}: {count:,} sentence{'s' * (count != 1)}, {total.tokens:,} tokens, "
+            f"{unknown}; {total.chars:,} characters",
+            "Scored": _conditions(options, *more),
+            "Total": f"{total.bits:,.1f} bits, {total.bits_per_char:.4f} bits per character, "
+            f"perplexity {total.perplexity:.2f}, by charlm {__version__}",
+        }
+    return _merged(by_model)
+
+
+def _merged(by_model: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The rows of all models. A row that is not the same for all has the name of its model."""
+    merged: dict[str, str] = {}
+    for heading in dict.fromkeys(chain.from_iterable(by_model.values())):
+        values = {name: rows[heading] for name, rows in by_model.items() if heading in rows}
+        if len(values) == len(by_model) and len({*values.values()}) == 1:
+            merged[heading] = next(iter(values.values()))
+        else:
+            merged |= {f"{heading} ({name})": value for name, value in values.items()}
+    return merged
+
+
+def _conditions(*options: DataclassInstance) -> str:
+    """How the sentences are scored, in words; rare options as they are written."""
+    given = {name: value for group in options for name, value in overrides_of(group).items()}
+    given.pop("model", None)
+    document, eos = given.pop("document", False), given.pop("eos", True)
+    parts = ["as the lines of one text" if document else "each sentence by itself"]
+    parts += ["with the line end" if eos else "without the line end"]
+    if context := given.pop("context", ""):
+        parts.append(f"after {context!r}")
+    return ", ".join([*parts, *(as_flags(argument(n, value)) for n, value in given.items())])

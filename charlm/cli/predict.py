@@ -24,6 +24,7 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts
 from charlm.cli.options import with_options
+from charlm.cli.page import check_page, page_option, source_of
 from charlm.cli.records import (
     FormatOptions,
     beside,
@@ -60,9 +61,7 @@ class PredictOptions:
         metavar="NAME",
     )
     k: int = option(1, "Answers for each text.", ANSWERS, metavar="K")
-    html: str | None = option(
-        None, "Write a page that shows what the model looked at.", metavar="FILE"
-    )
+    html: str | None = page_option("what the model looked at")
 
 
 class Answered(NamedTuple):
@@ -99,8 +98,7 @@ def predict(
 
     if texts and (options.file is not None or options.text_column is not None):
         raise InputError("give texts or `file`, not both")
-    if options.html and not Path(options.html).parent.is_dir():
-        raise InputError(f"{Path(options.html).parent}: no such folder; make it first")
+    check_page(options.html)
     loaded = load_model(TrainedModel, models, machine)
     if not isinstance(loaded, Predicts):
         raise ModelError(
@@ -131,7 +129,8 @@ def predict(
         from charlm.cli.predicted_page import write_predicted_page
 
         answered = list(answers)
-        write_predicted_page(Path(options.html), loaded, [a.sentence.text for a in answered])
+        read = [answer.sentence.text for answer in answered]
+        write_predicted_page(Path(options.html), loaded, read, source_of(None if texts else path))
         note(f"page: {options.html}")
         answers = chain(answered)
     writers = {"table": _table, "tsv": _tsv, "json": _json}

@@ -30,7 +30,7 @@ from charlm.cli.common import (
 )
 from charlm.cli.inputs import Sentence, from_lines, from_table, from_texts, show_read
 from charlm.cli.options import with_options
-from charlm.cli.page import write_page
+from charlm.cli.page import check_page, page_option, source_of
 from charlm.cli.plots import check_plot, plot_option, plot_surprisal, remember
 from charlm.cli.records import FormatOptions, format_option
 from charlm.cli.scored import (
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 TABLES = "Tables"
 # Options that go with one model only, and options of files.
-OF_ONE_MODEL = ("tokens", "words", "html", "plot", "pseudo", "sort", "best_by", *IN_LOG10)
+OF_ONE_MODEL = ("tokens", "words", "plot", "pseudo", "sort", "best_by", *IN_LOG10)
 LINES_NAMED = 3  # of those that are left out
 OF_FILES = ("shard", "text_column")
 
@@ -109,8 +109,8 @@ class ScoreOutput(FormatOptions):
     """What is written of each sentence. The fields describe themselves."""
 
     format: str | None = format_option(*LOG10)
-    html: str | None = option(
-        None, "Write a page with every token's figures, coloured.", metavar="FILE"
+    html: str | None = page_option(
+        "the sentences in the colours of their tokens, or with `words` of their words"
     )
     plot: str | None = plot_option("the surprisal of every token, or with `words` of every word")
     pseudo: bool = option(
@@ -126,8 +126,7 @@ class ScoreOutput(FormatOptions):
 
     def check_files(self) -> None:
         """Raise InputError or OptionError for a file that cannot be written."""
-        if self.html and not Path(self.html).parent.is_dir():
-            raise InputError(f"{Path(self.html).parent}: no such folder; make it first")
+        check_page(self.html)
         if self.plot is not None:
             check_plot(Path(self.plot))
 
@@ -186,7 +185,14 @@ def score(
         scorer = RowScorer([_scorer(m, details, options) for m in loaded], shard, done)
         aside: list[Row] = []
         rows = selection.of(scorer.groups(sentences), None if options.unknown else aside)
-        _write(rows if output.plot is None else remember(drawn, rows), output, view, loaded)
+        rows = rows if output.plot is None else remember(drawn, rows)
+        if output.html is None:
+            _write(rows, output, view, loaded)
+        else:
+            from charlm.cli.score_page import write_score_page
+
+            origin, others = source_of(None if texts else source.path), (given, shared, precision)
+            write_score_page(Path(output.html), rows, view, loaded, origin, options, *others)
     if output.html:
         note(f"page: {output.html}")
     if output.plot is not None:
@@ -243,10 +249,6 @@ def _write(groups: Groups, output: ScoreOutput, view: View, models: Sequence[Mod
     try:
         if len(models) > 1:
             write_side_by_side(output.chosen_format, models, groups)
-        elif output.html:
-            scores = (row.score for row in chain.from_iterable(groups))
-            title = "charlm" if view.file == "-" else view.file
-            write_page(Path(output.html), title, scores)
         else:
             write_rows(output.chosen_format, groups, view)
     finally:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from charlm.engines.bootstrap import NO_PARTS, Interval, interval_95
 from charlm.engines.words import WordScore, bits_of, word_scores
 from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 CHARS_AT_ONCE = 1 << 20
 
@@ -268,6 +271,23 @@ class SentenceScore(TextScore):
         Raises OptionError for a sentence that was scored without `details`.
         """
         return word_scores(self, punctuation)
+
+    def to_frame(self, by: str = "token") -> DataFrame:
+        """A pandas data frame with a row for each token, or word: see `Scores.to_frame`.
+
+        >>> "".join(model.score("the cat").to_frame()["token"])
+        'the▁cat<EOS>'
+        """
+        from charlm.engines.score_list import Scores
+
+        frame = Scores([self]).to_frame(by)
+        return frame.drop(columns="sentence", errors="ignore")
+
+    def _repr_html_(self) -> str:
+        """The sentence in the colours of its tokens, for notebooks."""
+        from charlm.engines.drawn_scores import notebook
+
+        return notebook([self])
 
 
 @dataclass(frozen=True)

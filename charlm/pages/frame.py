@@ -19,9 +19,14 @@ FRAME = """<!doctype html>
 """
 
 
+def read_asset(name: str) -> str:
+    """The text of a file of this folder: CSS or JavaScript."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
 def stylesheet() -> str:
     """The look of every page, in CSS."""
-    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    return read_asset("style.css")
 
 
 def write_page(

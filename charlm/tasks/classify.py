@@ -104,8 +104,8 @@ class TextClassifier(LabelModel):
     twins = Twins(NumpyClassifier, "charlm.model.classifier", "Classifier")
     numbered = "rank"
     page_note = (
-        "The stronger the colour, the more the network looked at a word: the share of its features "
-        "that come from there."
+        "The stronger the colour and the thicker the line, the more the network looked at a word: "
+        "the share of its features that come from there. Point at it for the share."
     )
     next_commands = ('charlm predict "a text"', "charlm evaluate FILE")
     config: ClassifierConfig

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Unpack, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.corpus.examples import TEXT
 from charlm.corpus.lines import LineBatch, cut_lines
-from charlm.engines.filling import Filler, FillOptions, TwoSidedFilling
+from charlm.engines.filling import TwoSidedFilling
+from charlm.engines.score_list import Scores
 from charlm.engines.scores import PseudoScore
 from charlm.engines.scoring import pseudo_score_sentences
 from charlm.model.backend import Backend
 from charlm.model.pseudo_likelihood import pseudo_logprobs
-from charlm.options import options_of_call
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions
 from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from charlm.corpus.buckets import Buckets
     from charlm.corpus.examples import Examples
     from charlm.corpus.stats import CorpusInfo
-    from charlm.keywords import FillKeywords
     from charlm.model.layers import States
     from charlm.model.network import Network
     from charlm.training.options import TrainOptions
@@ -53,13 +52,6 @@ class FillModel(TokenModel):
     def independent_lines(self) -> bool:
         return True
 
-    def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
-        """The best fillers of each blank of a line, most probable first.
-
-        options:  of `charlm.engines.filling.FillOptions`: k, blank
-        """
-        return self._filling.fill(one_line(line), options_of_call(FillOptions, "fill", options))
-
     @cached_property
     def _filling(self) -> TwoSidedFilling:
         return TwoSidedFilling(self.backends, self.tokenizer)
@@ -70,13 +62,13 @@ class FillModel(TokenModel):
     ) -> PseudoScore: ...
 
     @overload
-    def pseudo_score(self, texts: Iterable[str]) -> list[PseudoScore]: ...
+    def pseudo_score(self, texts: Iterable[str]) -> Scores[PseudoScore]: ...
 
-    def pseudo_score(self, texts: str | Iterable[str]) -> PseudoScore | list[PseudoScore]:
+    def pseudo_score(self, texts: str | Iterable[str]) -> PseudoScore | Scores[PseudoScore]:
         """The pseudo-log-likelihood of one sentence, or of several: see `PseudoScore`."""
         if isinstance(texts, str):
             return next(self.iter_pseudo_scores([texts]))
-        return list(self.iter_pseudo_scores(texts))
+        return Scores(self.iter_pseudo_scores(texts))
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """`pseudo_score` for any number of sentences, in input order and in bounded memory."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 
 from charlm.engines.evaluation import EvaluateOptions, evaluate_text
-from charlm.engines.filling import Filler, FillOptions, ForwardFilling
+from charlm.engines.filling import Filler, ForwardFilling
 from charlm.engines.generation import SAMPLES_AT_ONCE, generate, search
 from charlm.engines.sampling import SampleOptions, random_stream
+from charlm.engines.score_list import Scores
 from charlm.engines.scores import SentenceScore, TextScore
 from charlm.engines.scoring import ScoreOptions, score_document, score_sentences
 from charlm.engines.stream import Limits, Piece, Stream
@@ -31,7 +32,7 @@ from charlm.tasks.tokens import (
     NGRAM,
     TokenModel,
 )
-from charlm.tasks.trained import one_line, one_line_end, several
+from charlm.tasks.trained import one_line_end, several
 from charlm.tokenizer import (
     EOS,
     START,
@@ -41,7 +42,7 @@ from charlm.tokenizer import (
 from charlm.tokenizer.word_starts import word_starts
 
 if TYPE_CHECKING:
-    from charlm.keywords import EvaluateKeywords, FillKeywords, SampleKeywords, ScoreKeywords
+    from charlm.keywords import EvaluateKeywords, SampleKeywords, ScoreKeywords
 
 BOTH_WAYS = 20_000  # tokens that are measured with the state carried and line by line
 # Of the card: the loss of the network and of the n-grams alone; and the loss in two ways of the
@@ -75,7 +76,7 @@ class LanguageModel(TokenModel):
     @overload
     def score(
         self, texts: Iterable[str], *, details: bool = ..., **options: Unpack[ScoreKeywords]
-    ) -> list[SentenceScore]: ...
+    ) -> Scores[SentenceScore]: ...
 
     def score(
         self,
@@ -83,10 +84,10 @@ class LanguageModel(TokenModel):
         *,
         details: bool = False,
         **options: Unpack[ScoreKeywords],
-    ) -> SentenceScore | list[SentenceScore]:
+    ) -> SentenceScore | Scores[SentenceScore]:
         """The probability of sentences: log P(sentence) = Σ log p(token | `<START>`, before).
 
-        texts:    one sentence, for one SentenceScore, or several, for a list
+        texts:    one sentence, for one SentenceScore, or several, for a list, see `Scores`
         details:  measure the whole distribution before each token, for its rank, its entropy, the
                   likeliest tokens, and the surprisal of words. It takes longer
         options:  of `charlm.engines.scoring.ScoreOptions`: context, eos, unknown, document, …
@@ -102,7 +103,7 @@ class LanguageModel(TokenModel):
         """
         if isinstance(texts, str):
             return next(self.iter_scores([texts], details=details, **options))
-        return list(self.iter_scores(texts, details=details, **options))
+        return Scores(self.iter_scores(texts, details=details, **options))
 
     def iter_scores(
         self, texts: Iterable[str], *, details: bool = False, **options: Unpack[ScoreKeywords]
@@ -308,19 +309,6 @@ class LanguageModel(TokenModel):
         ids = ids[: len(self.tokenizer.prime(prime).ids)]
         unknown = [prime[start:end] for start, end in spans[: len(ids)][ids == UNK].tolist()]
         return list(dict.fromkeys(unknown))
-
-    def fill(self, line: str, **options: Unpack[FillKeywords]) -> list[list[Filler]]:
-        """The best fillers of each blank of a line, by P(left · filler · right).
-
-        options:  of `charlm.engines.filling.FillOptions`: k, blank
-
-        A model of the task `fill` does this better and faster.
-
-        >>> (fillers,) = model.fill("the cat ___ on the mat", k=3)
-        >>> len(fillers)
-        3
-        """
-        return self._filling.fill(one_line(line), options_of_call(FillOptions, "fill", options))
 
     def next(self, context: str = "") -> list[tuple[str, float]]:
         """All tokens that may come next, the most probable first, with their probabilities.

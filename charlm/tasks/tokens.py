@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from charlm.corpus.batches import find_rare
 from charlm.corpus.examples import TEXT
 from charlm.engines.embedding import LineVectors, embed_lines
+from charlm.engines.filling import Filler, Filling, FillOptions
 from charlm.model.backend import Backends
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.file import ModelFile
@@ -21,6 +22,7 @@ from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
 from charlm.model.numpy_network import NumpyEncoder
 from charlm.model.split_softmax import softmax_rows, split_softmax
+from charlm.options import options_of_call
 from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
 from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
 from charlm.tokenizer import TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from charlm.corpus.examples import Examples
     from charlm.corpus.stats import CorpusInfo
+    from charlm.keywords import FillKeywords
     from charlm.model.network import Network
     from charlm.training.options import TrainOptions
 
@@ -82,6 +85,40 @@ class TokenModel(TrainedModel):
     def input_vectors(self) -> NDArray[np.float32]:
         """(V, inputs) what the first recurrent layer reads of each token."""
         return NumpyEncoder(self.config, self._weights).vectors(np.arange(self.config.vocab))
+
+    @property
+    def _filling(self) -> Filling:
+        raise NotImplementedError
+
+    @overload
+    def fill(  # type: ignore[overload-overlap]  # a string is an iterable of strings too
+        self, lines: str, **options: Unpack[FillKeywords]
+    ) -> list[list[Filler]]: ...
+
+    @overload
+    def fill(
+        self, lines: Iterable[str], **options: Unpack[FillKeywords]
+    ) -> list[list[list[Filler]]]: ...
+
+    def fill(
+        self, lines: str | Iterable[str], **options: Unpack[FillKeywords]
+    ) -> list[list[Filler]] | list[list[list[Filler]]]:
+        """The best fillers of each blank of a line, most probable first.
+
+        A model of the task `fill` reads both sides of a blank; a language model ranks fillers by
+        P(left · filler · right), which is slower and less good.
+
+        lines:    one line, for a list of its blanks, or several, for a list of lines
+        options:  of `charlm.engines.filling.FillOptions`: k, blank
+
+        >>> (fillers,) = model.fill("the cat ___ on the mat", k=3)
+        >>> len(fillers)
+        3
+        """
+        chosen = options_of_call(FillOptions, "fill", options)
+        if isinstance(lines, str):
+            return self._filling.fill(one_line(lines), chosen)
+        return [self._filling.fill(one_line(line), chosen) for line in several(lines)]
 
     def embed(self, lines: Iterable[str]) -> Iterator[LineVectors]:
         """A vector for each token of each line, each line by itself, see `LineVectors`.

@@ -92,7 +92,10 @@ class Transducer(TrainedModel):
     reads_columns = True
     twins = Twins(NumpySeq2Seq, "charlm.model.seq2seq", "Seq2Seq")
     numbered = "rank"
-    page_note = "What the decoder looked at: the stronger the colour, the more."
+    page_note = (
+        "For each token of the target, what the decoder looked at: the stronger the colour and the "
+        "thicker the line, the larger the share. Point at it for the share."
+    )
     next_commands = ('charlm predict "a source"', "charlm evaluate FILE")
     config: Seq2SeqConfig
 
@@ -265,14 +268,23 @@ def _pairs(blocks: Iterable[tuple[list[str], list[str]]]) -> Iterator[tuple[str,
 class TargetModel(LanguageModel):
     """The language model of the targets of one source; see `Transducer.given`."""
 
+    task, purpose = Transducer.task, Transducer.purpose
+
     def __init__(self, model: Transducer, source: Ids) -> None:
         self.path, self.card, self.tokenizer = model.path, model.card, model.tokenizer
+        self.config = model.config  # type: ignore[assignment]  # not that of a language model
         self.lexicon = self.mixture = None
         self._model, self._source = model, source
 
     @property
     def independent_lines(self) -> bool:
         return True
+
+    def validation(self) -> str:
+        return self._model.validation()
+
+    def about(self) -> dict[str, str]:
+        return self._model.about()
 
     @cached_property
     def predictors(self) -> Any:

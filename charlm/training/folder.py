@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from charlm.files import PART, file_error
 from charlm.model.file import MODEL_FILE, Card, ModelFile
 from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint
-from charlm.training.loop import Progress
 from charlm.training.plan import PLAN, Plan
 
 try:
@@ -28,7 +27,7 @@ except ImportError:  # not on Windows: a folder that is in use is not noticed th
 CHECKPOINT = Path("checkpoint") / "state.safetensors"
 # What a run writes before its first checkpoint, and what earlier versions did.
 WRITTEN_FIRST = {PLAN, metrics.METRICS, CHECKPOINT.parent.name, "words.json"}
-TOKEN_FILE = re.compile(r"(train|valid)(-\w+)?\.(tokens|lines)")
+OWN_FILE = re.compile(r"(train|valid)(-\w+)?\.(tokens|lines)|events\.out\.tfevents\..*")
 LEFT_BEHIND = re.compile(rf"\..*\{PART}|\.tmp\w+")  # by a process that was killed while it wrote
 
 
@@ -175,20 +174,9 @@ class Folder:
         """Replace the model file."""
         file.save(self.path / MODEL_FILE)
 
-    def add_metrics(self, p: Progress, predicted: str) -> None:
-        """Add a line to the metrics, after an evaluation.
-
-        predicted:  what the model predicts one of at a time, such as "token"
-        """
-        values = dataclasses.asdict(p)
-        line = {
-            **{name: values[name] for name in ("step", "epoch", "seconds")},
-            f"train_nats_per_{predicted}": p.train_loss,
-            f"valid_nats_per_{predicted}": p.valid_loss,
-            "learning_rate": p.learning_rate,
-            "tokens_per_second": p.tokens_per_second,
-        }
-        metrics.add(self.path / metrics.METRICS, line)
+    def add_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the metrics, after an evaluation."""
+        metrics.add(self.path / metrics.METRICS, record)
 
     def add_model_metrics(self, step: int, card: Card, predicted: str) -> None:
         """Add the figures of the model that is written to the last line, that of its step.
@@ -271,7 +259,7 @@ def is_left_behind(path: Path) -> bool:
     if not path.is_dir() or _is_run(path):
         return False
     names = [child.name for child in path.iterdir() if not LEFT_BEHIND.fullmatch(child.name)]
-    own = all(name in WRITTEN_FIRST or TOKEN_FILE.fullmatch(name) for name in names)
+    own = all(name in WRITTEN_FIRST or OWN_FILE.fullmatch(name) for name in names)
     return not names or (PLAN in names and own)
 
 

@@ -9,11 +9,30 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from charlm.files import write_text
 
+if TYPE_CHECKING:
+    from charlm.training.loop import Progress
+
 METRICS = "metrics.jsonl"
+
+
+def record_of(progress: Progress, predicted: str) -> dict[str, Any]:
+    """The line of an evaluation.
+
+    predicted:  what the model predicts one of at a time, such as "token"
+    """
+    return {
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "seconds": progress.seconds,
+        f"train_nats_per_{predicted}": progress.train_loss,
+        f"valid_nats_per_{predicted}": progress.valid_loss,
+        "learning_rate": progress.learning_rate,
+        "tokens_per_second": progress.tokens_per_second,
+    }
 
 
 class Curve(NamedTuple):

@@ -16,6 +16,7 @@ from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import PURPOSES, TABLE, TASKS
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 from charlm.tokenizer.words import SPLITS
+from charlm.training.tensorboard import check_tensorboard
 
 POSITIVE, PROBABILITY = Range(0, 1e9, exclude_low=True), Range(0, 0.9)
 BUDGETS = ("minutes", "epochs", "steps")
@@ -44,7 +45,7 @@ def _levels_with(option: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run is written. The fields describe themselves.
+    """What a run writes, and where. The fields describe themselves.
 
     Raises OptionError, naming the option.
     """
@@ -62,9 +63,14 @@ class RunOptions:
         goes_with="out",
         excludes=("resume",),
     )
+    tensorboard: bool = option(
+        False, "Also write the metrics for TensorBoard into the run folder.", panel=RUN
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.tensorboard:
+            check_tensorboard()
 
     @property
     def folder(self) -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from charlm import __version__
 from charlm.model.file import Card, ModelFile
 from charlm.tasks.base import Companions, Task, Validation
+from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.clock import Clock
 from charlm.training.dataset import Dataset
@@ -24,12 +25,16 @@ SECONDS_BETWEEN_CHECKPOINTS, MOST_SECONDS_BETWEEN = 2.0, 30.0
 CHECKPOINTING, MOST_CHECKPOINTING = 0.01, 0.02
 SECONDS_TO_WRITE = 0.3
 
+# Gets a line of the metrics. If it returns True, the training ends.
+Callback = Callable[[dict[str, Any]], object]
+
 
 class Saver:
     """Writes the state and the model of a run into its folder. Rank 0 writes.
 
     validation:  what the final model is measured on
     companions:  of the model; empty but on rank 0
+    callbacks:   called by rank 0 after each evaluation, see `charlm.train`
 
     All ranks call each method together.
     """
@@ -43,19 +48,31 @@ class Saver:
         validation: Validation[Any],
         companions: Companions,
         ranks: Ranks,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         assert folder.plan and folder.plan.recipe
         self.task, self.folder, self.data, self.loop = task, folder, data, loop
         self.validation, self.companions, self.ranks = validation, companions, ranks
+        self.callbacks = callbacks
         self.plan, self.recipe = folder.plan, folder.plan.recipe
         self._due = -math.inf  # when the next checkpoint is: the first step is followed by one
         self.model_loss = math.inf  # of the whole model that was written last; known to rank 0
         self._saved_loss: float | None = None  # of the model that was written last
 
-    def add_metrics(self, progress: Progress) -> None:
-        """Add a line to the metrics, if there was an evaluation."""
-        if self.ranks.is_first and progress.valid_loss is not None:
-            self.folder.add_metrics(progress, self.task.model.predicted)
+    def add_metrics(self, progress: Progress) -> bool:
+        """Add a line to the metrics, and call the callbacks with it, if there was an evaluation.
+
+        Returns whether one of them ends the training.
+        """
+        if progress.valid_loss is None:
+            return False
+        record = metrics.record_of(progress, self.task.model.predicted)
+
+        def add() -> bool:
+            self.folder.add_metrics(record)
+            return True in [callback({**record}) for callback in self.callbacks]
+
+        return self.ranks.first(add)
 
     def save_if_due(self, clock: Clock) -> None:
         """Write a checkpoint, and a model if there are better weights than before."""

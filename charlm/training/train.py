@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from charlm.training.prepare import Prepared, prepare
 from charlm.training.recipe import Recipe
 from charlm.training.reporter import Reporter, Silent
 from charlm.training.resume import command_to_resume
-from charlm.training.saver import Saver
+from charlm.training.saver import Callback, Saver
 from charlm.training.stopping import StopSignals
+from charlm.training.tensorboard import scalar_writer
 
 FEWEST_VALIDATED = 100_000  # tokens, however short the training is
 FEW_STEPS = 200  # no network learns much with fewer
@@ -40,11 +42,13 @@ def train(
     place: RunOptions,
     started: float,
     reporter: Reporter,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Path, ModelFile]:
     """Train as `charlm.train` describes. Each of several processes calls this.
 
     overrides:  the options of `TrainOptions` that the user has set
     started:    `time.monotonic()` from which a budget in minutes counts
+    callbacks:  see `charlm.train`
 
     Returns the path of the model file, and what it holds.
     """
@@ -59,7 +63,8 @@ def train(
                 if not run.plan.finished:
                     if not overrides.get("threads"):
                         use_threads(run.recipe.threads, ranks.here)
-                    _train(run, corpus, started, signals, ranks, reporter)
+                    with _with_writer(callbacks, place, run, ranks) as called:
+                        _train(run, corpus, started, signals, ranks, reporter, called)
                 path = ranks.first(run.folder.complete) / MODEL_FILE
             finally:
                 if ranks.is_first:
@@ -74,8 +79,9 @@ def _train(
     signals: StopSignals,
     ranks: Ranks,
     reporter: Reporter,
+    callbacks: Sequence[Callback],
 ) -> None:
-    """Train until the budget is used. Raises Stopped after a signal."""
+    """Train until the budget is used, or a callback says so. Raises Stopped after a signal."""
     task, recipe = load_task(run.plan.options.task), run.recipe
     try:
         with dataset.shared(run.folder.path, corpus, run.plan, run.vocabularies, ranks) as data:
@@ -86,7 +92,7 @@ def _train(
             )
             companions = _companions(run, corpus, data) if ranks.is_first else {}
             loop = _loop(run, data, validation, ranks)
-            saver = Saver(task, run.folder, data, loop, validation, companions, ranks)
+            saver = Saver(task, run.folder, data, loop, validation, companions, ranks, callbacks)
             clock = _clock(recipe, loop, saver, started, signals, ranks)
             measured = loop.validation.predicted, validation.predicted, recipe.precision
             reporter.note_what_is_measured(*measured, bool(companions), task.model.predicted)
@@ -94,10 +100,12 @@ def _train(
             for progress in loop.run(clock):
                 clock.measure_reserve(saver.seconds_to_finish, progress.fraction)
                 reporter.progress(progress, task.model.predicted)
-                saver.add_metrics(progress)
+                is_enough = saver.add_metrics(progress)
                 if clock.stopped_by:
                     saver.stop(clock)
                     raise _stopped(run, corpus, clock.stopped_by)
+                if is_enough:
+                    break
                 saver.save_if_due(clock)
             saver.finish(clock)
             _warn_about_result(loop, saver, recipe, validation, reporter)
@@ -107,6 +115,19 @@ def _train(
         raise
     finally:
         reporter.close()
+
+
+@contextmanager
+def _with_writer(
+    callbacks: Sequence[Callback], place: RunOptions, run: Prepared, ranks: Ranks
+) -> Iterator[Sequence[Callback]]:
+    """The callbacks, and the writer for TensorBoard if it is asked for."""
+    if not (place.tensorboard and ranks.is_first):
+        yield callbacks
+        return
+    step = run.state.step if run.state else 0
+    with scalar_writer(run.folder.path, step) as write:
+        yield [*callbacks, write]
 
 
 def _facts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+from charlm.engines.drawn_scores import notebook
 from charlm.engines.scores import SentenceScore, TokenScore, scientific
 from charlm.engines.scoring import SentenceOptions
 from charlm.engines.words import WordScore
 from charlm.errors import InputError
 from charlm.options import options_of_call, refuse_text
+from charlm.pages.differences import Difference, differences, style
 
 if TYPE_CHECKING:
     from charlm.keywords import SentenceKeywords
@@ -118,6 +121,28 @@ class Comparison:
                 return self.first.text[: a.start], a, b
         return None
 
+    @property
+    def summary(self) -> list[str]:
+        """Which one is more probable, and where they part, in sentences."""
+        first, second = self.first.text, self.second.text
+        if first == second:
+            return ["The sentences are the same."]
+        summary = [f"{first!r} is {self.ratio} times as probable as {second!r}."]
+        if self.parting:
+            before, *tokens = self.parting
+            a, b = (
+                f"{_name(text, token)!r} has probability {2**-token.bits:.2g}"
+                for text, token in zip((first, second), tokens, strict=True)
+            )
+            after = f"After {before!r}" if before else "At the start"
+            summary.append(f"{after}, {a}, and {b}.")
+        return summary
+
+    def _repr_html_(self) -> str:
+        """Both sentences in the colours of their words, and the chart, for notebooks."""
+        chart = f"<style>\n{style()}</style>\n{draw_difference(self)}"
+        return notebook([self.first, self.second], chart, words=True)
+
     def to_json(self) -> dict[str, Any]:
         """The values under their names in JSON output."""
         record = {
@@ -130,6 +155,22 @@ class Comparison:
             after, *tokens = self.parting
             record["parting"] = {"after": after, "tokens": [token.to_json() for token in tokens]}
         return record
+
+
+def _name(text: str, token: TokenScore) -> str:
+    return text[token.start : token.end] if token.is_unknown else token.token
+
+
+def draw_difference(comparison: Comparison) -> str:
+    """The summary of a comparison, and a chart of what each word adds to it, as HTML."""
+    said = "".join(f'<p dir="auto">{html.escape(line)}</p>\n' for line in comparison.summary)
+    if comparison.first.text == comparison.second.text:
+        return said
+    steps = comparison.steps
+    return said + differences(
+        Difference(a, bits_a, b, bits_b)
+        for (a, b), (bits_a, bits_b) in ((step.texts, step.bits) for step in steps)
+    )
 
 
 def _joined(words: Sequence[WordScore]) -> str:
