@@ -9,66 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from http.client import HTTPConnection
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import numpy as np
 import openai
 import pytest
-import uvicorn
 
 from charlm import LanguageModel, TextClassifier
 from charlm.engines.generation import Generation
 from charlm.errors import OptionError
-from charlm.server.app import application
-from charlm.server.options import ServeOptions
 from charlm.server.prompts import Prompt
 from charlm.server.tokens import NEVER, TokenList
-from charlm.tasks.trained import TrainedModel
 from charlm.tokenizer import EOS, START, Tokenizer, train_tokenizer
 from conftest import Trained
-
-SMALL = {"steps": 30, "hidden": 32}
-
-
-class Running(NamedTuple):
-    """A server that runs in a thread of this process."""
-
-    port: int
-    http: httpx.Client
-    client: openai.OpenAI
-
-
-@contextmanager
-def running(models: dict[str, TrainedModel], **options: Any) -> Iterator[Running]:
-    """Serve models."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    app = application(models, ServeOptions(**options))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    base = f"http://127.0.0.1:{port}"
-    key = options.get("api_key") or "none"
-    try:
-        headers = {"Authorization": f"Bearer {key}"}
-        with httpx.Client(base_url=base, headers=headers, timeout=60) as http:
-            client = openai.OpenAI(base_url=f"{base}/v1", api_key=key, max_retries=0)
-            with client:
-                while not server.started:
-                    time.sleep(0.01)
-                yield Running(port, http, client)
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
+from tests.serving import SMALL, Running, running, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -443,14 +401,6 @@ def test_a_client_that_goes_away_stops_its_texts(document: LanguageModel) -> Non
             time.sleep(0.3)
             assert len(steps) <= done + 1
             assert done < 900_000
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it does not happen")
 
 
 def running_requests(server: Running) -> float:

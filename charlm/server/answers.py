@@ -12,6 +12,7 @@ from charlm.engines.filling import FillOptions
 from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import SentenceOptions
 from charlm.server.models import Served
+from charlm.server.page import draw_comparisons, draw_predictions, draw_scores
 from charlm.server.prompts import check_ids
 from charlm.server.requests import (
     CompareRequest,
@@ -24,6 +25,7 @@ from charlm.server.requests import (
 )
 from charlm.tasks.trained import one_line_end
 from charlm.tokenizer import START
+from charlm.uses.comparison import Comparison
 from charlm.uses.comparison import compare as compared
 
 LINE_END = "\n"  # its token is `<EOS>`
@@ -59,7 +61,7 @@ async def tokenizer_info(served: Served, asked: ModelRequest) -> dict[str, Any]:
 async def score(served: Served, asked: ScoreRequest) -> dict[str, Any]:
     """The probability of sentences."""
     model, options = served.language_model, _own(asked, SentenceOptions)
-    details = asked.tokens or asked.words
+    details = asked.tokens or asked.words or asked.html
 
     def scored(texts: list[str]) -> list[SentenceScore]:
         return model.score(texts, details=details, **options)
@@ -68,19 +70,21 @@ async def score(served: Served, asked: ScoreRequest) -> dict[str, Any]:
     kind = ("score", details, *options.items())
     scores = await served.batcher.do(scored, kind, texts)
     records = [_score(score, asked.tokens, asked.words) for score in scores]
-    return {"model": served.name, "scores": records}
+    drawn = {"html": draw_scores(scores, asked.words)} if asked.html else {}
+    return {"model": served.name, "scores": records, **drawn}
 
 
 async def compare(served: Served, asked: CompareRequest) -> dict[str, Any]:
     """The most probable sentence beside each of the others."""
     model, options = served.language_model, _own(asked, SentenceOptions)
 
-    def records(_: list[str]) -> list[list[dict[str, Any]]]:
-        comparisons = compared(model, asked.texts, **options)
-        return [[comparison.to_json() for comparison in comparisons]]
+    def scored(_: list[str]) -> list[list[Comparison]]:
+        return [compared(model, asked.texts, **options)]
 
-    (found,) = await served.batcher.do(records, object(), ["".join(asked.texts)])
-    return {"model": served.name, "comparisons": found}
+    (found,) = await served.batcher.do(scored, object(), ["".join(asked.texts)])
+    drawn = {"html": draw_comparisons(found)} if asked.html else {}
+    records = [comparison.to_json() for comparison in found]
+    return {"model": served.name, "comparisons": records, **drawn}
 
 
 async def fill(served: Served, asked: FillRequest) -> dict[str, Any]:
@@ -105,13 +109,19 @@ async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
     def predicted(texts: list[str]) -> list[Sequence[Any]]:
         return list(method(texts, k=asked.k))
 
+    def drawn(texts: list[str]) -> list[str]:
+        return [draw_predictions(served.model, texts)] * len(texts)
+
     texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
     answers = await served.batcher.do(predicted, ("predict", asked.k), texts)
     predictions = [
         {"text": text, "answers": [answer._asdict() for answer in best]}
         for text, best in zip(texts, answers, strict=True)
     ]
-    return {"model": served.name, "predictions": predictions}
+    answer = {"model": served.name, "predictions": predictions}
+    if asked.html and texts:
+        answer["html"], *_ = await served.batcher.do(drawn, object(), texts)
+    return answer
 
 
 def _own(asked: Any, kind: type[Any]) -> dict[str, Any]:

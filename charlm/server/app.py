@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,6 +31,7 @@ from charlm.server.metrics import Metrics
 from charlm.server.models import Models, Served
 from charlm.server.openapi import description
 from charlm.server.options import ServeOptions
+from charlm.server.page import POLICY, playground
 from charlm.server.requests import CompletionRequest, ModelRequest
 from charlm.tasks.trained import TrainedModel
 
@@ -49,6 +50,7 @@ def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> St
     served = Models(models, options.batch, metrics)
     server = _Server(served, options, metrics)
     routes = [
+        Route("/", server.playground),
         Route("/v1/models", server.list_models),
         Route("/v1/models/{name:path}", server.one_model),
         Route("/v1/completions", server.complete, methods=["POST"]),
@@ -88,6 +90,9 @@ class _Server:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         yield
         self.models.close()
+
+    async def playground(self, request: Request) -> Response:
+        return HTMLResponse(playground(), headers={"Content-Security-Policy": POLICY})
 
     async def list_models(self, request: Request) -> Response:
         return json({"object": "list", "data": [_model(s) for s in self.models.all.values()]})

@@ -53,6 +53,7 @@ class ScoreRequest(SentenceOptions, ModelRequest):
     text: str | Sequence[str] = option(MISSING, "A sentence, or several.")
     tokens: bool = option(False, "Give every token, with the likeliest ones in its place.")
     words: bool = option(False, "Give every word.")
+    html: bool = option(False, "Give the sentences in colours, too, as HTML.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class CompareRequest(SentenceOptions, ModelRequest):
     """A request to compare sentences."""
 
     texts: Sequence[str] = option(MISSING, "Two sentences, or more.")
+    html: bool = option(False, "Give the sentences in colours and charts, too, as HTML.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ class PredictRequest(ModelRequest):
 
     text: str | Sequence[str] = option(MISSING, "A text, or several.")
     k: int = option(1, "Answers for each text.", ANSWERS)
+    html: bool = option(False, "Give the texts with their answers, too, as HTML.")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from charlm.model.linear import LinearModel
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.options import ANSWERS
+from charlm.pages.predicted import Looked
 from charlm.parts import WHOLE, Part, Share, in_groups_of
 from charlm.tasks.base import Companions, Defaults, Rows, Sizes, stack_options
 from charlm.tasks.halves import HalvesValidation
@@ -37,7 +38,7 @@ from charlm.tasks.labelled import (
     train_labels,
 )
 from charlm.tasks.source import completed_by_source, rows_of_source, source_of
-from charlm.tasks.trained import LoadOptions, Looked, one_line, several
+from charlm.tasks.trained import LoadOptions, one_line, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,

@@ -21,6 +21,7 @@ from charlm.model.backend import OF_TOKENS, Backend, Twins
 from charlm.model.config import StackConfig
 from charlm.model.file import ModelFile
 from charlm.options import argument
+from charlm.pages.predicted import Looked
 from charlm.tokenizer import Tokenizer
 
 
@@ -144,20 +145,6 @@ class Measurable(Protocol):
 
     def warning(self, measure: Any, **options: Any) -> str | None:
         """What the figures do not say about a text that was measured with these options."""
-
-
-class Looked(NamedTuple):
-    """A piece of a text on a page of predictions.
-
-    share:  how much the network looked at it, from 0 to 1
-    tag:    of a word; "" for a tag that says nothing; None for a model that gives no tags
-    title:  what a pointer shows
-    """
-
-    text: str
-    share: float = 0.0
-    tag: str | None = None
-    title: str = ""
 
 
 @runtime_checkable

@@ -41,9 +41,10 @@ from charlm.model.prediction import Predictor
 from charlm.model.seq2seq_config import Seq2SeqConfig
 from charlm.model.source_prediction import SourcePrediction, SourcePredictor
 from charlm.options import ANSWERS
+from charlm.pages.predicted import Looked
 from charlm.parts import in_groups_of
 from charlm.tasks.language_model import LanguageModel
-from charlm.tasks.trained import LoadOptions, Looked, TrainedModel, one_line, several
+from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
 from charlm.tokenizer import UNK, Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
 
 if TYPE_CHECKING:

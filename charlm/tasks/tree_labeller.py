@@ -39,9 +39,10 @@ from charlm.model.file import ModelFile
 from charlm.model.numpy_trees import NumpyTreeNetwork
 from charlm.model.tree_config import TreeConfig
 from charlm.options import argument
+from charlm.pages.predicted import Looked
 from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
-from charlm.tasks.trained import LoadOptions, Looked, one_line, several
+from charlm.tasks.trained import LoadOptions, one_line, several
 from charlm.tokenizer import Symbols, Vocabulary
 from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR

@@ -33,9 +33,10 @@ from charlm.model.file import ModelFile
 from charlm.model.numpy_sequences import NumpyTagger
 from charlm.model.sequence_config import TaggerConfig
 from charlm.options import argument
+from charlm.pages.predicted import Looked
 from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
-from charlm.tasks.trained import LoadOptions, Looked, one_line
+from charlm.tasks.trained import LoadOptions, one_line
 from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary
 from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR

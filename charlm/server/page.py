@@ -1,0 +1,67 @@
+"""The playground: the page at `/`, and what it shows of answers, as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from charlm.engines.drawn_scores import draw
+from charlm.engines.scores import SentenceScore
+from charlm.pages import differences, predicted, sentence
+from charlm.pages.frame import stylesheet
+from charlm.uses.comparison import Comparison, draw_difference
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>charlm</title>
+<style>
+{style}</style>
+{body}{scripts}</html>
+"""
+# The page loads nothing from elsewhere, and sends nothing there.
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@cache
+def playground() -> str:
+    """The page, whole: it needs no other file."""
+    styles = (stylesheet(), sentence.style(), differences.style(), predicted.style())
+    script = f"<script>\n{_asset('playground.js')}</script>\n"
+    return PAGE.format(
+        style="".join(styles) + _asset("playground.css"),
+        body=_asset("playground.html"),
+        scripts=sentence.script() + script,
+    )
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def draw_scores(scores: Iterable[SentenceScore], words: bool) -> str:
+    """Sentences in the colours of their tokens or words."""
+    kind, strongest = ("word", sentence.WORD_BITS) if words else ("token", sentence.TOKEN_BITS)
+    return "".join(draw(score, words=words) for score in scores) + sentence.scale(kind, strongest)
+
+
+def draw_comparisons(comparisons: Sequence[Comparison]) -> str:
+    """Compared sentences in the colours of their words, with charts."""
+    scores = [comparisons[0].first, *(comparison.second for comparison in comparisons)]
+    charts = "".join(f"<section>{draw_difference(found)}</section>\n" for found in comparisons)
+    return charts + draw_scores(scores, words=True)
+
+
+def draw_predictions(model: Any, texts: Iterable[str]) -> str:
+    """Texts with what is predicted for them. model: `Predicts`"""
+    colours: dict[str, int] = {}
+    shown = "".join(predicted.predicted(model.looked(text), colours) for text in texts)
+    return f'{shown}<p class="faint">{html.escape(model.page_note)}</p>\n'
