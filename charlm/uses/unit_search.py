@@ -1,0 +1,269 @@
+"""The search for units that follow a property of the text, such as being inside quotes.
+
+The text is read in two halves. The first half chooses, for each property, the unit with the
+largest correlation; the second half measures the unit, so that the choice among thousands cannot
+flatter it. Three simpler explanations are measured beside it, in the same way:
+
+- the token alone: the mean of the property after this token, counted in the first half
+- the last two tokens, likewise
+- a shuffled network: the best unit of the same layers after their weights were shuffled
+
+A unit is believed if it is clearly better than all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.engines.activations import Reading, Unit, blocks, values_of
+from charlm.errors import InputError
+from charlm.tokenizer import START
+from charlm.uses.concordance import jackknifed, standard_error
+from charlm.uses.text_properties import PROPERTIES, Property
+
+Floats = NDArray[np.floating]
+Ids = NDArray[np.int64]
+FEWEST_TOKENS = 2000  # of a text that is searched
+FEWEST_CHANGES = 20  # of a property, in each half
+MARGIN, ERRORS = 0.05, 3.0  # by which a unit is better: concordance, and standard errors
+LEAST_VARIANCE = 1e-8  # of a unit that is not constant
+TOKEN, PAIR, SHUFFLED = "the token", "the last two tokens", "a shuffled network"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The best unit for a property, and what else explains the property.
+
+    All figures are concordances in the second half of the text: see `charlm.uses.concordance`.
+
+    rising:   the value of the unit is large where the property is; otherwise it is small there
+    mean:     of the property: its share if it is true or false
+    figure:   of the unit
+    error:    standard error of the difference to the best of the simpler explanations
+    simpler:  the figures of `TOKEN`, `PAIR` and `SHUFFLED`
+    """
+
+    text_property: Property
+    unit: Unit
+    rising: bool
+    mean: float
+    figure: float
+    error: float
+    simpler: dict[str, float]
+
+    @property
+    def explained_by(self) -> str | None:
+        """The first simpler explanation that is about as good as the unit; None if none is."""
+        bound = self.figure - max(MARGIN, ERRORS * self.error)
+        return next((name for name, figure in self.simpler.items() if figure > bound), None)
+
+    @property
+    def believed(self) -> bool:
+        """Whether the unit is clearly better than the simpler explanations."""
+        return self.explained_by is None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of output."""
+        token, pair, shuffled = self.simpler.values()
+        return {
+            "property": self.text_property.name,
+            "unit": self.unit.name,
+            "rising": self.rising,
+            "figure": self.figure,
+            "token": token,
+            "two_tokens": pair,
+            "shuffled": shuffled,
+            "error": self.error,
+            "mean": self.mean,
+            "believed": self.believed,
+            "explained_by": self.explained_by,
+        }
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found in a text.
+
+    findings:  believed ones first, and then by their figures
+    rare:      properties that do not occur often enough in the text
+    half:      the second one, in which the units were measured
+    truth:     (n, properties) of its tokens, those of `PROPERTIES`
+    """
+
+    findings: Sequence[Finding]
+    rare: Sequence[Property]
+    half: Reading
+    truth: Floats
+
+    @property
+    def believed(self) -> list[Finding]:
+        """The findings that no simpler explanation explains."""
+        return [finding for finding in self.findings if finding.believed]
+
+    def excerpt(self, findings: Sequence[Finding], chars: int) -> str:
+        """A piece of the second half in which the properties of these findings vary most.
+
+        It begins at the start of a line, if the text has lines, and ends at a line's end or after
+        this number of characters.
+        """
+        columns = [PROPERTIES.index(finding.text_property) for finding in findings]
+        (positions,) = np.nonzero(self.half.counted)
+        own = self.truth[positions][:, columns].astype(np.float64)
+        own = (own - own.mean(axis=0)) / np.maximum(own.std(axis=0), 1e-9)
+        sums, squares = (_cumulated(values) for values in (own, np.square(own)))
+        is_start = np.append(True, np.diff(positions) > 1)
+        starts = np.flatnonzero(is_start)
+        if len(starts) < FEWEST_CHANGES:  # there are hardly any lines
+            starts = np.arange(0, len(positions), chars)
+        begins = self.half.spans[positions, 0]
+        ends = np.searchsorted(begins, begins[starts] + chars)
+        counts = (ends - starts)[:, None]
+        spread = (squares[ends] - squares[starts]) / counts
+        spread -= np.square((sums[ends] - sums[starts]) / counts)
+        best = int((spread.mean(axis=1) * (counts[:, 0] > counts.max() / 2)).argmax())
+        first = int(begins[starts[best]])
+        piece = self.half.text[first : first + chars]
+        line_end = piece.rfind("\n")
+        return piece[:line_end] if line_end > chars / 2 else piece
+
+
+def search_units(reading: Reading, seed: int = 0) -> Search:
+    """Find the best unit for each property in a text.
+
+    seed:  of the shuffled network
+
+    Raises InputError for a text of fewer than `FEWEST_TOKENS` tokens.
+    """
+    count = int(reading.counted.sum())
+    if count < FEWEST_TOKENS:
+        raise InputError(
+            f"the text is too short to find units in: {count:,} tokens of {FEWEST_TOKENS:,} or more"
+        )
+    truth = of_tokens(reading)
+    halves = _halves(reading)
+    often = [_changes(truth, half) >= FEWEST_CHANGES for half in halves]
+    usable = np.flatnonzero(np.logical_and(*often))
+    rare = [p for k, p in enumerate(PROPERTIES) if k not in usable]
+    findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], seed)
+    findings.sort(key=lambda finding: (not finding.believed, -finding.figure))
+    return Search(findings, rare, halves[1], truth)
+
+
+def of_tokens(reading: Reading) -> Floats:
+    """(n, properties) the property of each token: that of its last character."""
+    last = np.maximum(reading.spans[:, 1] - 1, 0)
+    return np.stack([p.measure(reading.text)[last] for p in PROPERTIES], axis=1)
+
+
+def _cumulated(values: Floats) -> Floats:
+    """(n + 1, …) the sums of the values before each position."""
+    return np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)])
+
+
+def _halves(reading: Reading) -> tuple[Reading, Reading]:
+    """Two halves, which part at a line end if there is one near the middle."""
+    n = len(reading.ids)
+    ends = np.flatnonzero(~reading.counted) + 1
+    middle = int(ends[np.abs(ends - n // 2).argmin()]) if len(ends) else n // 2
+    if not n / 4 < middle < n * 3 / 4:
+        middle = n // 2
+    return reading.between(0, middle), reading.between(middle, n)
+
+
+def _changes(truth: Floats, half: Reading) -> Ids:
+    """How often each property changes from token to token."""
+    return np.count_nonzero(np.diff(truth[half.counted], axis=0), axis=0)
+
+
+def _found(
+    halves: tuple[Reading, Reading], truth: Floats, properties: Sequence[Property], seed: int
+) -> list[Finding]:
+    first, second = halves
+    where = second.counted
+    own, shuffled = _best(first, truth), _best(first.shuffled(seed), truth)
+    values = values_of(second, [unit for unit, _ in own])[where]
+    of_shuffled = values_of(second.shuffled(seed), [unit for unit, _ in shuffled])[where]
+    by_token, by_pair = (table[where] for table in _by_tokens(first, truth))
+    findings = []
+    for k, (property, (unit, sign)) in enumerate(zip(properties, own, strict=True)):
+        real = truth[where, k]
+        figures = jackknifed(sign * values[:, k], real)
+        simpler = {
+            TOKEN: jackknifed(by_token[:, k], real),
+            PAIR: jackknifed(by_pair[:, k], real),
+            SHUFFLED: jackknifed(shuffled[k][1] * of_shuffled[:, k], real),
+        }
+        best = max(simpler.values(), key=lambda estimates: estimates[0])
+        findings.append(
+            Finding(
+                property,
+                unit,
+                sign > 0,
+                float(real.mean()),
+                float(figures[0]),
+                standard_error(figures - best),
+                {name: float(estimates[0]) for name, estimates in simpler.items()},
+            )
+        )
+    return findings
+
+
+def _best(half: Reading, truth: Floats) -> list[tuple[Unit, int]]:
+    """For each property the unit with the largest correlation, and the sign of the correlation."""
+    best: list[tuple[float, Unit, int]] = [(-1.0, Unit(1, False, "h", 1), 1)] * truth.shape[1]
+    for (layer, backwards, quantity), r in _correlations(half, truth).items():
+        for k, number in enumerate(np.abs(r).argmax(axis=0).tolist()):
+            value = float(r[number, k])
+            if abs(value) > best[k][0]:
+                unit = Unit(layer, backwards, quantity, number + 1)
+                best[k] = abs(value), unit, 1 if value > 0 else -1
+    return [(unit, sign) for _, unit, sign in best]
+
+
+def _correlations(half: Reading, truth: Floats) -> dict[tuple[int, bool, str], Floats]:
+    """Pearson's r of every unit with every property, (H, properties), by layer and quantity."""
+    own = truth[half.counted].astype(np.float64)
+    scaled = ((truth - own.mean(axis=0)) / own.std(axis=0)).astype(np.float32)
+    products: dict[Any, Floats] = {}
+    moments: dict[Any, Floats] = {}
+    for block in blocks(half):
+        of_block = scaled[block.positions]
+        for quantity, values in block.values.items():
+            key = block.layer, block.backwards, quantity
+            wide = values.astype(np.float64)
+            products[key] = products.get(key, 0) + values.T @ of_block
+            moments[key] = moments.get(key, 0) + np.stack([wide.sum(0), np.square(wide).sum(0)])
+    n, r = len(own), dict[tuple[int, bool, str], Floats]()
+    for key, (total, squares) in moments.items():
+        variance = squares / n - np.square(total / n)
+        spread = np.sqrt(np.where(variance > LEAST_VARIANCE, variance, np.inf))
+        r[key] = products[key] / n / spread[:, None]
+    return r
+
+
+def _by_tokens(first: Reading, truth: Floats) -> tuple[Floats, Floats]:
+    """The mean of each property after the token, and after the last two: (n, properties) each.
+
+    They are counted in the first half. A pair that is rare there has about the mean of its token,
+    and a rare token about that of all.
+    """
+    before = np.append(START, first.ids[:-1])
+    pairs = np.unique(np.stack([before, first.ids]), axis=1, return_inverse=True)[1].ravel()
+    overall = np.broadcast_to(truth[first.counted].mean(axis=0), truth.shape)
+    by_token = _means(first, first.ids, truth, overall)
+    return by_token, _means(first, pairs, truth, by_token)
+
+
+def _means(first: Reading, groups: Ids, truth: Floats, otherwise: Floats) -> Floats:
+    """(n, properties) the means of groups (n,) in the first half, with one more example of
+    `otherwise` (n, properties) in each."""
+    own, size = groups[first.counted], int(groups.max()) + 1
+    counts = np.bincount(own, minlength=size)
+    sums = [np.bincount(own, weights=t, minlength=size) for t in truth[first.counted].T]
+    totals = np.stack(sums, axis=1)[groups]
+    return (totals + otherwise) / (counts[groups, None] + 1)
