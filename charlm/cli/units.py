@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ from charlm.cli.records import (
     write_table,
     write_tsv,
 )
-from charlm.errors import InputError, OptionError
+from charlm.errors import InputError
 from charlm.options import Range, option
 
 if TYPE_CHECKING:
@@ -209,12 +209,12 @@ def _row(finding: Finding) -> Sequence[str]:
         finding.unit.name,
         *(f"{figure:.3f}" for figure in figures),
         f"{finding.mean:.1%}" if is_yes else f"{finding.mean:.1f}",
-        "yes" if finding.believed else f"no: {finding.explained_by} does it",
+        finding.verdict,
     )
 
 
 def _title(picture: Picture) -> str:
-    name = f"{picture.unit.name} ({picture.unit.described()})"
+    name = f"{picture.unit.name}, {picture.unit.described}"
     if picture.finding is None:
         return name
     way = "high" if picture.finding.rising else "low"
@@ -258,5 +258,16 @@ def _width(char: str) -> int:
     return cell_len(char)
 
 
-def _write_page(path: Path, model: Any, texts: Sequence[str], found: Units) -> None:
-    raise OptionError("later")
+def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Units) -> None:
+    from charlm.pages.frame import write_page
+    from charlm.pages.units import body, style
+    from charlm.uses.units import panels
+
+    shown = panels(model, texts, [picture.unit for picture in found.pictures])
+    facts = {
+        "Model": f"{model.path.absolute().parent.name}: {model.config.described()}",
+        "Values": f"{len(shown[0].units):,} of {len(shown[0].spans):,} tokens",
+    }
+    findings = [finding.to_json() for finding in found.findings]
+    pieces = body(findings, [panel.to_json() for panel in shown])
+    write_page(path, "Hidden units along a text", facts, pieces, style())

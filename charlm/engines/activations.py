@@ -38,19 +38,29 @@ class Unit(NamedTuple):
     number: int
 
     @property
+    def kind(self) -> str:
+        """The name without the number."""
+        return f"{self.layer}{'b' * self.backwards}.{self.quantity}"
+
+    @property
     def name(self) -> str:
-        return f"{self.layer}{'b' * self.backwards}.{self.quantity}{self.number}"
+        return f"{self.kind}{self.number}"
 
     @property
     def is_gate(self) -> bool:
         """Whether the values lie between 0 and 1; others may be negative."""
         return self.quantity in GATES
 
+    @property
+    def described_kind(self) -> str:
+        """The kind of value, in words."""
+        quantity = QUANTITIES.get(self.quantity, f"gate {self.quantity}")
+        return f"layer {self.layer}{' backwards' * self.backwards}, {quantity}"
+
+    @property
     def described(self) -> str:
         """In words."""
-        quantity = QUANTITIES.get(self.quantity, f"gate {self.quantity}")
-        direction = " backwards" if self.backwards else ""
-        return f"layer {self.layer}{direction}, unit {self.number}, {quantity}"
+        return f"{self.described_kind} of unit {self.number}"
 
     @classmethod
     def parse(cls, name: str, stacks: Sequence[ObservedStack]) -> Unit:

@@ -57,15 +57,19 @@ class Finding:
     simpler: dict[str, float]
 
     @property
-    def explained_by(self) -> str | None:
-        """The first simpler explanation that is about as good as the unit; None if none is."""
-        bound = self.figure - max(MARGIN, ERRORS * self.error)
-        return next((name for name, figure in self.simpler.items() if figure > bound), None)
-
-    @property
     def believed(self) -> bool:
         """Whether the unit is clearly better than the simpler explanations."""
-        return self.explained_by is None
+        gain = self.figure - max(self.simpler.values())
+        return gain > max(MARGIN, ERRORS * self.error)
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is believed, and otherwise the first explanation that is about as good."""
+        bound = self.figure - MARGIN
+        as_good = next((name for name, figure in self.simpler.items() if figure >= bound), None)
+        if as_good:
+            return f"no: {as_good}"
+        return "yes" if self.believed else "no: uncertain"
 
     def to_json(self) -> dict[str, Any]:
         """The fields of output."""
@@ -81,7 +85,7 @@ class Finding:
             "error": self.error,
             "mean": self.mean,
             "believed": self.believed,
-            "explained_by": self.explained_by,
+            "verdict": self.verdict,
         }
 
 

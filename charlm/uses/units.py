@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Picture:
         return {
             "text": self.text,
             "unit": self.unit.name,
-            "described": self.unit.described(),
+            "described": self.unit.described,
             "finding": self.finding.to_json() if self.finding else None,
             "tokens": self.spans.tolist(),
             "values": [round(value, 5) for value in self.values.tolist()],
@@ -146,34 +147,59 @@ class Panel:
     scales: NDArray[np.float32]
     shades: NDArray[np.int8]
 
+    def to_json(self) -> dict[str, Any]:
+        """The text, its tokens, and for each kind of value the numbers of the units, what a shade
+        of 1 stands for, and the shades as bytes in base64, (units, n)."""
+        kinds: dict[str, dict[str, Any]] = {}
+        rows: dict[str, list[int]] = {}
+        for k, unit in enumerate(self.units):
+            name = unit.kind
+            kinds.setdefault(
+                name,
+                {"name": name, "label": unit.described_kind, "gate": unit.is_gate, "units": []},
+            )["units"].append(unit.number)
+            rows.setdefault(name, []).append(k)
+        for name, own in rows.items():
+            kinds[name]["scales"] = [round(value, 4) for value in self.scales[own].tolist()]
+            kinds[name]["shades"] = b64encode(self.shades[own].tobytes()).decode()
+        return {"text": self.text, "tokens": self.spans.tolist(), "kinds": list(kinds.values())}
 
-def panel(model: TrainedModel, text: str, kept: Sequence[Unit] = ()) -> Panel:
-    """The values of as many units along a text as a page can hold.
+
+def panels(model: TrainedModel, texts: Sequence[str], kept: Sequence[Unit] = ()) -> list[Panel]:
+    """The values of as many units along texts as a page can hold, the same units for each text.
 
     kept:  units that are there in any case
     """
-    reading = _reading(model, text)
-    units = all_units(reading.stacks)
-    values = values_of(reading, units)[reading.counted].T
-    spread = values.std(axis=1)
-    kinds = [unit[:3] for unit in units]
+    readings = [_reading(model, text) for text in texts]
+    units = all_units(readings[0].stacks)
+    values = [values_of(reading, units)[reading.counted].T for reading in readings]
+    rows = _most_varying(units, np.concatenate(values, axis=1), kept)
+    shown = [units[k] for k in rows]
+    gates = np.array([unit.is_gate for unit in shown])[:, None]
+    made = []
+    for reading, of_text in zip(readings, values, strict=True):
+        own = of_text[rows]
+        scales = np.where(gates, 1.0, np.maximum(np.abs(own).max(axis=1, keepdims=True), 1.0))
+        shades = np.round(127 * np.where(gates, 2 * own - 1, own / scales)).astype(np.int8)
+        spans = reading.spans[reading.counted]
+        made.append(Panel(reading.text, spans, shown, scales[:, 0], shades))
+    return made
+
+
+def _most_varying(
+    units: Sequence[Unit], values: NDArray[np.float32], kept: Sequence[Unit]
+) -> list[int]:
+    """The numbers of the units whose values (units, n) vary most, as many of each kind, and of
+    those that are kept."""
+    kinds = [unit.kind for unit in units]
     most = max(MOST_ON_PAGE // (values.shape[1] * len(set(kinds))), 1)
     left = Counter(dict.fromkeys(kinds, most))
     chosen = {units.index(unit) for unit in kept}
-    for k in np.argsort(-spread, kind="stable").tolist():
+    for k in np.argsort(-values.std(axis=1), kind="stable").tolist():
         if left[kinds[k]] > 0:
             left[kinds[k]] -= 1
             chosen.add(k)
-    rows = sorted(chosen)
-    own = [units[k] for k in rows]
-    shades = [shades_of(unit, values[k]) for unit, k in zip(own, rows, strict=True)]
-    scales = [
-        1.0 if u.is_gate else max(float(np.abs(values[k]).max()), 1.0)
-        for u, k in zip(own, rows, strict=True)
-    ]
-    spans = reading.spans[reading.counted]
-    shown = np.round(127 * np.array(shades)).astype(np.int8)
-    return Panel(text, spans, own, np.array(scales, np.float32), shown)
+    return sorted(chosen)
 
 
 def _reading(model: TrainedModel, text: str) -> Reading:
