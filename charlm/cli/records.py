@@ -147,11 +147,11 @@ def write_coloured(pieces: Iterable[tuple[str, float]], end: str) -> None:
 
 
 def has_colours() -> bool:
-    """Whether stdout shows colours."""
+    """Whether stdout shows shades of colours: 16 colours are too few."""
     from rich.console import Console
 
     console = Console()
-    return console.color_system is not None and not console.no_color
+    return console.color_system in ("256", "truecolor") and not console.no_color
 
 
 def printable(text: str) -> str:

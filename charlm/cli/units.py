@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,21 +35,23 @@ from charlm.cli.records import (
 )
 from charlm.errors import InputError
 from charlm.options import Range, option
+from charlm.progress import BARS, show_progress
 
 if TYPE_CHECKING:
     from charlm.tasks.trained import TrainedModel
     from charlm.uses.unit_search import Finding
     from charlm.uses.units import Picture, Units
 
-BARS = "▁▂▃▄▅▆▇█"
 NARROW = 80  # characters of a line, where stdout is no terminal
 MEANING = (
-    "All figures: of two tokens that differ in the property, how often they are put in the right "
-    "order; 0.5 is chance. Measured on the second half of the text, chosen on the first."
+    "Of two tokens that differ in the property, a figure is how often they are put in the right "
+    "order: 0.5 is chance. Units are chosen in the first half of the text and measured in the "
+    "second. Token, two tokens: what these alone say. Shuffled: the best unit of the network with "
+    "shuffled weights. A unit is believed if it is clearly better than all three."
 )
 COLUMNS = (
-    ("property", "left"), ("unit", "left"), ("figure", "right"), ("by token", "right"),
-    ("by 2 tokens", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
+    ("property", "left"), ("unit", "left"), ("figure", "right"), ("token", "right"),
+    ("two tokens", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
 )  # fmt: skip
 
 
@@ -67,9 +69,7 @@ class UnitOptions:
     file: str | None = option(
         None, "Find units in a text file; - is standard input.", metavar="FILE"
     )
-    chars: int = option(
-        100_000, "Characters of the file that are read.", Range(1), goes_with="file"
-    )
+    chars: int = option(50_000, "Characters of the file that are read.", Range(1), goes_with="file")
     html: str | None = option(
         None, "Write a page: a text in the colours of any unit.", metavar="FILE"
     )
@@ -113,7 +113,8 @@ def units(
     search = None
     if options.file is not None:
         search = _read(model, options.file, text_encoding([model], input.encoding), options.chars)
-    found = find(model, texts or (), search=search, unit=options.unit or ())
+    with show_progress() as progress:
+        found = find(model, texts or (), search=search, unit=options.unit or (), progress=progress)
     _warn(model, [*(texts or ()), search or ""])
     if found.note:
         note(f"note: {found.note}" + ("; `file` searches a longer text" if not search else ""))
@@ -149,11 +150,16 @@ def _read(model: TrainedModel, path: str, encoding: str, chars: int) -> str:
         return text
 
 
-def _warn(model: TrainedModel, texts: Sequence[str]) -> None:
+def _warn(model: TrainedModel, texts: Iterable[str]) -> None:
+    """Warn about what the model does not know in the texts, if it can tell."""
     from charlm.tasks.tokens import TokenModel
+    from charlm.tasks.trained import KnowsTokens
 
+    lines = [line for text in texts for line in text.splitlines()]
     if isinstance(model, TokenModel):
-        warn_unknown(piece for text in texts for piece in model.unknown_in(text))
+        warn_unknown(piece for line in lines for piece in model.unknown_in(line))
+    elif isinstance(model, KnowsTokens):
+        warn_unknown(piece for line in lines for piece in model.unknown(line))
 
 
 def _json(found: Units, of_texts: bool) -> None:
@@ -196,7 +202,7 @@ def _table(found: Units, of_texts: bool) -> None:
         write("")
         write(_title(picture))
         if colours:
-            write_coloured(_shaded(picture), "")
+            write_coloured(((text, shade or 0.0) for text, shade in _pieces(picture)), "")
         else:
             _write_bars(picture)
 
@@ -223,21 +229,21 @@ def _title(picture: Picture) -> str:
     )
 
 
-def _shaded(picture: Picture) -> Iterator[tuple[str, float]]:
-    """The pieces of the text with their shades; what has no value has the shade 0."""
+def _pieces(picture: Picture) -> Iterator[tuple[str, float | None]]:
+    """The pieces of the text with their shades; None for what has no value."""
     done = 0
     for (start, end), shade in zip(picture.spans.tolist(), picture.shades.tolist(), strict=True):
         start, end = max(start, done), max(end, done)
-        yield picture.text[done:start], 0.0
+        yield picture.text[done:start], None
         yield picture.text[start:end], shade
         done = end
-    yield picture.text[done:], 0.0
+    yield picture.text[done:], None
 
 
 def _write_bars(picture: Picture) -> None:
     """The text in lines that fit, each with a line of bars below it."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else NARROW
-    cells = [(char, shade) for text, shade in _shaded(picture) for char in text]
+    cells = [(char, shade) for text, shade in _pieces(picture) for char in text]
     lines = [-1, *(k for k, (char, _) in enumerate(cells) if char == "\n"), len(cells)]
     for before, end in pairwise(lines):
         line = cells[before + 1 : end]
@@ -247,7 +253,9 @@ def _write_bars(picture: Picture) -> None:
             write("".join(_bar(shade) * _width(char) for char, shade in row))
 
 
-def _bar(shade: float) -> str:
+def _bar(shade: float | None) -> str:
+    if shade is None:
+        return " "
     return BARS[min(int((shade + 1) / 2 * len(BARS)), len(BARS) - 1)]
 
 

@@ -76,19 +76,29 @@ number.addEventListener("change", () => {
   const nearest = (a, b) => Math.abs(b - asked) < Math.abs(a - asked) ? b : a;
   choose(kind.value, units.reduce(nearest));
 });
+// The value at a token, in words.
+let pointed = null;
+function tell(k, token) {
+  if (token < 0 || token >= texts[k].length) return;
+  if (pointed) pointed.classList.remove("pointed");
+  pointed = texts[k][token];
+  pointed.classList.add("pointed");
+  const column = panels[k].kinds[kind.value].units.indexOf(+number.value);
+  about.textContent = `${JSON.stringify(pointed.textContent)}: ` +
+    value(k, token, column)[0].toFixed(2);
+}
+document.addEventListener("mouseover", event =>
+  texts.forEach((tokens, k) => tell(k, tokens.indexOf(event.target))));
 document.addEventListener("keydown", event => {
   if (event.target.matches("input, select") || event.ctrlKey || event.altKey || event.metaKey)
     return;
-  if (event.key === "ArrowRight") step(1);
-  else if (event.key === "ArrowLeft") step(-1);
+  const way = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (!way) return;
+  event.preventDefault();
+  const k = event.target.matches(".text") ? +event.target.id.slice(4) : -1;
+  if (k < 0) step(way);
+  else tell(k, pointed ? Math.max(texts[k].indexOf(pointed) + way, 0) : 0);
 });
-document.addEventListener("mouseover", event => texts.forEach((tokens, k) => {
-  const token = tokens.indexOf(event.target);
-  if (token < 0) return;
-  const column = panels[k].kinds[kind.value].units.indexOf(+number.value);
-  about.textContent = `${JSON.stringify(event.target.textContent)}: ` +
-    value(k, token, column)[0].toFixed(2);
-}));
 
 const first = document.querySelector("button[data-unit]");
 if (first) first.click();

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HEADINGS = ("property", "unit", "figure", "by token", "by 2 tokens", "shuffled", "believed")
+HEADINGS = ("property", "unit", "figure", "token", "two tokens", "shuffled", "believed")
 FOUND = """<h2>Units that follow a property of the text</h2>
 <p>Of two tokens that differ in the property, the figure is how often they are put in the right
 order: 0.5 is chance, 1 is perfect. Simpler explanations have the same figure: the token alone, the
@@ -16,8 +16,9 @@ last two tokens, and the best unit of the network with shuffled weights. A unit 
 clearly better than all three.</p>
 """
 CONTROLS = """<h2>Along the text</h2>
-<p>The colour of a token is the value after the network has read it. Choose a unit above or here;
-the arrow keys left and right show the one before and the next. Point at a token for its value.</p>
+<p>The colour of a token is the value after the network has read it. Choose a unit; the arrow keys
+left and right show the one before and the next. Point at a token for its value, or go to the text
+with the Tab key and then along it with the arrow keys.</p>
 <div class="controls">
 <label>Value <select id="kind">{kinds}</select></label>
 <label>Unit <input id="number" type="number" min="1"></label>
@@ -54,7 +55,7 @@ def body(
         for k, kind in enumerate(panels[0]["kinds"])
     )
     yield CONTROLS.format(kinds="".join(kinds))
-    yield from (f'<p class="text" id="text{k}"></p>\n' for k in range(len(panels)))
+    yield from (f'<p class="text" id="text{k}" tabindex="0"></p>\n' for k in range(len(panels)))
     values = json.dumps({"panels": panels}, separators=(",", ":")).replace("<", "\\u003c")
     yield f'<script type="application/json" id="values">{values}</script>\n'
     yield f"<script>\n{_file('units.js')}</script>\n"

@@ -6,14 +6,15 @@ flatter it. Three simpler explanations are measured beside it, in the same way:
 
 - the token alone: the mean of the property after this token, counted in the first half
 - the last two tokens, likewise
-- a shuffled network: the best unit of the same layers after their weights were shuffled
+- a shuffled network: the best unit of the same layers after their weights were shuffled, in the
+  best of a few shuffles
 
 A unit is believed if it is clearly better than all three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,13 @@ from charlm.uses.text_properties import PROPERTIES, Property
 
 Floats = NDArray[np.floating]
 Ids = NDArray[np.int64]
+Done = Callable[[float], None]
 FEWEST_TOKENS = 2000  # of a text that is searched
 FEWEST_CHANGES = 20  # of a property, in each half
 MARGIN, ERRORS = 0.05, 3.0  # by which a unit is better: concordance, and standard errors
+SHUFFLES = 3
 LEAST_VARIANCE = 1e-8  # of a unit that is not constant
-TOKEN, PAIR, SHUFFLED = "the token", "the last two tokens", "a shuffled network"
+TOKEN, PAIR, SHUFFLED = "token", "two tokens", "shuffled"  # names of the explanations
 
 
 @dataclass(frozen=True)
@@ -136,10 +139,10 @@ class Search:
         return piece[:line_end] if line_end > chars / 2 else piece
 
 
-def search_units(reading: Reading, seed: int = 0) -> Search:
+def search_units(reading: Reading, progress: Done | None = None) -> Search:
     """Find the best unit for each property in a text.
 
-    seed:  of the shuffled network
+    progress:  called with the fraction that is done
 
     Raises InputError for a text of fewer than `FEWEST_TOKENS` tokens.
     """
@@ -153,7 +156,8 @@ def search_units(reading: Reading, seed: int = 0) -> Search:
     often = [_changes(truth, half) >= FEWEST_CHANGES for half in halves]
     usable = np.flatnonzero(np.logical_and(*often))
     rare = [p for k, p in enumerate(PROPERTIES) if k not in usable]
-    findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], seed)
+    done = progress or (lambda fraction: None)
+    findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], done)
     findings.sort(key=lambda finding: (not finding.believed, -finding.figure))
     return Search(findings, rare, halves[1], truth)
 
@@ -185,36 +189,54 @@ def _changes(truth: Floats, half: Reading) -> Ids:
 
 
 def _found(
-    halves: tuple[Reading, Reading], truth: Floats, properties: Sequence[Property], seed: int
+    halves: Sequence[Reading], truth: Floats, properties: Sequence[Property], done: Done
 ) -> list[Finding]:
-    first, second = halves
-    where = second.counted
-    own, shuffled = _best(first, truth), _best(first.shuffled(seed), truth)
-    values = values_of(second, [unit for unit, _ in own])[where]
-    of_shuffled = values_of(second.shuffled(seed), [unit for unit, _ in shuffled])[where]
-    by_token, by_pair = (table[where] for table in _by_tokens(first, truth))
+    """What was found for each property. truth: (n, properties)"""
+    second = halves[1].counted
+    chosen, own = _measured(halves, truth)
+    done(1 / (SHUFFLES + 1))
+    shuffled = []
+    for k in range(SHUFFLES):
+        shuffled.append(_measured([half.shuffled(k) for half in halves], truth)[1])
+        done((k + 2) / (SHUFFLES + 1))
+    by_tokens = [
+        [jackknifed(*columns) for columns in zip(table[second].T, truth[second].T, strict=True)]
+        for table in _by_tokens(halves[0], truth)
+    ]
     findings = []
-    for k, (property, (unit, sign)) in enumerate(zip(properties, own, strict=True)):
-        real = truth[where, k]
-        figures = jackknifed(sign * values[:, k], real)
-        simpler = {
-            TOKEN: jackknifed(by_token[:, k], real),
-            PAIR: jackknifed(by_pair[:, k], real),
-            SHUFFLED: jackknifed(shuffled[k][1] * of_shuffled[:, k], real),
-        }
-        best = max(simpler.values(), key=lambda estimates: estimates[0])
+    for k, (text_property, (unit, sign)) in enumerate(zip(properties, chosen, strict=True)):
+        of_shuffled = max((of_network[k] for of_network in shuffled), key=_figure)
+        simpler = dict(
+            zip((TOKEN, PAIR, SHUFFLED), (*(t[k] for t in by_tokens), of_shuffled), strict=True)
+        )
         findings.append(
             Finding(
-                property,
+                text_property,
                 unit,
-                sign > 0,
-                float(real.mean()),
-                float(figures[0]),
-                standard_error(figures - best),
-                {name: float(estimates[0]) for name, estimates in simpler.items()},
+                rising=sign > 0,
+                mean=float(truth[second, k].mean()),
+                figure=_figure(own[k]),
+                error=standard_error(own[k] - max(simpler.values(), key=_figure)),
+                simpler={name: _figure(estimates) for name, estimates in simpler.items()},
             )
         )
     return findings
+
+
+def _measured(
+    halves: Sequence[Reading], truth: Floats
+) -> tuple[list[tuple[Unit, int]], list[Floats]]:
+    """The best units of the first half, and their figures in the second: see `jackknifed`."""
+    first, second = halves
+    chosen = _best(first, truth)
+    values = values_of(second, [unit for unit, _ in chosen])[second.counted]
+    columns = zip(chosen, values.T, truth[second.counted].T, strict=True)
+    return chosen, [jackknifed(sign * value, real) for (_, sign), value, real in columns]
+
+
+def _figure(estimates: Floats) -> float:
+    """The figure itself, of what `jackknifed` returns."""
+    return float(estimates[0])
 
 
 def _best(half: Reading, truth: Floats) -> list[tuple[Unit, int]]:

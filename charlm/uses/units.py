@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ def units(
     *,
     search: str | None = None,
     unit: str | Sequence[str] = (),
+    progress: Callable[[float], None] | None = None,
 ) -> Units:
     """The values of hidden units and gates along texts (Karpathy et al. 2015).
 
@@ -95,6 +96,7 @@ def units(
     search:  a text in which to find units that follow a property, such as being inside quotes;
              None to search in the texts themselves, if they are long enough
     unit:    units to show, such as "1.c17"; nothing is searched then
+    progress:  called with the fraction of the search that is done
 
     Raises InputError for an empty text, for a `search` that is too short, and for a model that does
     not read a text token by token; OptionError for a unit that the model does not have.
@@ -117,7 +119,7 @@ def units(
             f"({FEWEST_TOKENS:,}); these are the ones that vary most"
         )
         return Units([], [], _pictures(readings, _varying(readings)), note)
-    found = search_units(long)
+    found = search_units(long, progress)
     rare = [text_property.name for text_property in found.rare]
     if texts:
         of_texts = [(finding.unit, finding) for finding in found.believed]
