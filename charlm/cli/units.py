@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from charlm.uses.units import Picture, Units
 
 NARROW = 80  # characters of a line, where stdout is no terminal
+MOST_ON_PAGE = 4000  # characters of a text
 MEANING = (
     "Of two tokens that differ in the property, a figure is how often they are put in the right "
     "order: 0.5 is chance. Units are chosen in the first half of the text and measured in the "
@@ -271,10 +272,13 @@ def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Un
     from charlm.pages.units import body, style
     from charlm.uses.units import panels
 
+    if any(len(text) > MOST_ON_PAGE for text in texts):
+        note(f"the page has the first {MOST_ON_PAGE:,} characters of a text")
+        texts = [text[:MOST_ON_PAGE] for text in texts]
     shown = panels(model, texts, [picture.unit for picture in found.pictures])
     facts = {
         "Model": f"{model.path.absolute().parent.name}: {model.config.described()}",
-        "Values": f"{len(shown[0].units):,} of {len(shown[0].spans):,} tokens",
+        "On this page": f"{len(shown[0].units):,} states and gates, those that vary most",
     }
     findings = [finding.to_json() for finding in found.findings]
     pieces = body(findings, [panel.to_json() for panel in shown])

@@ -129,7 +129,8 @@ def units(
         for finding in found.believed:
             excerpt = _reading(model, found.excerpt([finding], EXCERPT))
             pictures += _pictures([excerpt], [(finding.unit, finding)])
-    longer = found.excerpt(found.believed or found.findings, LONGER) if found.findings else ""
+    shown = found.believed or found.findings
+    longer = found.excerpt(shown, LONGER) if shown else long.text[:LONGER]
     return Units(found.findings, rare, pictures, longer=longer)
 
 
