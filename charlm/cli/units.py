@@ -196,6 +196,7 @@ def _table(found: Units, of_texts: bool) -> None:
         if not found.pictures:
             write("No unit is clearly better than the simpler explanations.")
     colours = has_colours()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else NARROW
     if found.pictures:
         write("")
         write("Blue is low, red is high." if colours else "The bars below the text are the values.")
@@ -205,7 +206,8 @@ def _table(found: Units, of_texts: bool) -> None:
         if colours:
             write_coloured(((text, shade or 0.0) for text, shade in _pieces(picture)), "")
         else:
-            _write_bars(picture)
+            for line in bars(picture, width):
+                write(line)
 
 
 def _row(finding: Finding) -> Sequence[str]:
@@ -241,17 +243,15 @@ def _pieces(picture: Picture) -> Iterator[tuple[str, float | None]]:
     yield picture.text[done:], None
 
 
-def _write_bars(picture: Picture) -> None:
-    """The text in lines that fit, each with a line of bars below it."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else NARROW
+def bars(picture: Picture, width: int) -> Iterator[str]:
+    """The text in lines of this width at the most, each with a line of bars below it."""
     cells = [(char, shade) for text, shade in _pieces(picture) for char in text]
-    lines = [-1, *(k for k, (char, _) in enumerate(cells) if char == "\n"), len(cells)]
-    for before, end in pairwise(lines):
-        line = cells[before + 1 : end]
-        for first in range(0, len(line), width):
-            row = line[first : first + width]
-            write("".join(char if char.isprintable() else " " for char, _ in row))
-            write("".join(_bar(shade) * _width(char) for char, shade in row))
+    ends = [k for k, (char, _) in enumerate(cells) if char == "\n"]
+    for before, end in pairwise([-1, *ends, len(cells)]):
+        for first in range(before + 1, end, width):
+            row = cells[first : min(first + width, end)]
+            yield "".join(char if char.isprintable() else " " for char, _ in row)
+            yield "".join(_bar(shade) * _width(char) for char, shade in row)
 
 
 def _bar(shade: float | None) -> str:
