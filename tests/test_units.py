@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -315,7 +316,7 @@ def test_a_random_network_has_no_unit_that_is_believed(cell: str) -> None:
 
 
 def test_the_verdict_names_what_is_as_good() -> None:
-    (unit,) = all_units(reading_of(network_of({"cell": "rnn"}), np.array([3])).stacks)[:1]
+    unit = Unit(1, False, "h", 1)
 
     def finding(error: float = 0.01, **simpler: float) -> Finding:
         figures = {"token": 0.6, "two tokens": 0.6, "shuffled": 0.6} | simpler
@@ -325,6 +326,23 @@ def test_the_verdict_names_what_is_as_good() -> None:
     assert finding(token=0.76).verdict == "no: token"
     assert finding(shuffled=0.9).verdict == "no: shuffled"
     assert finding(error=0.1).verdict == "no: uncertain" and not finding(error=0.1).believed
+
+
+def test_a_property_in_one_tenth_of_the_text_leaves_the_figure_uncertain() -> None:
+    truth = np.zeros(1000)
+    truth[500:560:2] = 1
+    assert concordance(truth, truth) == 1
+    assert standard_error(jackknifed(truth, truth)) == math.inf
+    unit = Unit(1, False, "h", 1)
+    figures = {"token": 0.5, "two tokens": 0.5, "shuffled": 0.5}
+    finding = Finding(PROPERTIES[0], unit, True, 0.0, 1.0, math.inf, figures)
+    assert finding.verdict == "no: uncertain" and finding.to_json()["error"] is None
+
+
+def test_a_text_without_properties_has_no_findings(model: LanguageModel) -> None:
+    found = charlm.units(model, search="a" * 3000)
+    assert not found.findings and not found.pictures and found.longer == "a" * 1500
+    assert len(found.rare) == len(PROPERTIES)
 
 
 def test_a_shuffled_layer_has_the_same_weights_in_other_places() -> None:

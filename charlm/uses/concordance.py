@@ -42,9 +42,13 @@ def jackknifed(values: Floats, truth: Floats, parts: int = PARTS) -> Floats:
 
 
 def standard_error(estimates: Floats) -> float:
-    """The standard error of a figure, from what `jackknifed` returns (Efron and Stein 1981)."""
+    """The standard error of a figure, from what `jackknifed` returns (Efron and Stein 1981).
+
+    Infinite if the property is all in one part.
+    """
     parts = estimates[1:]
-    return float(np.sqrt((len(parts) - 1) * parts.var()))
+    error = math.sqrt((len(parts) - 1) * parts.var())
+    return math.inf if math.isnan(error) else error
 
 
 def _levels(values: Floats) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ A unit is believed if it is clearly better than all three.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ class Finding:
             "token": token,
             "two_tokens": pair,
             "shuffled": shuffled,
-            "error": self.error,
+            "error": self.error if math.isfinite(self.error) else None,
             "mean": self.mean,
             "believed": self.believed,
             "verdict": self.verdict,
@@ -156,8 +157,9 @@ def search_units(reading: Reading, progress: Done | None = None) -> Search:
     often = [_changes(truth, half) >= FEWEST_CHANGES for half in halves]
     usable = np.flatnonzero(np.logical_and(*often))
     rare = [p for k, p in enumerate(PROPERTIES) if k not in usable]
-    done = progress or (lambda fraction: None)
-    findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], done)
+    done, findings = progress or (lambda fraction: None), list[Finding]()
+    if len(usable):
+        findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], done)
     findings.sort(key=lambda finding: (not finding.believed, -finding.figure))
     return Search(findings, rare, halves[1], truth)
 
