@@ -15,7 +15,6 @@ import typer
 from charlm.cli.common import (
     GivenOptions,
     InputOptions,
-    MachineOptions,
     ModelOptions,
     load_language_model,
     load_model,
@@ -92,7 +91,6 @@ def units(
     models: Annotated[ModelOptions, "model"],
     output: FormatOptions,
     input: Annotated[InputOptions, "encoding"],
-    machine: Annotated[MachineOptions, "threads"],
 ) -> None:
     """Find hidden units that follow a property of the text, and show them.
 
@@ -107,9 +105,9 @@ def units(
     if options.html and not Path(options.html).parent.is_dir():
         raise InputError(f"{Path(options.html).parent}: no such folder; make it first")
     model: TrainedModel = (
-        load_model(TrainedModel, models, machine)
+        load_model(TrainedModel, models)
         if given.given is None
-        else load_language_model(models, given, machine)
+        else load_language_model(models, given)
     )
     search = None
     if options.file is not None:
