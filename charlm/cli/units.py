@@ -276,7 +276,7 @@ def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Un
     shown = panels(model, texts, [picture.unit for picture in found.pictures])
     facts = {
         "Model": f"{model.path.absolute().parent.name}: {model.config.described()}",
-        "On this page": f"{len(shown[0].units):,} states and gates, those that vary most",
+        "On this page": f"{len(shown[0].units):,} of {shown[0].of:,} states and gates of units",
     }
     findings = [finding.to_json() for finding in found.findings]
     pieces = body(findings, [panel.to_json() for panel in shown])

@@ -140,6 +140,7 @@ class Panel:
 
     spans:   (n, 2) the characters [start, end) of each token that has values
     units:   all, or of each layer and quantity those that vary most
+    of:      number of all units
     scales:  (units,) the value that a shade of 1 stands for
     shades:  (units, n) int8, 127 times the shade: see `shades_of`
     """
@@ -147,6 +148,7 @@ class Panel:
     text: str
     spans: NDArray[np.int64]
     units: Sequence[Unit]
+    of: int
     scales: NDArray[np.float32]
     shades: NDArray[np.int8]
 
@@ -185,7 +187,7 @@ def panels(model: TrainedModel, texts: Sequence[str], kept: Sequence[Unit] = ())
         scales = np.where(gates, 1.0, np.maximum(np.abs(own).max(axis=1, keepdims=True), 1.0))
         shades = np.round(127 * np.where(gates, 2 * own - 1, own / scales)).astype(np.int8)
         spans = reading.spans[reading.counted]
-        made.append(Panel(reading.text, spans, shown, scales[:, 0], shades))
+        made.append(Panel(reading.text, spans, shown, len(units), scales[:, 0], shades))
     return made
 
 
