@@ -30,7 +30,7 @@ NAMES = ("prose", "code")
 OPTIONS: dict[str, Any] = {"hidden": 256, "layers": 1, "ngram": "none", "minutes": 3}
 HELD_OUT = 10  # one of so many files of code; and that share of the prose
 SEARCHED = 50_000  # characters
-UNTRAINED = 10  # networks
+UNTRAINED = 5  # networks
 WIDTH = 88
 
 

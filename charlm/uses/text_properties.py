@@ -22,6 +22,8 @@ OPENING, CLOSING = "([{", ")]}"
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # an apostrophe
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 SENTENCE_END = re.compile(r"""[.!?…]["'”’)]*(?=\s)|\n\s*\n""")
+TRIPLE = '"""'
+QUOTE = re.compile(r"""'"+'|"{3}|(?<!\\)"|[“„«”»]|\n\n""")
 # A string in quotes is skipped, so that a "#" in it begins no comment.
 COMMENT = re.compile(
     r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|(/\*.*?\*/|(?<![:\S])//[^\n]*|(?<!\S)#[^\n]*)""",
@@ -90,16 +92,24 @@ def in_number(text: str) -> Numbers:
 
 
 def in_quotes(text: str) -> Numbers:
-    """Within double quotes, the opening one included. A blank line ends a quotation."""
-    inside, values = False, np.zeros(len(text), np.float32)
-    for k, char in enumerate(text):
-        if char == '"':
-            inside = not inside
-        elif char in "“„«":
-            inside = True
-        elif char in "”»" or text[k : k + 2] == "\n\n":
-            inside = False
-        values[k] = inside
+    """Within double quotes, the opening one included.
+
+    A blank line ends a quotation, but not one in three double quotes. A double quote after a
+    backslash or between single quotes is a character like others.
+    """
+    values, done, opened = np.zeros(len(text), np.float32), 0, ""
+    for match in QUOTE.finditer(text):
+        values[done : match.start()] = bool(opened)
+        done, mark = match.start(), match[0]
+        if TRIPLE in (opened, mark):
+            opened = "" if opened == mark else TRIPLE
+        elif mark == '"':
+            opened = "" if opened else mark
+        elif mark in "“„«":
+            opened = mark
+        elif mark in ("”", "»", "\n\n"):
+            opened = ""
+    values[done:] = bool(opened)
     return values
 
 
