@@ -387,7 +387,7 @@ MARKED = {
     "line_ends_soon": ("abcdefghijklmno\nab", "000001111111111111"),
     "in_quotes": ('a "b c" d “e” f\n"g\n\nh', "001111000011000011000"),
     # Three quotes last over a blank line. Escaped ones, and those in single quotes, do not count.
-    "in_quotes_of_code": ('"""a\n\nb""" c \'"\' "a\\"b" "" d', "1111111" "0000000000" "11111" "001000"),
+    "in_quotes_of_code": ('"""a\n\nb""" c \'"\' "a\\"b" "" d', "1111111000000000011111001000"),
     "in_brackets": ("a (b [c]) d) (e\n\nf", "00111111000001100" + "0"),
     "bracket_depth": ("f(a[b], {c})", "011221112210"),
     "word_begins": ("the cat's 3rd,no_x", "100010000010001001"),
