@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from charlm.uses.influence import gradients
     from charlm.uses.nbest import rescore
     from charlm.uses.pairs import pairs
+    from charlm.uses.units import units
 
 __version__ = "0.2.0.dev0"
 # Of each function, the module that has it.
@@ -36,6 +37,7 @@ FUNCTIONS = {
     "pairs": "charlm.uses.pairs",
     "rescore": "charlm.uses.nbest",
     "train": "charlm.api",
+    "units": "charlm.uses.units",
 }
 __all__ = [
     "FillModel",
@@ -53,6 +55,7 @@ __all__ = [
     "pairs",
     "rescore",
     "train",
+    "units",
 ]
 
 

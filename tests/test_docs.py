@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import charlm
-from benchmarks import scale, strain
+from benchmarks import scale, strain, units
 from benchmarks.cells import page as cells_page
 from benchmarks.cells.learning import PLOT
 from benchmarks.cells.variants import CELLS as COMPARED
@@ -153,6 +153,12 @@ def test_the_figures_of_scale_are_those_of_the_benchmark() -> None:
     page = scale.PAGE.read_text(encoding="utf-8")
     assert set(results) == set(scale.PARTS)
     for name, block in scale.page(results).items():
+        assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
+
+
+def test_the_figures_of_units_are_those_of_the_benchmark() -> None:
+    page = units.PAGE.read_text(encoding="utf-8")
+    for name, block in units.blocks(load_results(units.RESULTS)).items():
         assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page
 
 

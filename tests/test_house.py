@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ENGINES = ("scoring", "evaluation", "generation", "filling", "embedding")
+ENGINES = ("scoring", "evaluation", "generation", "filling", "embedding", "activations")
 
 
 def modules() -> list[Path]:

@@ -43,6 +43,7 @@ class Commands(LazyGroup):
             "copied": "Show the longest passages that a text copies from a corpus.",
             "embed": "Write the vectors of tokens, lines or words to a file.",
             "gradients": "Show how far back gradients reach.",
+            "units": "Find hidden units that follow a property of the text, and show them.",
         },
     }
 

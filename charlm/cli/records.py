@@ -131,17 +131,27 @@ def write_table(
 
 
 def write_coloured(pieces: Iterable[tuple[str, float]], end: str) -> None:
-    """Write pieces of text on a background from none, for 0, to red, for 1; and then `end`."""
+    """Write pieces of text on a background from none, for 0, to red, for 1, and to blue, for −1;
+    and then `end`."""
     from rich.console import Console
     from rich.text import Text
 
     line = Text()
     for text, share in pieces:
-        level = min(max(share, 0.0), 1.0)
-        style = f"black on rgb(255,{round(235 - 145 * level)},{round(190 - 110 * level)})"
-        line.append(printable(text), style if level >= FAINTEST else None)
+        level = min(abs(share), 1.0)
+        strong, weak = round(235 - 145 * level), round(190 - 110 * level)
+        colour = f"255,{strong},{weak}" if share > 0 else f"{weak},{strong},255"
+        line.append(printable(text), f"black on rgb({colour})" if level >= FAINTEST else None)
     line.append(printable(end))
     Console(highlight=False).print(line)
+
+
+def has_colours() -> bool:
+    """Whether stdout shows shades of colours: 16 colours are too few."""
+    from rich.console import Console
+
+    console = Console()
+    return console.color_system in ("256", "truecolor") and not console.no_color
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,8 @@ A cell's step is a pure function
 
     step(p, x, state) -> state'
 
-    p       the layer's parameters, see `Parameters`; p.U(h) is the recurrent product U h
+    p       the layer's parameters, see `Parameters`; p.U(h) is the recurrent product U h. A step
+            passes the value of each gate through p.gate, so that it can be observed
     x       the input part of the gates, W x + b, shape (B, G·H)
     state   a tuple of arrays (B, H); the first is the hidden state h, the layer's output
 
@@ -100,6 +101,13 @@ class Parameters:
 
     def _masked(self, h: Array) -> Array:
         return h if self._mask is None else h * self._mask
+
+    def gate(self, name: str, value: Array) -> Array:
+        """The value (B, H) of a gate, unchanged. A subclass observes it.
+
+        name:  its letter
+        """
+        return value
 
     def norm(self, a: Array, gates: str = "", gain: str = "gain") -> Array:
         """Layer normalisation (Ba et al. 2016) of the pre-activations of some gates.
@@ -200,10 +208,10 @@ def lstm(forget_gate: bool = True, peepholes: str = "") -> Cell:
 
         def gate(name: str, c: Array) -> Array:
             total = a[name] + getattr(p, f"p_{name}") * c if name in peepholes else a[name]
-            return sigmoid(p.norm(total, name))
+            return p.gate(name, sigmoid(p.norm(total, name)))
 
         remembered = gate("f", c) * c if forget_gate else c
-        c = remembered + gate("i", c) * tanh(p.norm(a["g"], "g"))
+        c = remembered + gate("i", c) * p.gate("g", tanh(p.norm(a["g"], "g")))
         return gate("o", c) * tanh(c), c
 
     fused = "lstm" if forget_gate and not peepholes else None
@@ -243,15 +251,16 @@ def gru(reset: str = "after") -> Cell:
         (h,) = state
         xru, xn = split(x, 2, 1)
         r, u = split(sigmoid(p.norm(xru + p.U(h), "ru")), 1, 1)
-        candidate = tanh(p.norm(xn + p.U_n(r * h), "n"))
+        r, u = p.gate("r", r), p.gate("u", u)
+        candidate = p.gate("n", tanh(p.norm(xn + p.U_n(r * h), "n")))
         return (u * h + (1 - u) * candidate,)
 
     def after(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         xr, xu, xn = split(p.norm(x), 1, 1, 1)
         hr, hu, hn = split(p.norm(p.U(h), gain="gain_u"), 1, 1, 1)
-        r, u = sigmoid(xr + hr), sigmoid(xu + hu)
-        candidate = tanh(xn + r * (hn + p.b_u))
+        r, u = p.gate("r", sigmoid(xr + hr)), p.gate("u", sigmoid(xu + hu))
+        candidate = p.gate("n", tanh(xn + r * (hn + p.b_u)))
         return (u * h + (1 - u) * candidate,)
 
     if reset == "before":
@@ -270,8 +279,8 @@ def gru_simple() -> Cell:
     def step(p: Any, x: Array, state: LayerState) -> LayerState:
         (h,) = state
         u, n = split(p.norm(x + p.U(h)), 1, 1)
-        u = sigmoid(u)
-        return (u * h + (1 - u) * tanh(n),)
+        u, candidate = p.gate("u", sigmoid(u)), p.gate("n", tanh(n))
+        return (u * h + (1 - u) * candidate,)
 
     return Cell(step, gates="un")
 

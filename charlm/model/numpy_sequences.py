@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from charlm.model.sequence_config import ClassifierConfig, SequenceConfig, Tagge
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Weights = Mapping[str, Floats]
+N = TypeVar("N", bound="np.number[Any]")
 
 
 def read_layer(cell: Cell, weights: Weights, x: Floats) -> Floats:
@@ -35,7 +37,7 @@ def read_layer(cell: Cell, weights: Weights, x: Floats) -> Floats:
     return y
 
 
-def reverse_in_time(x: Floats, lengths: Ids) -> Floats:
+def reverse_in_time(x: NDArray[N], lengths: Ids) -> NDArray[N]:
     """`charlm.model.layers.reverse_in_time` for arrays."""
     steps = np.arange(len(x))[:, None]
     source = np.where(steps < lengths, lengths - 1 - steps, steps)
@@ -50,14 +52,19 @@ class NumpySequenceNetwork:
 
     def states(self, ids: Ids, spellings: Ids | None = None, words: Ids | None = None) -> Floats:
         """The outputs of the top layer, (T, B, S); see `SequenceEncoder`."""
-        x = self.weights["embedding"][ids]
-        if spellings is not None and words is not None:
-            x = np.concatenate([x, self._characters(spellings)[words]], axis=-1)
+        x = self.vectors(ids, spellings, words)
         lengths = (ids != 0).sum(axis=0)
         for k in range(self.config.layers):
             y = self._layer(strip_prefix(f"layers.{k}", self.weights), x, lengths)
             x = x + y if self.config.residual and x.shape == y.shape else y
         return x
+
+    def vectors(self, ids: Ids, spellings: Ids | None = None, words: Ids | None = None) -> Floats:
+        """The first layer's input, (T, B, I)."""
+        x = self.weights["embedding"][ids]
+        if spellings is None or words is None:
+            return x
+        return np.concatenate([x, self._characters(spellings)[words]], axis=-1)
 
     def _layer(self, weights: Weights, x: Floats, lengths: Ids) -> Floats:
         cell = self.config.recurrence

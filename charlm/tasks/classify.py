@@ -17,11 +17,14 @@ from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import FEATURES, TEXT, Examples
 from charlm.corpus.labelled import STANDARD, ColumnOptions, labelled_texts
 from charlm.corpus.stats import CorpusInfo
+from charlm.engines.activations import Reading
 from charlm.engines.label_scores import LabelScore
 from charlm.engines.scores import in_groups
+from charlm.model.activations import ObservedStack
 from charlm.model.backend import Twins
 from charlm.model.file import ModelFile
 from charlm.model.linear import LinearModel
+from charlm.model.names import strip_prefix
 from charlm.model.numpy_sequences import NumpyClassifier
 from charlm.model.sequence_config import ClassifierConfig
 from charlm.options import ANSWERS
@@ -38,7 +41,7 @@ from charlm.tasks.labelled import (
     train_labels,
 )
 from charlm.tasks.source import completed_by_source, rows_of_source, source_of
-from charlm.tasks.trained import LoadOptions, one_line, several
+from charlm.tasks.trained import LoadOptions, one_line, one_line_end, several
 from charlm.tokenizer import (
     SPECIALS,
     Blocks,
@@ -193,6 +196,13 @@ class TextClassifier(LabelModel):
             for piece, share in zip(pieces, shares, strict=True)
         ]
         return [(looked, answer)]
+
+    def reading(self, text: str) -> Reading:
+        """The text as the recurrent layers read it, each line by itself; see `Reading`."""
+        weights, text = self.backends.numpy.weights, one_line_end(text)
+        layers = strip_prefix("layers", weights)
+        stack = ObservedStack.of(self.config, layers, weights["embedding"])
+        return Reading.of(text, self.tokenizer.encode(text), [stack])
 
     def _examples(self, texts: Sequence[str], labels: Sequence[str] = ()) -> Examples:
         """Examples in memory. labels: one for each text; empty for none"""

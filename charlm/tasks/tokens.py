@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 
 from charlm.corpus.batches import find_rare
 from charlm.corpus.examples import TEXT
+from charlm.engines.activations import Reading
 from charlm.engines.embedding import LineVectors, embed_lines
 from charlm.engines.filling import Filler, Filling, FillOptions
+from charlm.errors import OptionError
+from charlm.model.activations import BACKWARDS, FORWARDS, ObservedStack
 from charlm.model.backend import Backends
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.file import ModelFile
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
+from charlm.model.names import strip_prefix
 from charlm.model.numpy_network import NumpyEncoder
 from charlm.model.split_softmax import softmax_rows, split_softmax
 from charlm.options import options_of_call
 from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
-from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
-from charlm.tokenizer import TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
+from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, one_line_end, several
+from charlm.tokenizer import EOS, START, TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
 from charlm.tokenizer.letters import Letters
 
 if TYPE_CHECKING:
@@ -128,6 +132,28 @@ class TokenModel(TrainedModel):
         True
         """
         return embed_lines(self.backends, self.tokenizer, map(one_line, several(lines)))
+
+    def reading(self, text: str) -> Reading:
+        """The text as the recurrent layers read it, see `Reading`.
+
+        Raises OptionError for the n-gram part alone, which has no layers.
+        """
+        if self.ngram_only:
+            raise OptionError("`ngram_only=True`: n-grams have no units; leave the option out")
+        table, ways = self.input_vectors(), ((FORWARDS, START), (BACKWARDS, EOS))
+        stacks = [
+            ObservedStack.of(
+                self.config,
+                strip_prefix(name, self._weights),
+                table,
+                direction=direction,
+                before=before,
+            )
+            for name, (direction, before) in zip(self.config.directions, ways, strict=False)
+        ]
+        text = one_line_end(text)
+        carried = not self.independent_lines
+        return Reading.of(text, self.tokenizer.encode(text), stacks, carried=carried)
 
     def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors of words or other tokens, as the network reads them, (n, inputs).

@@ -16,6 +16,7 @@ from typing import (
 
 from charlm.corpus.labelled import STANDARD, ColumnOptions
 from charlm.corpus.trees import TreeLines
+from charlm.engines.activations import Reading
 from charlm.errors import InputError, OptionError
 from charlm.model.backend import OF_TOKENS, Backend, Twins
 from charlm.model.config import StackConfig
@@ -163,6 +164,14 @@ class Predicts(Protocol):
 
     def iter_predict(self, texts: Iterable[str], *, k: int = ...) -> Iterator[Sequence[Any]]:
         """Up to k answers for each text, the most probable one first: named tuples."""
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A model whose recurrent layers read a text token by token, for `charlm units`."""
+
+    def reading(self, text: str) -> Reading:
+        """The text as the recurrent layers read it."""
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from charlm.corpus.labelled import (
     ColumnOptions,
     labelled_texts,
 )
+from charlm.engines.activations import Reading
 from charlm.engines.scores import in_groups
 from charlm.engines.target_scores import TargetScore, errors_of
 from charlm.engines.target_search import Found
@@ -33,9 +34,12 @@ from charlm.engines.transduction import (
     search,
     similar,
 )
+from charlm.errors import InputError
+from charlm.model.activations import ObservedStack
 from charlm.model.backend import Backends, Ids, Twins
 from charlm.model.file import ModelFile
 from charlm.model.joint_ngram import JointNgram
+from charlm.model.names import strip_prefix
 from charlm.model.numpy_seq2seq import NumpySeq2Seq
 from charlm.model.prediction import Predictor
 from charlm.model.seq2seq_config import Seq2SeqConfig
@@ -44,8 +48,8 @@ from charlm.options import ANSWERS
 from charlm.pages.predicted import Looked
 from charlm.parts import in_groups_of
 from charlm.tasks.language_model import LanguageModel
-from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, several
-from charlm.tokenizer import UNK, Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
+from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, one_line_end, several
+from charlm.tokenizer import START, UNK, Tokenizer, Vocabulary, load_tokenizer, load_vocabulary
 
 if TYPE_CHECKING:
     pass
@@ -205,6 +209,18 @@ class Transducer(TrainedModel):
                 lines.append((looked, self.tokenizer.token(id)))
         return lines
 
+    def reading(self, text: str) -> Reading:
+        """A source as the encoder reads it, each line by itself; see `Reading`.
+
+        Raises InputError for a model whose sources are labels: they have a single token.
+        """
+        if not isinstance(self.source, Tokenizer):
+            raise InputError("the sources of this model are labels: there is no text to read")
+        weights, text = strip_prefix("source", self._weights), one_line_end(text)
+        layers = strip_prefix("layers", weights)
+        stack = ObservedStack.of(self.config.source, layers, weights["embedding"])
+        return Reading.of(text, self.source.encode(text), [stack])
+
     def _pieces(self, source: str) -> list[str]:
         """The text of each token of a source."""
         if not isinstance(self.source, Tokenizer):
@@ -286,6 +302,20 @@ class TargetModel(LanguageModel):
 
     def about(self) -> dict[str, str]:
         return self._model.about()
+
+    def reading(self, text: str) -> Reading:
+        """A target as the decoder reads it, each line by itself; see `Reading`."""
+        weights, text = self._model._weights, one_line_end(text)
+        network = self._model.backends.numpy
+        *start, _ = SourcePredictor(network, weights, [self._source]).initial_state(1)
+        stack = ObservedStack.of(
+            self._model.config,
+            strip_prefix("layers", weights),
+            weights["embedding"],
+            before=START,
+            start=start,
+        )
+        return Reading.of(text, self.tokenizer.encode(text), [stack])
 
     @cached_property
     def predictors(self) -> Any:

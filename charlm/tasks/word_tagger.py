@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.corpus import conll
 from charlm.corpus.encoding import TokenFile
 from charlm.corpus.examples import FEATURES, TEXT, Examples
 from charlm.corpus.labelled import ColumnOptions
 from charlm.corpus.reading import Corpus
+from charlm.engines.activations import Reading
 from charlm.engines.chunks import are_chunk_tags
 from charlm.engines.tag_scores import TagScore
 from charlm.engines.tagging import (
@@ -25,19 +27,22 @@ from charlm.engines.tagging import (
     emissions,
     padded_tags,
     sequence_nats,
+    spellings_of,
 )
 from charlm.errors import ModelError, OptionError
 from charlm.model import crf
+from charlm.model.activations import ObservedStack
 from charlm.model.backend import Twins
 from charlm.model.file import ModelFile
+from charlm.model.names import strip_prefix
 from charlm.model.numpy_sequences import NumpyTagger
 from charlm.model.sequence_config import TaggerConfig
 from charlm.options import argument
 from charlm.pages.predicted import Looked
 from charlm.parts import in_groups_of
 from charlm.tasks.labelled import LabelModel
-from charlm.tasks.trained import LoadOptions, one_line
-from charlm.tokenizer import UNK, Characters, Symbols, Vocabulary
+from charlm.tasks.trained import LoadOptions, one_line, one_line_end
+from charlm.tokenizer import EOS, UNK, Characters, Encoding, Symbols, Vocabulary
 from charlm.tokenizer.known_words import split_at_known
 from charlm.tokenizer.symbols import SEPARATOR
 
@@ -210,6 +215,38 @@ class WordTagger(LabelModel):
             pieces.append(Looked(word, tag=shown, title=f"{tag} {p:.1%}"))
             done = start + len(word)
         return [(pieces, "")]
+
+    def reading(self, text: str) -> Reading:
+        """The words of a text as the recurrent layers read them, each line by itself."""
+        text, network = one_line_end(text), self.backends.numpy
+        ids, spans, words, start = list[int](), [], list[str](), 0
+        for line in text.split("\n"):
+            own, done = split_at_known(line, self._words), start
+            for word in own:
+                done = text.index(word, done) + len(word)
+                spans.append((done - len(word), done))
+            ids += self._words.encode_ids(SEPARATOR.join(own)).tolist() if own else []
+            ids.append(EOS)
+            start += len(line) + 1
+            spans.append((start - 1, start))
+            words += own
+        encoding = Encoding(np.array(ids[:-1], np.int64), np.array(spans[:-1], np.int64))
+        stack = ObservedStack.of(
+            self.config, strip_prefix("layers", network.weights), self._vectors(words)
+        )
+        is_word = encoding.ids != EOS
+        return Reading.of(text, encoding, [stack], rows=np.cumsum(is_word) - is_word)
+
+    def _vectors(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """(n, I) what the first recurrent layer reads of each word."""
+        network, data = self.backends.numpy, self._examples([words])
+        if not words:
+            return np.zeros((1, self.config.inputs), np.float32)
+        which = np.zeros(1, np.int64)
+        ids = data.padded(TEXT, which)[: len(words)]
+        spellings = spellings_of(data, which, len(ids)) if self.config.characters else ()
+        vectors: NDArray[np.float32] = network.vectors(ids, *spellings)[:, 0]
+        return vectors
 
     def _examples(
         self, words: Sequence[Sequence[str]], tags: Sequence[Sequence[str]] = ()
