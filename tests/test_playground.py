@@ -83,7 +83,8 @@ def driver() -> Iterator[Any]:
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     driver: Any = webdriver.Chrome(options=options, service=service)
     yield driver
-    faults = [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    entries = [entry for entry in driver.get_log("browser") if entry["source"] != "network"]
+    faults = [entry for entry in entries if entry["level"] == "SEVERE"]
     driver.quit()
     assert not faults
 
@@ -189,6 +190,18 @@ def test_scores_comparisons_and_fillers(page: Page, document: LanguageModel) -> 
     assert [b.text for b in page.all("#fill td button")] == [filler.text for filler in fillers]
     page.one("#fill td button").click()
     assert page.one("#fill [name=text]").get_property("value") == f"the {fillers[0].text} sat"
+
+
+@needs_browser
+def test_units_are_shown(page: Page) -> None:
+    page.tab("units")
+    page.put("#units textarea", "the cat sat on the mat\na bird sang")
+    page.one("#units .main").click()
+    wait_for(lambda: page.all("#units iframe"))
+    page.driver.switch_to.frame(page.one("#units iframe"))
+    wait_for(lambda: len(page.all("#text0 span")) == 33)
+    assert "too short to find units in" in page.text("body")
+    page.driver.switch_to.default_content()
 
 
 @needs_browser

@@ -39,11 +39,14 @@ def write_page(
     style:  further CSS
     """
     with writing(path) as file:
-        for piece in _page(title, facts, body, style):
+        for piece in page(title, facts, body, style):
             file.write(piece.encode("utf-8", "replace"))
 
 
-def _page(title: str, facts: Mapping[str, str], body: Iterable[str], style: str) -> Iterator[str]:
+def page(
+    title: str, facts: Mapping[str, str], body: Iterable[str], style: str = ""
+) -> Iterator[str]:
+    """A page, in pieces; see `write_page`."""
     yield FRAME.format(title=html.escape(title), style=stylesheet() + style)
     rows = (f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>\n" for k, v in facts.items())
     yield f'<dl class="facts">\n{"".join(rows)}</dl>\n'

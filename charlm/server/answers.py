@@ -11,8 +11,9 @@ from typing import Any
 from charlm.engines.filling import FillOptions
 from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import SentenceOptions
+from charlm.server.errors import ProtocolError
 from charlm.server.models import Served
-from charlm.server.page import draw_comparisons, draw_predictions, draw_scores
+from charlm.server.page import draw_comparisons, draw_predictions, draw_scores, draw_units
 from charlm.server.prompts import check_ids
 from charlm.server.requests import (
     CompareRequest,
@@ -22,12 +23,15 @@ from charlm.server.requests import (
     PredictRequest,
     ScoreRequest,
     TokenizeRequest,
+    UnitsRequest,
 )
 from charlm.tasks.trained import one_line_end
 from charlm.tokenizer import START
 from charlm.uses.comparison import Comparison
 from charlm.uses.comparison import compare as compared
+from charlm.uses.units import units as find_units
 
+MOST_SEARCHED = 50_000  # characters of a text in which units are found
 LINE_END = "\n"  # its token is `<EOS>`
 
 
@@ -122,6 +126,22 @@ async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
     if asked.html and texts:
         answer["html"], *_ = await served.batcher.do(drawn, object(), texts)
     return answer
+
+
+async def units(served: Served, asked: UnitsRequest) -> dict[str, Any]:
+    """The values of hidden units along a text, and units that follow a property of it."""
+    if len(asked.text) > MOST_SEARCHED:
+        message = f"`text`: give {MOST_SEARCHED:,} characters at the most"
+        raise ProtocolError(400, message, "text")
+
+    def found(texts: list[str]) -> list[dict[str, Any]]:
+        (text,) = texts
+        units = find_units(served.model, text, unit=asked.unit or ())
+        drawn = {"html": draw_units(served.model, text, units)} if asked.html else {}
+        return [{**units.to_json(), **drawn}]
+
+    (answer,) = await served.batcher.do(found, object(), [asked.text])
+    return {"model": served.name, **answer}
 
 
 def _own(asked: Any, kind: type[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from charlm.server.requests import (
     PredictRequest,
     ScoreRequest,
     TokenizeRequest,
+    UnitsRequest,
 )
 
 
@@ -42,5 +43,11 @@ ENDPOINTS = (
     Endpoint("/fill", FillRequest, answers.fill, {"model": "string", "blanks": "array"}),
     Endpoint(
         "/predict", PredictRequest, answers.predict, {"model": "string", "predictions": "array"}
+    ),
+    Endpoint(
+        "/units",
+        UnitsRequest,
+        answers.units,
+        {"model": "string", "findings": "array", "pictures": "array"},
     ),
 )

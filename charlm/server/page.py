@@ -11,8 +11,10 @@ from typing import Any
 from charlm.engines.drawn_scores import draw
 from charlm.engines.scores import SentenceScore
 from charlm.pages import differences, predicted, sentence
-from charlm.pages.frame import stylesheet
+from charlm.pages import units as units_page
+from charlm.pages.frame import page, stylesheet
 from charlm.uses.comparison import Comparison, draw_difference
+from charlm.uses.units import Units, panels
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -29,6 +31,9 @@ POLICY = (
     "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+UNITS_SHOWN = 2000  # characters of a text with the values of units
 
 
 @cache
@@ -65,3 +70,12 @@ def draw_predictions(model: Any, texts: Iterable[str]) -> str:
     colours: dict[str, int] = {}
     shown = "".join(predicted.predicted(model.looked(text), colours) for text in texts)
     return f'{shown}<p class="faint">{html.escape(model.page_note)}</p>\n'
+
+
+def draw_units(model: Any, text: str, found: Units) -> str:
+    """A whole page of the hidden units along a text. model: `HasUnits`"""
+    text = text if len(text) <= UNITS_SHOWN else found.longer or text[:UNITS_SHOWN]
+    shown = panels(model, [text], [picture.unit for picture in found.pictures])
+    body = units_page.body([f.to_json() for f in found.findings], [p.to_json() for p in shown])
+    note = [f'<p class="faint">{html.escape(found.note)}</p>\n'] if found.note else []
+    return "".join(page("Hidden units", {}, [*note, *body], units_page.style()))

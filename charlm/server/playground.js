@@ -163,20 +163,18 @@
 
   function addPiece({text: piece, logprobs}) {
     const {tokens: names, token_logprobs: logs, top_logprobs: tops, text_offset: offsets} = logprobs;
-    const first = text.tokens.length;
     names.forEach((name, k) => {
       const likeliest = Object.entries(tops[k]).sort((a, b) => b[1] - a[1])
         .map(([other, log]) => [other, Math.exp(log).toPrecision(3)]);
       text.tokens.push({name, text: "", bits: -logs[k] / Math.LN2, likeliest, start: offsets[k]});
     });
-    return first;
   }
 
   async function write() {
     writing = new AbortController();
     buttons();
     const start = text.tokens.length, before = wholeText();
-    let body = "";  // what this request has written so far
+    const body = [];  // the characters that this request has written so far
     const asked = {
       model: model(), prompt: before, stream: true, logprobs: 5,
       temperature: +fields.temperature.value, top_p: +fields.top_p.value,
@@ -185,7 +183,7 @@
     };
     // The text of a token goes on to the start of the next one.
     const share = () => text.tokens.slice(start).forEach((token, k, all) => {
-      token.text = body.slice(token.start, all[k + 1]?.start ?? body.length);
+      token.text = body.slice(token.start, all[k + 1]?.start).join("");
     });
     try {
       const answer = await ask("v1/completions", asked, writing.signal);
@@ -200,7 +198,8 @@
           if (event === "data: [DONE]") continue;
           const {choices, error} = JSON.parse(event.slice(6));
           if (error) throw new Error(error.message);
-          body += choices[0].text;
+          if (!choices.length) continue;
+          body.push(...choices[0].text);
           addPiece(choices[0]);
         }
         share();
@@ -347,6 +346,17 @@
       make("h2", {textContent: text, dir: "auto"}),
       make("table", {}, ...answers.map(values => make("tr", {}, ...Object.values(values).map(value =>
         make("td", {dir: "auto", textContent: typeof value === "number" ? value.toFixed(4) : value}))))))));
+  });
+
+  onSend("units", async (form, answer) => {
+    const body = {model: model(), text: form.text.value, html: true};
+    const {html} = await (await ask("units", body)).json();
+    const frame = make("iframe", {title: "hidden units", srcdoc: html});
+    frame.onload = () => {
+      const whole = frame.contentDocument.documentElement;
+      frame.style.height = whole.scrollHeight + 20 + "px";
+    };
+    answer.replaceChildren(frame);
   });
 
   load().catch(error => problem(error.message));

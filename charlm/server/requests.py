@@ -80,6 +80,15 @@ class PredictRequest(ModelRequest):
     html: bool = option(False, "Give the texts with their answers, too, as HTML.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnitsRequest(ModelRequest):
+    """A request for the values of hidden units along a text."""
+
+    text: str = option(MISSING, "The text; in a long one units are found.")
+    unit: str | Sequence[str] | None = option(None, "Names of units to show, such as 1.c17.")
+    html: bool = option(False, "Give a page with the values of many units, too, as HTML.")
+
+
 @dataclass(frozen=True)
 class CompletionRequest(ModelRequest):
     """A request for completions. The fields describe themselves."""
