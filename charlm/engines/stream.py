@@ -99,6 +99,8 @@ class Ending:
         self.is_reached = self.by_text or len(text) >= self._length
         text = text[: self._length]
         self._length -= len(text)
+        if not self._limits.stops:
+            return text
         self._held += text
         stops, min_length = self._limits.stops, self._limits.min_length
         end = _first_stop(self._held, stops, max(min_length - self._passed, 0))
@@ -153,6 +155,6 @@ def _first_stop(text: str, stops: Sequence[str], start: int) -> int | None:
 
 def _longest_beginning_of_a_stop(text: str, stops: Sequence[str]) -> int:
     """Characters at the end of a text that may begin a stop text."""
-    longest = min(max(map(len, stops), default=1) - 1, len(text))
+    longest = min(max(map(len, stops)) - 1, len(text))
     ends = (text[start:] for start in range(len(text) - longest, len(text)))
     return next((len(end) for end in ends if any(stop.startswith(end) for stop in stops)), 0)

@@ -65,8 +65,9 @@ class Choice:
             token = tokens.popleft()
             self._text += token.text
             self._length += len(token.text)
-            self._held.append(token)
             self.reason = token.reason or self.reason
+            if self._logprobs is not None:
+                self._held.append(token)
         while self._held and self._is_certain(self._held[0]):
             token = self._held.popleft()
             self._previous = token.id

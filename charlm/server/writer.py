@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from charlm.engines.generation import Beginning, Generation, Sample
 from charlm.engines.stream import Ending, Figures
@@ -18,8 +19,7 @@ from charlm.server.metrics import Metrics
 TOKENS_BETWEEN, TOKENS_ALONE = 64, 1024
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token that was written.
 
     text:    of the completion that is certain with it, see `Ending.push`

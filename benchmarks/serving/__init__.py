@@ -1,0 +1,1 @@
+"""The server under load, and in the hands of lm-eval."""
