@@ -21,6 +21,7 @@ from benchmarks.mixture import page as mixture_page
 from benchmarks.project import ROOT, load_results
 from benchmarks.quality import page as quality_page
 from benchmarks.quality.trainings import TRAININGS
+from benchmarks.serving import harness, load
 from benchmarks.speed import page as speed_page
 from benchmarks.speed.parts import NANOGPT, PARTS
 from benchmarks.targets import __main__ as targets
@@ -184,3 +185,11 @@ def test_the_summaries_of_kenlm_and_srilm_from_values_of_kenlm() -> None:
     expected = {"sentences": 2, "words": 3, "unknown": 1, "logprob": -4, "ppl": 10, "ppl1": 100}
     assert results["srilm"]["charlm"] == pytest.approx(expected, rel=1e-5)
     assert results["srilm"]["formulas"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_figures_of_serving_are_those_of_the_benchmarks() -> None:
+    page = load.PAGE.read_text(encoding="utf-8")
+    for module in (load, harness):
+        results = load_results(module.RESULTS)
+        for name, block in module.blocks(results).items():
+            assert f"<!-- {name} -->\n{block}<!-- end of {name} -->" in page

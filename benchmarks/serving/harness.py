@@ -158,11 +158,11 @@ def main() -> None:
     with served([model for model, _ in pairs]) as server:
         results = [measure(arguments.python, server.port, *pair) for pair in pairs]
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    write_page()
+    replace_blocks(PAGE, blocks(results))
 
 
-def write_page() -> None:
-    """Write the table of the page."""
+def blocks(results: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The table of the page, by the name of its mark."""
     rows = [
         (
             row["level"],
@@ -170,15 +170,15 @@ def write_page() -> None:
             f"{row['charlm']['rolling']:.6f}",
             f"{row['lm-eval']['choosing']:.3f}",
             f"{row['charlm']['choosing']:.3f}",
-            f"{row['lm-eval']['writing']:.2f} of {row['counts']['writing']}",
+            f"{row['lm-eval']['writing']:.0%} of {row['counts']['writing']}",
         )
-        for row in json.loads(RESULTS.read_text(encoding="utf-8"))
+        for row in results
     ]
     columns = (
         "level | bits per byte, lm-eval | `evaluate` | right choices, lm-eval | `score` | "
         "texts as `sample` writes them"
     )
-    replace_blocks(PAGE, {"harness": table(columns, rows)})
+    return {"harness": table(columns, rows)}
 
 
 if __name__ == "__main__":

@@ -108,12 +108,11 @@ def main() -> None:
     with served([model]) as server:  # once more: was the machine quiet?
         results["together again"] = load(server)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    write_page()
+    replace_blocks(PAGE, blocks(results))
 
 
-def write_page() -> None:
-    """Write the tables of the page."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+def blocks(results: dict[str, Any]) -> dict[str, str]:
+    """The tables of the page, by the names of their marks."""
     rows = [
         (
             name,
@@ -127,9 +126,9 @@ def write_page() -> None:
         for row in results[key]
     ]
     columns = "texts | clients | requests/s | tokens/s | p50, ms | p99, ms"
-    looks = zip(LOOKS, results["memory_mb"], strict=True)
-    said = ", ".join(f"{megabytes:.0f} after {MANY * share:,.0f}" for share, megabytes in looks)
-    replace_blocks(PAGE, {"load": table(columns, rows), "memory": f"MB, requests: {said}.\n"})
+    megabytes = zip(LOOKS, results["memory_mb"], strict=True)
+    looks = [(f"{MANY * share:,.0f}", f"{value:.0f}") for share, value in megabytes]
+    return {"load": table(columns, rows), "memory": table("requests | MB", looks)}
 
 
 if __name__ == "__main__":
