@@ -100,6 +100,10 @@ def test_an_unfinished_word_is_finished(server: Running, words: LanguageModel) -
         model="words", prompt="the cat sl", max_tokens=1, seed=1, temperature=0
     )
     assert answer.choices[0].text == "ept"
+    # Ids stay as they are.
+    ids = words.tokenizer.encode("the cat").ids.tolist()
+    answer = server.client.completions.create(model="words", prompt=ids, max_tokens=1)
+    assert answer.choices[0].text[0] in " \n"
     # A whole word is spelled again, which is none of the tokens that are asked for.
     answer = server.client.completions.create(
         model="words", prompt="the cat", max_tokens=2, seed=1, temperature=0
@@ -339,6 +343,7 @@ WRONG: Sequence[tuple[bytes, int, str | None]] = [
     (b'{"prompt": "x", "n": 0}', 400, "n"),
     (b'{"prompt": "x", "stop": ""}', 400, "stop"),
     (b'{"prompt": "x", "stop": [1]}', 400, "stop"),
+    (b'{"prompt": "x", "stop": "' + b"x" * 201 + b'"}', 400, "stop"),
     (b'{"prompt": "x", "logprobs": 21}', 400, "logprobs"),
     (b'{"prompt": "x", "logit_bias": {"5": 3}}', 400, "logit_bias"),
     (b'{"prompt": "x", "best_of": 4}', 400, "best_of"),
@@ -450,6 +455,8 @@ def test_limits(document: LanguageModel) -> None:
         answer = server.http.post("/v1/completions", json={"prompt": "x" * 40})
         assert answer.json()["error"]["code"] == "context_length_exceeded"
         assert server.http.post("/score", json={"text": "x" * 500}).status_code == 413
+        answer = server.http.post("/score", json={"text": ["x" * 30, "x" * 30]})
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
         body = iter([b'{"text": "', b"x" * 300, b"x" * 300, b'"}'])
         assert server.http.post("/score", content=body).status_code == 413
         # A request whose body does not come takes the only place.
@@ -547,6 +554,7 @@ def test_ids_that_are_no_whole_characters() -> None:
     tokenizer = train_tokenizer("byte", lambda: ["aé\n"])
     ids = tokenizer.encode("é!").ids.tolist()
     prompt = Prompt.of_ids(ids, tokenizer)
+    assert prompt.primed.ids.tolist() == ids
     assert (prompt.text, prompt.offsets, prompt.size) == ("é!", [0, 0, 1], 3)
     assert Prompt.of_ids([EOS, *ids], tokenizer).first == EOS
     assert Prompt.of_ids([EOS, *ids], tokenizer).size == 4

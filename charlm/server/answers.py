@@ -31,6 +31,7 @@ from charlm.uses.comparison import Comparison
 from charlm.uses.comparison import compare as compared
 from charlm.uses.units import units as find_units
 
+MOST_BLANKS = 20
 MOST_SEARCHED = 50_000  # characters of a text in which units are found
 LINE_END = "\n"  # its token is `<EOS>`
 
@@ -94,6 +95,8 @@ async def compare(served: Served, asked: CompareRequest) -> dict[str, Any]:
 async def fill(served: Served, asked: FillRequest) -> dict[str, Any]:
     """The most probable fillers of blanks."""
     method, options = served.method("fill", "fill blanks"), _own(asked, FillOptions)
+    if asked.text.count(asked.blank) > MOST_BLANKS:
+        raise ProtocolError(400, f"`text`: give {MOST_BLANKS} blanks at the most", "text")
 
     def filled(lines: list[str]) -> list[Any]:
         return [method(line, **options) for line in lines]

@@ -47,7 +47,7 @@ GONE = 499  # status of an answer that nobody waits for
 def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> Starlette:
     """The application that serves these models under their names."""
     metrics = Metrics()
-    served = Models(models, options.batch, metrics)
+    served = Models(models, options, metrics)
     server = _Server(served, options, metrics)
     routes = [
         Route("/", server.playground),
@@ -95,10 +95,10 @@ class _Server:
         return HTMLResponse(playground(), headers={"Content-Security-Policy": POLICY})
 
     async def list_models(self, request: Request) -> Response:
-        return json({"object": "list", "data": [_model(s) for s in self.models.all.values()]})
+        return respond({"object": "list", "data": [_model(s) for s in self.models.all.values()]})
 
     async def one_model(self, request: Request) -> Response:
-        return json(_model(self.models.named(request.path_params["name"])))
+        return respond(_model(self.models.named(request.path_params["name"])))
 
     async def complete(self, request: Request) -> Response:
         asked = read_body(CompletionRequest, await self._body(request))
@@ -123,19 +123,19 @@ class _Server:
 
     async def tokenizer_info(self, request: Request) -> Response:
         asked = ModelRequest(request.query_params.get("model"))
-        return json(await tokenizer_info(self._served(request, asked), asked))
+        return respond(await tokenizer_info(self._served(request, asked), asked))
 
     async def health(self, request: Request) -> Response:
-        return json({"status": "ok"})
+        return respond({"status": "ok"})
 
     async def version(self, request: Request) -> Response:
-        return json({"version": __version__})
+        return respond({"version": __version__})
 
     async def metrics_text(self, request: Request) -> Response:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def openapi(self, request: Request) -> Response:
-        return json(description())
+        return respond(description())
 
     def _served(self, request: Request, asked: ModelRequest) -> Served:
         """The model that a request names in its body, else in its path."""
@@ -143,7 +143,7 @@ class _Server:
 
     async def _body(self, request: Request) -> bytes:
         """The body of a request. Raises ProtocolError for one that is too long or too slow."""
-        most, body = self.options.max_bytes, b""
+        most, body = self.options.max_bytes, bytearray()
         too_long = ProtocolError(413, f"the body has more than {most:,} bytes")
         if int(request.headers.get("content-length", 0)) > most:
             raise too_long
@@ -156,7 +156,7 @@ class _Server:
         except TimeoutError as error:
             message = f"the body did not come within {BODY_SECONDS} seconds"
             raise ProtocolError(408, message) from error
-        return body
+        return bytes(body)
 
     async def _answer(self, request: Request, work: Awaitable[dict[str, Any]]) -> Response:
         """The answer, unless the client goes away before it is there: then the work stops."""
@@ -165,7 +165,7 @@ class _Server:
         try:
             async with asyncio.timeout(self.options.timeout):
                 await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return json(task.result()) if task.done() else Response(status_code=GONE)
+            return respond(task.result()) if task.done() else Response(status_code=GONE)
         finally:
             gone.cancel()
             task.cancel()
@@ -252,7 +252,7 @@ def _model(served: Served) -> dict[str, Any]:
     }
 
 
-def json(record: Mapping[str, Any], status: int = 200) -> Response:
+def respond(record: Mapping[str, Any], status: int = 200) -> Response:
     """An answer."""
     return Response(to_bytes(record), status, media_type="application/json")
 
@@ -269,7 +269,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 
 def _error(error: ProtocolError, headers: Mapping[str, str] | None = None) -> Response:
-    response = json(error.to_json(), error.status)
+    response = respond(error.to_json(), error.status)
     response.headers.update(headers or {})
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

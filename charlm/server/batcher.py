@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from charlm.server.errors import ProtocolError
+
+T = TypeVar("T", bound=Sized)
 R = TypeVar("R")
 AT_ONCE = 1 << 17  # characters or tokens that are read together
 
@@ -29,9 +31,13 @@ class _Work:
 
 
 class Batcher:
-    """Does work in one thread, in the order in which it comes."""
+    """Does work in one thread, in the order in which it comes.
 
-    def __init__(self) -> None:
+    most:  characters or tokens of one piece of work
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="charlm-reader")
         self._waiting: deque[_Work] = deque()
         self._lock = threading.Lock()
@@ -43,7 +49,13 @@ class Batcher:
 
         function:  gives a result for each item
         kind:      the items of work of the same kind are given to the function together
+
+        Raises ProtocolError for more than the most.
         """
+        size = sum(len(item) + 1 for item in items)
+        if size > self._most:
+            message = f"{size:,} characters or tokens; this server allows {self._most:,}"
+            raise ProtocolError(400, message, code="context_length_exceeded")
         loop = asyncio.get_running_loop()
         work = _Work(function, kind, items, loop, loop.create_future())
         with self._lock:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Completion:
         self._prompt_tokens = 0
 
     async def begin(self) -> None:
-        """Read the prompts, and order their completions.
+        """Read the prompts, and prepare their completions.
 
         Raises ProtocolError or OptionError for a request that cannot be followed.
         """
@@ -80,7 +81,7 @@ class Completion:
     def _read_prompts(self) -> list[Prompt]:
         tokenizer = self.model.tokenizer
         return [
-            Prompt.of_text(one_line_end(prompt), tokenizer)
+            Prompt.of_text(one_line_end(prompt), tokenizer, exact=self.asked.echo)
             if isinstance(prompt, str)
             else Prompt.of_ids(prompt, tokenizer)
             for prompt in self.asked.prompts
@@ -102,7 +103,7 @@ class Completion:
     def _begin(
         self, prompt: Prompt, records: NDArray[np.void] | None, options: SampleOptions
     ) -> None:
-        """Order the completions of a prompt. records: see `_scored`"""
+        """Prepare the completions of a prompt. records: see `_scored`"""
         asked, model = self.asked, self.model
         seed = secrets.randbits(32) if asked.seed is None else asked.seed % SEEDS
         limits = Limits.of(
@@ -110,13 +111,13 @@ class Completion:
             independent_lines=model.independent_lines,
             normalized=model.tokenizer.normalized,
         )
-        primed = prompt.primed(model.tokenizer, exact=asked.echo)
-        beginning = Beginning(model.text_model, primed)
+        beginning = Beginning(model.text_model, prompt.primed)
+        respells = len(prompt.primed.ids) < len(prompt.ids)
         writings = []
         for k in range(asked.n):
             sample = beginning.sample(options, limits)
             sample.random, sample.alternatives = random_stream(seed, k), asked.logprobs
-            writings.append(Writing(sample, asked.max_tokens, len(primed.ids) < len(prompt.ids)))
+            writings.append(Writing(sample, asked.max_tokens, respells))
         choices = [
             Choice(
                 len(self._choices) + k, prompt, writing, model.tokenizer, asked.echo, asked.logprobs
@@ -134,9 +135,7 @@ class Completion:
             self._write_likeliest(writings, likeliest_of(records[-1]))  # the prompt has been read
         else:
             loop = asyncio.get_running_loop()
-            order = Order(beginning, writings, asked.stream, loop, self._news)
-            self._orders.append(order)
-            self.writer.submit(order)
+            self._orders.append(Order(beginning, writings, asked.stream, loop, self._news))
 
     def _write_likeliest(
         self, writings: Sequence[Writing], likeliest: Sequence[tuple[int, float]]
@@ -150,16 +149,20 @@ class Completion:
     async def whole(self) -> dict[str, Any]:
         """The whole answer."""
         await self.begin()
-        async for _ in self._arrivals():
-            pass
+        async with aclosing(self._arrivals()) as arrivals:
+            async for _ in arrivals:
+                pass
         choices = [choice.take() for choice in self._choices]
         return {**self._head, "choices": choices, "usage": self._usage()}
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer as events of a stream, piece by piece."""
         try:
-            async with asyncio.timeout(self.limits.timeout):
-                async for _ in self._arrivals():
+            async with (
+                asyncio.timeout(self.limits.timeout),
+                aclosing(self._arrivals()) as arrivals,
+            ):
+                async for _ in arrivals:
                     for choice in self._choices:
                         if piece := choice.take():
                             yield _event({**self._head, "choices": [piece]})
@@ -169,9 +172,11 @@ class Completion:
             yield _event({**self._head, "choices": [], "usage": self._usage()})
         yield b"data: [DONE]\n\n"
 
-    async def _arrivals(self) -> AsyncIterator[None]:
-        """Each time when tokens have come, until all have."""
+    async def _arrivals(self) -> AsyncGenerator[None, None]:
+        """Have the texts written; each time when tokens have come, until all have."""
         try:
+            for order in self._orders:
+                self.writer.submit(order)
             while True:
                 self._news.clear()
                 for choice in self._choices:

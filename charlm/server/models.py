@@ -8,6 +8,7 @@ from typing import Any
 from charlm.server.batcher import Batcher
 from charlm.server.errors import ProtocolError
 from charlm.server.metrics import Metrics
+from charlm.server.options import ServeOptions
 from charlm.server.writer import Writer
 from charlm.tasks.language_model import LanguageModel
 from charlm.tasks.trained import TrainedModel
@@ -20,13 +21,15 @@ class Served:
     batcher:  does all work but writing
     """
 
-    def __init__(self, name: str, model: TrainedModel, batch: int, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, model: TrainedModel, options: ServeOptions, metrics: Metrics
+    ) -> None:
         self.name, self.model = name, model
         self.created = int(model.path.stat().st_mtime)
-        self.batcher = Batcher()
+        self.batcher = Batcher(options.max_tokens)
         self._writer: Writer | None = None
         if isinstance(model, LanguageModel):
-            self._writer = Writer(model.text_model, batch, metrics)
+            self._writer = Writer(model.text_model, options.batch, metrics)
 
     @property
     def writer(self) -> Writer:
@@ -65,8 +68,10 @@ class Served:
 class Models:
     """All models of a server. The first is the one that is meant where none is named."""
 
-    def __init__(self, models: Mapping[str, TrainedModel], batch: int, metrics: Metrics) -> None:
-        self.all = {n: Served(n, model, batch, metrics) for n, model in models.items()}
+    def __init__(
+        self, models: Mapping[str, TrainedModel], options: ServeOptions, metrics: Metrics
+    ) -> None:
+        self.all = {n: Served(n, model, options, metrics) for n, model in models.items()}
 
     def named(self, name: str | None) -> Served:
         """A model by its name. Raises ProtocolError for one that is not there."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charlm.server.errors import ProtocolError
 from charlm.tokenizer import EOS, START, Decoder, IntArray, Primed, Tokenizer
@@ -18,6 +19,7 @@ class Prompt:
     text:     of the prompt
     ids:      its tokens, without `<START>`, which is read before them
     offsets:  where each token begins in the text, with the space before it
+    primed:   what is read before the first draw
     first:    a line end or `<START>` before the tokens, for `<START>`: it is not read twice. None
               without one
     """
@@ -25,6 +27,7 @@ class Prompt:
     text: str
     ids: IntArray
     offsets: Sequence[int]
+    primed: Primed
     first: int | None = None
 
     @property
@@ -33,10 +36,15 @@ class Prompt:
         return len(self.ids) + (self.first is not None)
 
     @classmethod
-    def of_text(cls, text: str, tokenizer: Tokenizer) -> Prompt:
-        """A prompt that is a text."""
+    def of_text(cls, text: str, tokenizer: Tokenizer, exact: bool) -> Prompt:
+        """A prompt that is a text.
+
+        exact:  it goes on after its tokens; otherwise an unfinished word at its end may be
+                finished, see `Tokenizer.prime`
+        """
         ids, spans = tokenizer.encode(text)
-        return cls(text, ids, [0, *spans[:, 1].tolist()][: len(ids)])
+        primed = _after(ids, tokenizer) if exact else tokenizer.prime(text)
+        return cls(text, ids, [0, *spans[:, 1].tolist()][: len(ids)], primed)
 
     @classmethod
     def of_ids(cls, ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
@@ -50,18 +58,13 @@ class Prompt:
         for id in rest:
             offsets.append(len(text))
             text += decoder.push(id)
-        return cls(text + decoder.flush(), np.array(rest, np.int64), offsets, first)
+        array = np.array(rest, np.int64)
+        return cls(text + decoder.flush(), array, offsets, _after(array, tokenizer), first)
 
-    def primed(self, tokenizer: Tokenizer, exact: bool) -> Primed:
-        """What is read before the first draw.
 
-        exact:  after the tokens as they are; otherwise an unfinished word at the end of a text may
-                be finished, see `Tokenizer.prime`
-        """
-        if not exact:
-            return tokenizer.prime(self.text)
-        previous = int(self.ids[-1]) if len(self.ids) else START
-        return Primed(self.ids.astype(np.int64), Decoder(tokenizer, previous))
+def _after(ids: NDArray[np.int64], tokenizer: Tokenizer) -> Primed:
+    """What follows these tokens as they are."""
+    return Primed(ids, Decoder(tokenizer, int(ids[-1]) if len(ids) else START))
 
 
 def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str = "prompt") -> None:

@@ -13,7 +13,7 @@ from charlm.options import ANSWERS, Range, option
 from charlm.server.errors import ProtocolError
 
 ENDLESS = 1 << 40  # characters of a text that only its tokens limit
-MOST_STOPS = 64
+MOST_STOPS, LONGEST_STOP = 16, 200  # each is looked for at every token
 # Fields of the protocol that this server knows in one value only.
 FIXED: Mapping[str, Sequence[Any]] = {
     "best_of": (None,),
@@ -136,8 +136,10 @@ class CompletionRequest(ModelRequest):
         for name, values in FIXED.items():
             if getattr(self, name) not in (*values, *([self.n] if name == "best_of" else [])):
                 raise ProtocolError(400, f"`{name}`: is not supported here; leave it out", name)
-        if isinstance(self.stop, list) and len(self.stop) > MOST_STOPS:
-            raise ProtocolError(400, f"`stop`: give {MOST_STOPS} texts at the most", "stop")
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stops) > MOST_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
+            message = f"`stop`: give {MOST_STOPS} texts of {LONGEST_STOP} characters at the most"
+            raise ProtocolError(400, message, "stop")
 
     @property
     def prompts(self) -> Sequence[str | Sequence[int]]:

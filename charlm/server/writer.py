@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -195,7 +196,8 @@ def _tell(orders: Iterable[Order]) -> None:
     for order in orders:
         by_loop.setdefault(order.loop, []).append(order)
     for loop, of_loop in by_loop.items():
-        loop.call_soon_threadsafe(_set, [order.news for order in of_loop])
+        with suppress(RuntimeError):  # the server has stopped
+            loop.call_soon_threadsafe(_set, [order.news for order in of_loop])
 
 
 def _set(events: Iterable[asyncio.Event]) -> None:
