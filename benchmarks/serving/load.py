@@ -1,10 +1,11 @@
 """Many clients at once: requests and tokens per second, waiting times, memory.
 
-    python -m benchmarks.serving.load MODEL
+    python -m benchmarks.serving.load MODEL [--llama PYTHON]
 
 MODEL is a trained language model. The clients are coroutines of one process, with a connection
 each, on the same machine. They ask for completions of 100 tokens, each as soon as it has the answer
-to the one before. Writes benchmarks/serving/load.json and a part of docs/serving.md.
+to the one before. With an interpreter that has xllamacpp and gguf, a server of llama.cpp gets the
+same requests. Writes benchmarks/serving/load.json and a part of docs/serving.md.
 """
 
 from __future__ import annotations
@@ -20,15 +21,23 @@ from typing import Any
 import numpy as np
 
 from benchmarks.markdown import replace_blocks, table
+from benchmarks.serving.llama import llama_server
 from benchmarks.serving.running import Server, served
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, PAGE = ROOT / "benchmarks/serving/load.json", ROOT / "docs/serving.md"
 CLIENTS = (1, 8, 32, 128)
+SLOTS = 32  # texts that llama.cpp writes side by side
+NAMES = {
+    "together": "side by side",
+    "alone": "one by one (`--batch 1`)",
+    "llama.cpp": "llama.cpp",
+}
 SECONDS = 12.0  # of each measurement
 TOKENS = 100
 WARM_UP = 100  # requests
 MANY, SHORT = 20_000, 8  # requests while the memory is watched, and their tokens
+REQUESTS_OF_A_CONNECTION = 90  # llama.cpp closes it after 100
 LOOKS = (0.05, 0.25, 0.5, 0.75, 1.0)  # at the memory, by the share of the requests
 
 
@@ -39,10 +48,14 @@ async def client(port: int, deadline: float, tokens: int, most: list[int]) -> li
     most:      requests that all clients may still send; counted down
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    seconds = []
+    seconds = list[float]()
     while time.perf_counter() < deadline and most[0] > 0:
         most[0] -= 1
-        body = json.dumps({"prompt": "The ", "max_tokens": tokens, "temperature": 0.8})
+        if len(seconds) % REQUESTS_OF_A_CONNECTION == REQUESTS_OF_A_CONNECTION - 1:
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        asked = {"prompt": "The ", "max_tokens": tokens, "temperature": 0.8, "ignore_eos": True}
+        body = json.dumps(asked)
         head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
         start = time.perf_counter()
         writer.write(f"{head}\r\n\r\n{body}".encode())
@@ -98,13 +111,18 @@ def memory(server: Server) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    model = parser.parse_args().model
+    parser.add_argument("--llama", metavar="PYTHON")
+    arguments = parser.parse_args()
+    model = arguments.model
     results: dict[str, Any] = {"cores": os.cpu_count()}
     with served([model]) as server:
         results["together"] = load(server)
         results["memory_mb"] = memory(server)
     with served([model], "--batch", 1) as server:
         results["alone"] = load(server)
+    if arguments.llama:
+        with llama_server(arguments.llama, SLOTS) as server:
+            results["llama.cpp"] = load(server)
     with served([model]) as server:  # once more: was the machine quiet?
         results["together again"] = load(server)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -122,8 +140,8 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
             f"{row['p50_ms']:,.0f}",
             f"{row['p99_ms']:,.0f}",
         )
-        for key, name in (("together", "side by side"), ("alone", "one by one (`--batch 1`)"))
-        for row in results[key]
+        for key, name in NAMES.items()
+        for row in results.get(key, ())
     ]
     columns = "texts | clients | requests/s | tokens/s | p50, ms | p99, ms"
     megabytes = zip(LOOKS, results["memory_mb"], strict=True)
