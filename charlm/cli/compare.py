@@ -27,7 +27,6 @@ from charlm.options import option
 from charlm.pages.differences import NOTHING
 
 if TYPE_CHECKING:
-    from charlm.engines.scores import SentenceScore
     from charlm.uses.comparison import Comparison
 
 BAR, FOR, AGAINST = 24, "▇", "░"  # the longest bar; bars for the first sentence and the other
@@ -94,6 +93,8 @@ def compare(
 
 
 def _write_text(comparisons: Sequence[Comparison]) -> None:
+    from charlm.uses.comparison import scores_of
+
     for score in scores_of(comparisons):
         write_sentence(score, [word.to_json() for word in score.words()], STRONGEST["word"])
     for comparison in comparisons:
@@ -116,8 +117,3 @@ def _table(comparison: Comparison) -> None:
         bar = (FOR if difference > 0 else AGAINST) * round(BAR * abs(difference) / longest)
         rows.append((a, f"{bits_a:.2f}", b, f"{bits_b:.2f}", figure, bar if figure else ""))
     write_table([*columns, ("difference", "right"), ("", "left")], rows)
-
-
-def scores_of(comparisons: Sequence[Comparison]) -> list[SentenceScore]:
-    """The sentences, the most probable first."""
-    return [comparisons[0].first, *(comparison.second for comparison in comparisons)]

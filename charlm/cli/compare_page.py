@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charlm.cli.compare import scores_of
 from charlm.cli.page import score_facts
 from charlm.cli.side_by_side import names_of
 from charlm.engines.drawn_scores import draw
 from charlm.engines.scores import NOTHING
 from charlm.pages import differences, sentence
 from charlm.pages.frame import write_page
-from charlm.uses.comparison import draw_difference
+from charlm.uses.comparison import draw_difference, scores_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

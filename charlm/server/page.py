@@ -13,7 +13,7 @@ from charlm.engines.scores import SentenceScore
 from charlm.pages import differences, predicted, sentence
 from charlm.pages import units as units_page
 from charlm.pages.frame import page, stylesheet
-from charlm.uses.comparison import Comparison, draw_difference
+from charlm.uses.comparison import Comparison, draw_difference, scores_of
 from charlm.uses.units import Units, panels
 
 PAGE = """<!doctype html>
@@ -60,9 +60,8 @@ def draw_scores(scores: Iterable[SentenceScore], words: bool) -> str:
 
 def draw_comparisons(comparisons: Sequence[Comparison]) -> str:
     """Compared sentences in the colours of their words, with charts."""
-    scores = [comparisons[0].first, *(comparison.second for comparison in comparisons)]
     charts = "".join(f"<section>{draw_difference(found)}</section>\n" for found in comparisons)
-    return charts + draw_scores(scores, words=True)
+    return charts + draw_scores(scores_of(comparisons), words=True)
 
 
 def draw_predictions(model: Any, texts: Iterable[str]) -> str:

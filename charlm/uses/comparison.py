@@ -161,6 +161,11 @@ def _name(text: str, token: TokenScore) -> str:
     return text[token.start : token.end] if token.is_unknown else token.token
 
 
+def scores_of(comparisons: Sequence[Comparison]) -> list[SentenceScore]:
+    """The sentences of `compare`, the most probable first."""
+    return [comparisons[0].first, *(comparison.second for comparison in comparisons)]
+
+
 def draw_difference(comparison: Comparison) -> str:
     """The summary of a comparison, and a chart of what each word adds to it, as HTML."""
     said = "".join(f'<p dir="auto">{html.escape(line)}</p>\n' for line in comparison.summary)
