@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import charlm
 from charlm import LanguageModel
-from charlm.engines.generation import generate, search
+from charlm.engines.generation import Beginning, Generation, Sample, generate, search
 from charlm.engines.sampling import SampleOptions, distribution, draw, draw_each, random_stream
 from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import ScoreOptions, score_sentences
@@ -239,6 +239,44 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
     order = [2, 0, 1, 4, 3]  # the order in which the streams are read
     texts = {k: text_of(islice(together[k], limits[k])) for k in order}
     assert [texts[k] for k in range(len(limits))] == alone
+
+
+def test_samples_may_begin_and_end_at_any_time() -> None:
+    network, tokenizer = random_network("char", "abcdefgh\n")
+    model = text_model_of(NetworkPredictor(network), tokenizer)
+    options = SampleOptions(temperature=0.0)
+    limits = Limits.of(options, independent_lines=False)
+
+    def begun(prime: str) -> tuple[Beginning, Sample]:
+        beginning = Beginning(model, tokenizer.prime(prime))
+        beginning.read()
+        sample = beginning.sample(options, limits)
+        sample.random = random_stream(1, 0)
+        return beginning, sample
+
+    def alone(prime: str) -> str:
+        (pieces,) = generate(model, prime, options, limits, [random_stream(1, 0)])
+        return text_of(islice(pieces, 12))
+
+    for closed in ([0], [1], [0, 1], []):
+        generation = Generation(model)
+        samples = []
+        for prime in ("abc", "hgf"):
+            beginning, sample = begun(prime)
+            generation.add(beginning, [sample])
+            samples.append(sample)
+        for _ in range(3):
+            generation.step()
+        for k in closed:
+            generation.close(samples[k])
+        beginning, late = begun("dead")
+        generation.add(beginning, [late])
+        for _ in range(12):
+            generation.step()
+        assert text_of(late.unread) == alone("dead")
+        for k, prime in enumerate(("abc", "hgf")):
+            if k not in closed:
+                assert text_of(islice(samples[k].unread, 12)) == alone(prime)
 
 
 def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) -> None:

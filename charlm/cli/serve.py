@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -62,7 +64,12 @@ def serve(
         timeout_graceful_shutdown=math.ceil(options.timeout),
     )
     _say_where(options, listening)
+    caught: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends them again when it has stopped
+        signal.signal(number, lambda number, _: caught.append(number))
     uvicorn.Server(config).run(sockets=[listening])
+    if caught:
+        sys.exit(128 + caught[0])
 
 
 def _listen(host: str, port: int) -> socket.socket:

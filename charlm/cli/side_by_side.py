@@ -77,13 +77,15 @@ def _cells(record: Mapping[str, Any]) -> list[str]:
 
 
 def names_of(models: Sequence[TrainedModel]) -> list[str]:
-    """The names of the models: of their folders or files, or whole paths where two are the same."""
+    """The names of the models: of their folders or files; whole paths for those of one name."""
     names = [
         model.path.parent.resolve().name if model.path.name == MODEL_FILE else model.path.stem
         for model in models
     ]
-    if len(set(names)) < len(names):
-        names = [str(model.path) for model in models]
+    names = [
+        name if names.count(name) == 1 else str(model.path).removesuffix(f"/{MODEL_FILE}")
+        for name, model in zip(names, models, strict=True)
+    ]
     if len(set(names)) < len(names):
         raise OptionError("`model`: the same model twice")
     return names

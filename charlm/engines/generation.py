@@ -199,11 +199,11 @@ class Generation:
 
     def add(self, beginning: Beginning, samples: Sequence[Sample]) -> None:
         """Open samples after a common beginning, which has been read."""
-        if self._reader and self.open:
-            self._reader.join(beginning.reader)
-            row = max(self._rows) + 1
+        row = 0
+        if self._reader:
+            row = self._reader.join(beginning.reader)
         else:
-            self._reader, row = beginning.reader, 0
+            self._reader = beginning.reader
         self.open += samples
         self._rows += [row] * len(samples)
 

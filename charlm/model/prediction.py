@@ -144,16 +144,18 @@ class Reader:
         prediction, self._state = self._predictor.read(ids[None], self._state)
         self._prediction = prediction.last()
 
-    def join(self, other: Reader) -> None:
+    def join(self, other: Reader) -> int:
         """Add the texts of another reader of the same predictor, in rows after the own ones.
 
-        They predict from the next `extend` on.
+        They predict from the next `extend` on. Returns the first of their rows.
         """
+        first = len(self._rows)
         self._rows += range(len(self._rows), len(self._rows) + len(other._rows))
         self._state = [
             tuple(map(np.concatenate, zip(own, others, strict=True)))
             for own, others in zip(self._state, other._state, strict=True)
         ]
+        return first
 
     def extend(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """Read one more token after each of these rows, which become the new rows.

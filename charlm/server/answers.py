@@ -13,7 +13,7 @@ from charlm.engines.scores import SentenceScore
 from charlm.engines.scoring import SentenceOptions
 from charlm.server.errors import ProtocolError
 from charlm.server.models import Served
-from charlm.server.page import draw_comparisons, draw_predictions, draw_scores, draw_units
+from charlm.server.page import draw_comparisons, draw_note, draw_prediction, draw_scores, draw_units
 from charlm.server.prompts import check_ids
 from charlm.server.requests import (
     CompareRequest,
@@ -31,7 +31,7 @@ from charlm.uses.comparison import Comparison
 from charlm.uses.comparison import compare as compared
 from charlm.uses.units import units as find_units
 
-MOST_BLANKS = 20
+MOST_BLANKS = 8
 MOST_SEARCHED = 50_000  # characters of a text in which units are found
 LINE_END = "\n"  # its token is `<EOS>`
 
@@ -39,21 +39,21 @@ LINE_END = "\n"  # its token is `<EOS>`
 async def tokenize(served: Served, asked: TokenizeRequest) -> dict[str, Any]:
     """The token ids of a text."""
     text = one_line_end(asked.prompt)
-    ids = (await asyncio.to_thread(served.language_model.tokenizer.encode, text)).ids.tolist()
+    ids = (await asyncio.to_thread(served.tokenizer.encode, text)).ids.tolist()
     tokens = [START, *ids] if asked.add_special_tokens else ids
     return {"tokens": tokens, "count": len(tokens)}
 
 
 async def detokenize(served: Served, asked: DetokenizeRequest) -> dict[str, Any]:
     """The text of token ids."""
-    tokenizer = served.language_model.tokenizer
+    tokenizer = served.tokenizer
     check_ids(asked.tokens, tokenizer, "tokens")
-    return {"prompt": tokenizer.decode(asked.tokens)}
+    return {"prompt": await asyncio.to_thread(tokenizer.decode, asked.tokens)}
 
 
 async def tokenizer_info(served: Served, asked: ModelRequest) -> dict[str, Any]:
     """What clients need to know of the tokens. A line end is the end of a text."""
-    tokenizer = served.language_model.tokenizer
+    tokenizer = served.tokenizer
     return {
         "tokenizer_class": f"charlm.{tokenizer.level}",
         "eos_token": LINE_END,
@@ -74,9 +74,13 @@ async def score(served: Served, asked: ScoreRequest) -> dict[str, Any]:
     texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
     kind = ("score", details, *options.items())
     scores = await served.batcher.do(scored, kind, texts)
-    records = [_score(score, asked.tokens, asked.words) for score in scores]
-    drawn = {"html": draw_scores(scores, asked.words)} if asked.html else {}
-    return {"model": served.name, "scores": records, **drawn}
+
+    def answer() -> dict[str, Any]:
+        records = [_score(score, asked.tokens, asked.words) for score in scores]
+        drawn = {"html": draw_scores(scores, asked.words)} if asked.html else {}
+        return {"model": served.name, "scores": records, **drawn}
+
+    return await asyncio.to_thread(answer)
 
 
 async def compare(served: Served, asked: CompareRequest) -> dict[str, Any]:
@@ -87,9 +91,13 @@ async def compare(served: Served, asked: CompareRequest) -> dict[str, Any]:
         return [compared(model, asked.texts, **options)]
 
     (found,) = await served.batcher.do(scored, object(), ["".join(asked.texts)])
-    drawn = {"html": draw_comparisons(found)} if asked.html else {}
-    records = [comparison.to_json() for comparison in found]
-    return {"model": served.name, "comparisons": records, **drawn}
+
+    def answer() -> dict[str, Any]:
+        drawn = {"html": draw_comparisons(found)} if asked.html else {}
+        records = [comparison.to_json() for comparison in found]
+        return {"model": served.name, "comparisons": records, **drawn}
+
+    return await asyncio.to_thread(answer)
 
 
 async def fill(served: Served, asked: FillRequest) -> dict[str, Any]:
@@ -116,8 +124,10 @@ async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
     def predicted(texts: list[str]) -> list[Sequence[Any]]:
         return list(method(texts, k=asked.k))
 
+    colours: dict[str, int] = {}
+
     def drawn(texts: list[str]) -> list[str]:
-        return [draw_predictions(served.model, texts)] * len(texts)
+        return [draw_prediction(served.model, text, colours) for text in texts]
 
     texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
     answers = await served.batcher.do(predicted, ("predict", asked.k), texts)
@@ -126,8 +136,9 @@ async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
         for text, best in zip(texts, answers, strict=True)
     ]
     answer = {"model": served.name, "predictions": predictions}
-    if asked.html and texts:
-        answer["html"], *_ = await served.batcher.do(drawn, object(), texts)
+    if asked.html:
+        shown = await served.batcher.do(drawn, object(), texts)
+        answer["html"] = "".join(shown) + draw_note(served.model)
     return answer
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from charlm import __version__
 from charlm.errors import CharlmError
@@ -26,7 +22,8 @@ from charlm.server.answers import tokenizer_info
 from charlm.server.bodies import read_body
 from charlm.server.completions import Completion
 from charlm.server.endpoints import ENDPOINTS, Endpoint
-from charlm.server.errors import ProtocolError, to_bytes
+from charlm.server.errors import ProtocolError, error_response, respond
+from charlm.server.gate import ITS_PAGES, MODEL, MODELS, ONE_MODEL, Gate
 from charlm.server.metrics import Metrics
 from charlm.server.models import Models, Served
 from charlm.server.openapi import description
@@ -35,12 +32,7 @@ from charlm.server.page import POLICY, playground
 from charlm.server.requests import CompletionRequest, ModelRequest
 from charlm.tasks.trained import TrainedModel
 
-log = logging.getLogger("charlm.server")
-NO_KEY = ("/", "/health", "/openapi.json")  # paths for all
-THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
-ITS_PAGES = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 BODY_SECONDS = 60  # in which the body of a request must come
-MODEL = "charlm.model"  # in the scope of a request, the model that its path names
 GONE = 499  # status of an answer that nobody waits for
 
 
@@ -51,8 +43,8 @@ def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> St
     server = _Server(served, options, metrics)
     routes = [
         Route("/", server.playground),
-        Route("/v1/models", server.list_models),
-        Route("/v1/models/{name:path}", server.one_model),
+        Route(MODELS, server.list_models),
+        Route(ONE_MODEL, server.one_model),
         Route("/v1/completions", server.complete, methods=["POST"]),
         *(Route(e.path, server.answering(e), methods=["POST"]) for e in ENDPOINTS),
         Route("/tokenizer_info", server.tokenizer_info),
@@ -61,23 +53,24 @@ def application(models: Mapping[str, TrainedModel], options: ServeOptions) -> St
         Route("/metrics", server.metrics_text),
         Route("/openapi.json", server.openapi),
     ]
-    origins = list(options.cors_origin or ())
     cors = Middleware(
         CORSMiddleware,
-        allow_origins=origins,
-        allow_origin_regex=None if origins else ITS_PAGES,
+        allow_origins=list(options.cors_origin or ()),
+        allow_origin_regex=ITS_PAGES,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["*"],
     )
     paths = {route.path for route in routes}
     gate = Middleware(Gate, options=options, metrics=metrics, models=served, paths=paths)
     kinds = (ProtocolError, CharlmError, TimeoutError, ClientDisconnect, HTTPException)
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[cors, gate],
         exception_handlers=dict.fromkeys(kinds, _answer_error),
         lifespan=server.lifespan,
     )
+    app.router.redirect_slashes = False  # which would lose the model that a path names
+    return app
 
 
 class _Server:
@@ -104,8 +97,7 @@ class _Server:
         asked = read_body(CompletionRequest, await self._body(request))
         completion = Completion(asked, self._served(request, asked), self.options, self.metrics)
         if asked.stream:
-            async with asyncio.timeout(self.options.timeout):
-                await completion.begin()
+            await completion.begin()
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             return StreamingResponse(
                 completion.events(), media_type="text/event-stream", headers=headers
@@ -147,6 +139,8 @@ class _Server:
         too_long = ProtocolError(413, f"the body has more than {most:,} bytes")
         if int(request.headers.get("content-length", 0)) > most:
             raise too_long
+        if "content-encoding" in request.headers:
+            raise ProtocolError(415, "the body is compressed; send it as it is")
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for chunk in request.stream():
@@ -165,80 +159,12 @@ class _Server:
         try:
             async with asyncio.timeout(self.options.timeout):
                 await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return respond(task.result()) if task.done() else Response(status_code=GONE)
+            if not task.done():
+                return Response(status_code=GONE)
+            return await asyncio.to_thread(respond, task.result())  # it may be long
         finally:
             gone.cancel()
             task.cancel()
-
-
-class Gate:
-    """Middleware that lets requests in: those with the key, as long as there is room.
-
-    Every path has a twin for each model, /NAME/PATH, for clients that cannot name one.
-
-    paths:  that are counted by name
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        options: ServeOptions,
-        metrics: Metrics,
-        models: Models,
-        paths: Collection[str],
-    ) -> None:
-        self.app, self.options, self.metrics, self.models = app, options, metrics, models
-        self._paths, self._running = paths, 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 0
-        for name in self.models.all:
-            if scope["path"].startswith(f"/{name}/"):
-                scope = {**scope, "path": scope["path"].removeprefix(f"/{name}"), MODEL: name}
-        path = scope["path"] if scope["path"] in self._paths else "other"
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        self._running += 1
-        self.metrics.running.set(self._running)
-        try:
-            if refusal := self._refusal(Request(scope)):
-                await _error(refusal)(scope, receive, sending)
-            else:
-                await self.app(scope, receive, sending)
-        except Exception as error:
-            log.exception("%s %s", scope["method"], scope["path"])
-            if not status:
-                await _error(ProtocolError.of(error))(scope, receive, sending)
-        finally:
-            self._running -= 1
-            self.metrics.running.set(self._running)
-            self.metrics.requests.labels(path, str(status)).inc()
-            self.metrics.seconds.labels(path).observe(time.perf_counter() - start)
-
-    def _refusal(self, request: Request) -> ProtocolError | None:
-        """Why a request is not let in; None if it is."""
-        options, path = self.options, request.url.path
-        is_local = options.host in ("localhost", "127.0.0.1", "::1")
-        if is_local and request.url.hostname not in (*THIS_MACHINE, "::1", None):
-            # A page from elsewhere whose name leads here would otherwise read the answers.
-            return ProtocolError(403, f"this server is for {', '.join(THIS_MACHINE)}; see --host")
-        if options.api_key and path not in NO_KEY:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), options.api_key.encode()):
-                message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
-                return ProtocolError(401, message, code="invalid_api_key")
-        if request.method == "POST" and self._running > options.queue:
-            return ProtocolError(503, "too many requests at a time; try again in a moment")
-        return None
 
 
 def _model(served: Served) -> dict[str, Any]:
@@ -252,11 +178,6 @@ def _model(served: Served) -> dict[str, Any]:
     }
 
 
-def respond(record: Mapping[str, Any], status: int = 200) -> Response:
-    """An answer."""
-    return Response(to_bytes(record), status, media_type="application/json")
-
-
 async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=GONE)
@@ -264,15 +185,5 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         message = "there is no such path; /openapi.json lists them all"
         if error.status_code == 405:
             message = f"this path is not for {request.method}"
-        return _error(ProtocolError(error.status_code, message), error.headers)
-    return _error(ProtocolError.of(error))
-
-
-def _error(error: ProtocolError, headers: Mapping[str, str] | None = None) -> Response:
-    response = respond(error.to_json(), error.status)
-    response.headers.update(headers or {})
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if error.status == 503:
-        response.headers["Retry-After"] = "1"
-    return response
+        return error_response(ProtocolError(error.status_code, message), error.headers)
+    return error_response(ProtocolError.of(error))

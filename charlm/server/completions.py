@@ -28,15 +28,15 @@ from charlm.tasks.trained import one_line_end
 from charlm.tokenizer import EOS, UNK, IntArray
 
 SEEDS = 1 << 63
+MOST_TEXTS = 1024  # of a request
 
 
 class Completion:
     """The answer to one request.
 
-    asked:   the request
-    served:  the model
-    limit:   tokens that the request may have
-    seconds: that it may take
+    asked:    the request
+    served:   the model
+    options:  of the server, with the limits
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Completion:
         self._orders: list[Order] = []
         self._choices: list[Choice] = []
         self._prompt_tokens = 0
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + options.timeout
 
     async def begin(self) -> None:
         """Read the prompts, and prepare their completions.
@@ -62,21 +64,38 @@ class Completion:
         Raises ProtocolError or OptionError for a request that cannot be followed.
         """
         asked, options = self.asked, self.asked.options
-        prompts = await asyncio.to_thread(self._read_prompts)
-        self._prompt_tokens = sum(prompt.size for prompt in prompts)
-        size = self._prompt_tokens + len(prompts) * asked.n * asked.max_tokens
-        if size > self.limits.max_tokens:
+        async with asyncio.timeout_at(self._deadline):
+            prompts = await asyncio.to_thread(self._read_prompts)
+            self._prompt_tokens = sum(prompt.size for prompt in prompts)
+            self._check_size(prompts)
+            scored = await self._scored(prompts) if asked.scores_prompt else [None] * len(prompts)
+            await asyncio.to_thread(self._prepare_all, prompts, scored, options)
+        self.metrics.prompt_tokens.labels(self.served.name).inc(self._prompt_tokens)
+
+    def _check_size(self, prompts: Sequence[Prompt]) -> None:
+        asked, most = self.asked, self.limits.max_tokens
+        texts = len(prompts) * asked.n
+        if texts > MOST_TEXTS:
+            raise ProtocolError(400, f"{texts:,} texts; ask for {MOST_TEXTS:,} at the most", "n")
+        of_prompts = self._prompt_tokens * (asked.n if asked.scores_prompt else 1)
+        size = of_prompts + texts * asked.max_tokens
+        if size > most:
             raise ProtocolError(
                 400,
                 f"the prompts and their completions have up to {size:,} tokens; this server allows "
-                f"{self.limits.max_tokens:,}",
+                f"{most:,}",
                 "max_tokens",
                 "context_length_exceeded",
             )
-        scored = await self._scored(prompts) if asked.scores_prompt else [None] * len(prompts)
+
+    def _prepare_all(
+        self,
+        prompts: Sequence[Prompt],
+        scored: Sequence[NDArray[np.void] | None],
+        options: SampleOptions,
+    ) -> None:
         for prompt, records in zip(prompts, scored, strict=True):
-            self._begin(prompt, records, options)
-        self.metrics.prompt_tokens.labels(self.served.name).inc(self._prompt_tokens)
+            self._prepare(prompt, records, options)
 
     def _read_prompts(self) -> list[Prompt]:
         tokenizer = self.model.tokenizer
@@ -100,7 +119,7 @@ class Completion:
         sequences: list[IntArray] = [np.append(prompt.ids, EOS) for prompt in prompts]
         return await self.served.batcher.do(score, ("tokens", alternatives), sequences)
 
-    def _begin(
+    def _prepare(
         self, prompt: Prompt, records: NDArray[np.void] | None, options: SampleOptions
     ) -> None:
         """Prepare the completions of a prompt. records: see `_scored`"""
@@ -131,11 +150,11 @@ class Completion:
         if asked.max_tokens == 0:
             for choice in choices:
                 choice.reason = "length"
-        elif records is not None and asked.max_tokens == 1 and asked.temperature == 0:
+        elif records is not None and asked.is_greedy_step:
             self._write_likeliest(writings, likeliest_of(records[-1]))  # the prompt has been read
         else:
-            loop = asyncio.get_running_loop()
-            self._orders.append(Order(beginning, writings, asked.stream, loop, self._news))
+            order = Order(beginning, writings, asked.stream, self._loop, self._news)
+            self._orders.append(order)
 
     def _write_likeliest(
         self, writings: Sequence[Writing], likeliest: Sequence[tuple[int, float]]
@@ -152,20 +171,18 @@ class Completion:
         async with aclosing(self._arrivals()) as arrivals:
             async for _ in arrivals:
                 pass
-        choices = [choice.take() for choice in self._choices]
+        choices = await asyncio.to_thread(lambda: [choice.take() for choice in self._choices])
         return {**self._head, "choices": choices, "usage": self._usage()}
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer as events of a stream, piece by piece."""
         try:
-            async with (
-                asyncio.timeout(self.limits.timeout),
-                aclosing(self._arrivals()) as arrivals,
-            ):
+            usage = {"usage": None} if self.asked.includes_usage else {}
+            async with aclosing(self._arrivals()) as arrivals:
                 async for _ in arrivals:
                     for choice in self._choices:
                         if piece := choice.take():
-                            yield _event({**self._head, "choices": [piece]})
+                            yield _event({**self._head, "choices": [piece], **usage})
         except Exception as error:
             yield _event(ProtocolError.of(error).to_json())
         if self.asked.includes_usage:
@@ -186,7 +203,8 @@ class Completion:
                 yield
                 if all(choice.reason for choice in self._choices):
                     return
-                await self._news.wait()
+                async with asyncio.timeout_at(self._deadline):
+                    await self._news.wait()
         finally:
             for order in self._orders:
                 order.is_given_up = True

@@ -7,15 +7,35 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.responses import Response
+
 from charlm.errors import CharlmError, OptionError
 
+# Some clients take these for line ends, which part the events of a stream.
+LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 INVALID, OVERLOADED, FAILED = "invalid_request_error", "overloaded_error", "server_error"
 
 
 def to_bytes(record: Mapping[str, Any]) -> bytes:
     """A JSON object in UTF-8."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return text.translate(LINE_ENDS).encode("utf-8", "replace")
+
+
+def respond(record: Mapping[str, Any], status: int = 200) -> Response:
+    """An answer."""
+    return Response(to_bytes(record), status, media_type="application/json")
+
+
+def error_response(error: ProtocolError, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer that is an error."""
+    response = respond(error.to_json(), error.status)
+    response.headers.update(headers or {})
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 503:
+        response.headers["Retry-After"] = "1"
+    return response
 
 
 class ProtocolError(Exception):

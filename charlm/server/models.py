@@ -11,7 +11,9 @@ from charlm.server.metrics import Metrics
 from charlm.server.options import ServeOptions
 from charlm.server.writer import Writer
 from charlm.tasks.language_model import LanguageModel
+from charlm.tasks.tokens import TokenModel
 from charlm.tasks.trained import TrainedModel
+from charlm.tokenizer import Tokenizer
 
 
 class Served:
@@ -50,13 +52,16 @@ class Served:
         """
         return getattr(self.model, name, None) or self._refuse(deed)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the texts that it reads token by token. Raises ProtocolError for another model."""
+        if isinstance(self.model, TokenModel):
+            return self.model.tokenizer
+        return self._refuse("encode texts")
+
     def _refuse(self, deed: str) -> Any:
-        raise ProtocolError(
-            400,
-            f"model {self.name!r} cannot {deed}: it was trained with `task={self.model.task}`, and "
-            f"{self.model.purpose}",
-            "model",
-        )
+        message = f"model {self.name!r} cannot {deed}: it was trained with `task={self.model.task}`"
+        raise ProtocolError(400, message, "model")
 
     def close(self) -> None:
         """End the threads."""

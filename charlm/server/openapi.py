@@ -16,6 +16,7 @@ WRONG = {  # statuses of errors
     "404": "There is no such model.",
     "408": "The body came too slowly.",
     "413": "The body is too long.",
+    "415": "The body is compressed.",
     "503": "There are too many requests at a time.",
     "504": "The request took too long.",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from charlm.errors import OptionError
 from charlm.options import Range, check_options, option
 
 LIMITS, ACCESS = "Limits", "Access"
@@ -35,8 +36,9 @@ class ServeOptions:
         auto="pages of this machine",
     )
     max_tokens: int = option(
-        1_000_000,
-        "The most tokens of a request: its prompts and what is written.",
+        200_000,
+        "The most tokens of a request: its prompts and what is written. Of texts that are scored, "
+        "the most characters.",
         Range(1),
         panel=LIMITS,
         metavar="N",
@@ -57,7 +59,7 @@ class ServeOptions:
     )
     batch: int = option(
         128,
-        "The most texts that are written side by side; 1 for one after the other.",
+        "While so many texts are written side by side, those of further requests wait.",
         Range(1),
         panel=LIMITS,
         metavar="N",
@@ -65,3 +67,5 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise OptionError("`api_key`: use letters, digits and marks of ASCII only")

@@ -64,11 +64,14 @@ def draw_comparisons(comparisons: Sequence[Comparison]) -> str:
     return charts + draw_scores(scores_of(comparisons), words=True)
 
 
-def draw_predictions(model: Any, texts: Iterable[str]) -> str:
-    """Texts with what is predicted for them. model: `Predicts`"""
-    colours: dict[str, int] = {}
-    shown = "".join(predicted.predicted(model.looked(text), colours) for text in texts)
-    return f'{shown}<p class="faint">{html.escape(model.page_note)}</p>\n'
+def draw_prediction(model: Any, text: str, colours: dict[str, int]) -> str:
+    """A text with what is predicted for it. model: `Predicts`; colours: see `predicted`"""
+    return predicted.predicted(model.looked(text), colours)
+
+
+def draw_note(model: Any) -> str:
+    """What the drawn predictions show, in words. model: `Predicts`"""
+    return f'<p class="faint">{html.escape(model.page_note)}</p>\n'
 
 
 def draw_units(model: Any, text: str, found: Units) -> str:

@@ -8,7 +8,8 @@
   };
   // The panels for models of each task; those of other tasks predict.
   const PANELS = {lm: ["write", "score", "compare", "fill", "units"], fill: ["fill", "units"]};
-  const OTHERS = ["predict", "units"];
+  const OTHERS = ["predict", "units"], OF_TREES = ["predict"];
+  const RANKED = ["classify", "seq2seq"];  // tasks whose models give several answers
   let models = {};
 
   // --- requests ---
@@ -55,7 +56,9 @@
   function choose() {
     const {task, purpose} = models[model()];
     $("#purpose").textContent = `task ${task}: it ${purpose}`;
-    const panels = PANELS[task] ?? OTHERS;
+    const panels = task === "tree" ? OF_TREES : PANELS[task] ?? OTHERS;
+    $("#answers").hidden = !RANKED.includes(task);
+    if (!RANKED.includes(task)) $("#answers input").value = 1;
     for (const tab of document.querySelectorAll("[role=tab]"))
       tab.hidden = !panels.includes(tab.dataset.panel);
     const shown = location.hash.slice(1);
@@ -87,8 +90,9 @@
     next.focus();
   });
   $("#model").addEventListener("change", choose);
-  $("#key").addEventListener("change", event => {
-    sessionStorage.setItem("key", event.target.value);
+  $("#key-row").addEventListener("submit", event => {
+    event.preventDefault();
+    sessionStorage.setItem("key", $("#key").value);
     problem("");
     load().catch(error => problem(error.message));
   });
@@ -98,8 +102,10 @@
     const form = $(`#${panel} form`);
     form.addEventListener("submit", async event => {
       event.preventDefault();
-      problem("");
       const button = form.querySelector(".main");
+      if (button.disabled) return;
+      problem("");
+      $(`#${panel} .answer`)?.replaceChildren();
       button.disabled = true;
       button.setAttribute("aria-busy", true);
       try {
@@ -132,7 +138,8 @@
   const wholeText = () => text.prompt + text.tokens.map(token => token.text).join("");
 
   function tokenElement(token) {
-    const data = [token.name, token.bits.toFixed(4), "", "", ...token.likeliest.flat()];
+    const data = [token.name, token.bits.toFixed(4), "", "", ...token.likeliest.flat()]
+      .map(field => field.replaceAll("\t", " "));
     const element = make("b", {textContent: token.text, tabIndex: -1});
     element.style.setProperty("--s", Math.min(token.bits / 10, 1).toFixed(2));
     element.dataset.t = data.join("\t");
@@ -216,12 +223,23 @@
   }
 
   onSend("write", async () => {
-    past.push(text);
     const isNew = fields.prompt.value !== text.prompt;
-    text = isNew ? {prompt: fields.prompt.value, tokens: []} : {...text, tokens: [...text.tokens]};
-    if (isNew) draw();
-    await write();
+    await writeFrom({prompt: fields.prompt.value, tokens: isNew ? [] : [...text.tokens]});
   });
+
+  // Write on from another state of the text. Where nothing comes, the old one comes back.
+  async function writeFrom(next) {
+    const old = text, count = next.tokens.length;
+    past.push(old);
+    text = next;
+    draw();
+    try {
+      await write();
+    } finally {
+      if (text === next && next.tokens.length === count && next.prompt === old.prompt) text = past.pop();
+      buttons();
+    }
+  }
   $("#write form").addEventListener("click", event => {
     const deed = event.target.dataset.do;
     if (deed === "stop") writing?.abort();
@@ -243,13 +261,15 @@
     const token = text.tokens[number];
     if (writing || !token) return;
     $("#about").style.display = "none";
-    const isText = name => !/^<.+>$| \(\d+\)$/.test(name);
-    menu.replaceChildren(...token.likeliest.filter(([name]) => isText(name)).map(([name, p]) => {
+    // A token that spells the end of the prompt again has only the rest of its name as text.
+    const spelled = token.name.slice(0, Math.max(token.name.length - token.text.length, 0));
+    const fits = name => name.startsWith(spelled) && !/^<(0x[0-9A-F]{2}|UNK)>$/.test(name);
+    menu.replaceChildren(...token.likeliest.filter(([name]) => fits(name)).map(([name, p]) => {
       const shown = name.replace("\n", "¶").replace(/^ /, "␣");
       const button = make("button", {type: "button"}, shown, make("small", {textContent: p}));
       button.role = "option";
       button.setAttribute("aria-selected", name === token.name);
-      button.onclick = () => branch(number, name);
+      button.onclick = () => branch(number, name, name.slice(spelled.length));
       return button;
     }));
     menu.hidden = false;
@@ -267,17 +287,14 @@
     menu.opener?.focus({preventScroll: true});
   }
 
-  async function branch(number, name) {
+  async function branch(number, name, own) {
     closeMenu();
-    past.push(text);
     const old = text.tokens[number];
     const p = +old.likeliest.find(([other]) => other === name)[1];
-    const chosen = {...old, name, text: name, bits: -Math.log2(p)};
-    text = {...text, tokens: [...text.tokens.slice(0, number), chosen]};
-    draw();
+    const chosen = {...old, name, text: own, bits: -Math.log2(p)};
     problem("");
     try {
-      await write();
+      await writeFrom({...text, tokens: [...text.tokens.slice(0, number), chosen]});
     } catch (error) {
       if (error.name !== "AbortError") problem(error.message);
     }

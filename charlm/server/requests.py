@@ -112,11 +112,11 @@ class CompletionRequest(ModelRequest):
     stream_options: Mapping[str, Any] | None = option(
         None, "With include_usage, a stream ends with the numbers of tokens."
     )
-    top_k: int | None = option(None, "Draw from so many tokens only.", Range(1))
+    top_k: int | None = option(None, "Draw from so many tokens only; 0 or -1 for all.", Range(-1))
     min_p: float | None = option(
         None,
-        "Draw from tokens at least this share as likely as the likeliest one.",
-        Range(0, 1, exclude_low=True),
+        "Draw from tokens at least this share as likely as the likeliest one; 0 for all.",
+        Range(0, 1),
     )
     typical_p: float | None = option(
         None,
@@ -124,7 +124,7 @@ class CompletionRequest(ModelRequest):
         Range(0, 1, exclude_low=True),
     )
     repetition_penalty: float = option(
-        1.0, "Multiplies log p of tokens that were used.", Range(0, exclude_low=True)
+        1.0, "Multiplies log p of tokens that were used.", Range(0, 10, exclude_low=True)
     )
     best_of: int | None = option(None, "Must be `n`.")
     frequency_penalty: float | None = option(None, "Must be 0.")
@@ -136,6 +136,8 @@ class CompletionRequest(ModelRequest):
         for name, values in FIXED.items():
             if getattr(self, name) not in (*values, *([self.n] if name == "best_of" else [])):
                 raise ProtocolError(400, f"`{name}`: is not supported here; leave it out", name)
+        if self.prompt == []:
+            raise ProtocolError(400, "`prompt`: there is none in the list", "prompt")
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MOST_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
             message = f"`stop`: give {MOST_STOPS} texts of {LONGEST_STOP} characters at the most"
@@ -156,9 +158,9 @@ class CompletionRequest(ModelRequest):
         return SampleOptions(
             length=ENDLESS,
             temperature=self.temperature,
-            top_k=self.top_k,
+            top_k=self.top_k if self.top_k and self.top_k > 0 else None,
             top_p=None if self.top_p == 1 else self.top_p,
-            min_p=self.min_p,
+            min_p=self.min_p or None,
             typical_p=self.typical_p,
             repetition_penalty=self.repetition_penalty,
             stop=self.stop,
@@ -168,6 +170,11 @@ class CompletionRequest(ModelRequest):
     def includes_usage(self) -> bool:
         """Whether a stream ends with the numbers of tokens."""
         return bool((self.stream_options or {}).get("include_usage"))
+
+    @property
+    def is_greedy_step(self) -> bool:
+        """Whether a single token is asked for, the likeliest."""
+        return self.max_tokens == 1 and self.temperature == 0 and self.repetition_penalty == 1
 
     @property
     def scores_prompt(self) -> bool:

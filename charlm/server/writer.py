@@ -102,7 +102,7 @@ class Writer:
     """Writes the texts of orders, at each step a token of every text.
 
     model:    writes
-    batch:    the most texts side by side
+    batch:    while there are so many texts side by side, no further order begins
     metrics:  of the server
     """
 
@@ -164,15 +164,15 @@ class Writer:
         """Read beginnings, a part at a time, and begin the texts after those that are read."""
         budget = TOKENS_BETWEEN if self._orders else TOKENS_ALONE
         while self._waiting and budget > 0:
-            order = self._waiting[0]
-            if order.is_given_up:
-                self._waiting.popleft()
-                continue
-            if self._orders and len(self._orders) + len(order.writings) > self._batch:
+            if len(self._orders) >= self._batch:
                 return
+            order = self._waiting.popleft()
+            if order.is_given_up:
+                continue
             budget -= max(order.beginning.read(budget), 1)
-            if not len(order.beginning.unread):
-                self._waiting.popleft()
+            if len(order.beginning.unread):  # a long one lets others pass
+                self._waiting.append(order)
+            else:
                 self._generation.add(order.beginning, [w.sample for w in order.writings])
                 self._orders |= dict.fromkeys(order.writings, order)
 
