@@ -22,6 +22,7 @@ import pytest
 from charlm import LanguageModel, TextClassifier
 from charlm.engines.generation import Generation
 from charlm.errors import OptionError
+from charlm.server.options import ServeOptions
 from charlm.server.prompts import Prompt
 from charlm.server.tokens import NEVER, TokenList
 from charlm.tokenizer import EOS, START, Tokenizer, train_tokenizer
