@@ -59,6 +59,7 @@ def serve(
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level="critical",  # the application writes its own errors
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=math.ceil(options.timeout),

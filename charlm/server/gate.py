@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -69,6 +70,10 @@ class Gate:
                 await error_response(refusal)(scope, receive, sending)
             else:
                 await self.app(scope, receive, sending)
+        except asyncio.CancelledError:  # the server is stopped at once
+            if not status:
+                stopped = ProtocolError(503, "the server stops")
+                await error_response(stopped)(scope, receive, sending)
         except Exception as error:
             log.exception("%s %s", scope["method"], scope["path"])
             if not status:
