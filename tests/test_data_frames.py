@@ -32,10 +32,47 @@ def test_a_frame_has_a_row_for_each_sentence(model: LanguageModel) -> None:
     scores = model.score(COLUMN)
     frame = scores.to_frame()
     assert frame.to_dict("records") == [score.to_json() for score in scores]
-    assert frame["text"].tolist() == TEXTS and frame.index.tolist() == [0, 1, 2, 3]
+    assert frame["text"].tolist() == TEXTS and frame.index.tolist() == [7, 3, 11, 5]
     assert frame["bits"].sum() == pytest.approx(sum(score.bits for score in scores))
-    table = COLUMN.to_frame().join(frame.set_index(COLUMN.index)["bits"])
-    assert table["bits"].loc[11] == scores[2].bits
+    assert model.score(TEXTS).to_frame().index.tolist() == [0, 1, 2, 3]
+
+
+def test_scores_of_a_series_stand_by_its_rows(model: LanguageModel) -> None:
+    table = pandas.DataFrame({"text": [*TEXTS, "not scored"]}, index=[7, 3, 11, 5, 1])
+    own = {label: model.score(text).bits for label, text in table["text"].items()}
+    part = table[table["text"] != "not scored"].sort_values("text", ascending=False)
+    scores = model.score(part["text"], details=True)
+    part["bits"] = scores.to_frame()["bits"]
+    assert part["bits"].to_dict() == pytest.approx({label: own[label] for label in part.index})
+    assert part.index.tolist() == [7, 5, 11, 3]
+    for by in ("token", "word"):
+        sums = scores.to_frame(by).groupby("sentence")["bits"].sum()
+        assert sums.to_dict() == pytest.approx(part["bits"].to_dict(), abs=1e-4)
+    names = pandas.MultiIndex.from_product([["x", "y"], [1, 2]], names=["a", "b"])
+    frame = model.score(pandas.Series(TEXTS, index=names)).to_frame()
+    assert frame.index.equals(names) and frame.loc[("y", 1), "text"] == "a bird ж"
+
+
+def test_a_list_that_was_changed_has_lost_the_index_of_its_series(model: LanguageModel) -> None:
+    scores = pickle.loads(pickle.dumps(model.score(COLUMN)))
+    assert scores.to_frame().index.tolist() == [7, 3, 11, 5]
+    scores.sort(key=lambda score: score.bits)
+    for by in ("sentence", "token"):
+        with pytest.raises(OptionError, match="the index of its Series no longer fits"):
+            scores.to_frame(by)
+
+
+def test_a_frame_without_rows_has_its_columns(model: LanguageModel) -> None:
+    fill = charlm.load(GOLDEN / "fill-word.safetensors", kind=FillModel)
+    for empty, some in (
+        (model.score([]), model.score(TEXTS, details=True)),
+        (fill.pseudo_score([]), fill.pseudo_score(TEXTS)),
+    ):
+        assert [*empty.to_frame()] == [*some.to_frame()] and len(empty.to_frame()) == 0
+    assert "pseudo_bits" in fill.pseudo_score([]).to_frame()
+    assert [*model.score([]).to_frame("token")] == [*model.score(TEXTS).to_frame("token")]
+    words = model.score(TEXTS, details=True).to_frame("word")
+    assert [*model.score([]).to_frame("word")] == [*words]
 
 
 @pytest.mark.parametrize("level", ["char-ngram", "word-ngram", "subword", "byte"])
@@ -78,9 +115,11 @@ def test_texts_may_be_a_column_of_a_frame(model: LanguageModel) -> None:
     ]
     classifier = charlm.load(GOLDEN / "classify-word.safetensors", kind=TextClassifier)
     assert classifier.predict(COLUMN) == classifier.predict(TEXTS)
-    missing = pandas.Series(["a cat", None])
-    with pytest.raises(InputError, match=r"^(None|nan): is no text"):
+    missing = pandas.Series(["a cat", None], index=["x", "y"])
+    with pytest.raises(InputError, match=r"^row y: (None|nan) is no text; leave such rows out"):
         model.score(missing)
+    with pytest.raises(InputError, match="a table is no text; give one of its columns"):
+        model.score(COLUMN.to_frame())
 
 
 def test_without_pandas_one_line_says_so(
