@@ -154,7 +154,9 @@ class Predicts(Protocol):
     """
 
     numbered: ClassVar[str]
-    page_note: ClassVar[str]
+
+    @property
+    def page_note(self) -> str: ...
 
     def looked(self, text: str) -> list[tuple[list[Looked], str]]:
         """Lines for a page of predictions: the pieces of a text, and the answer in words."""
