@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 import subprocess
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import charlm
 from charlm import LanguageModel, Transducer
 from charlm.engines.scores import SentenceScore
 from charlm.pages.sentence import Piece, sentence
+from charlm.uses.comparison import draw_difference, scores_of
 from conftest import Command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -238,11 +239,22 @@ def test_a_page_of_a_comparison(charlm_command: Command, model: LanguageModel) -
         before, *parting = comparison.parting
         said = [f"{t.token!r} has probability {math.exp(t.logprob):.2g}" for t in parting]
         after = f"After {before!r}" if before else "At the start"
-        assert f"{after}, {said[0]}, and {said[1]}." in unescape(html)
+        assert f"{after}, {said[0]}, and {said[1]}." in re.sub("</?bdi>", "", unescape(html))
     same, html = page_of(charlm_command, "compare", "a cat", "a cat", "-m", model.path)
     assert "The sentences are the same." in html and not same.bars
     error = charlm_command("compare", "a", "b", "-m", model.path, "--html", "no/page.html").error
     assert error == "no: no such folder; make it first"
+
+
+def test_quoted_texts_do_not_turn_the_english_around_them(model: LanguageModel) -> None:
+    (comparison,) = charlm.compare(model, ["the שלום", "the <b>"])
+    first, second = (f"<bdi>{escape(repr(s.text))}</bdi>" for s in scores_of([comparison]))
+    for shown in (draw_difference(comparison), comparison._repr_html_()):
+        said = re.findall(r'<p dir="ltr">(.*)</p>', shown)
+        assert said[0] == f"{first} is {comparison.ratio} times as probable as {second}."
+        plain = [unescape(re.sub("</?bdi>", "", line)) for line in said]
+        assert plain == comparison.summary and said[1].count("<bdi>") == 3
+        assert [re.sub("<bdi>.*?</bdi>", "", line).isascii() for line in said] == [True] * 3
 
 
 def test_a_page_of_predictions_says_which_model(charlm_command: Command) -> None:
