@@ -246,6 +246,16 @@ def test_a_page_of_a_comparison(charlm_command: Command, model: LanguageModel) -
     assert error == "no: no such folder; make it first"
 
 
+@pytest.mark.parametrize("command", ["score", "compare", "predict"])
+def test_a_text_is_not_taken_for_the_name_of_a_page(charlm_command: Command, command: str) -> None:
+    text = "The king shall die."
+    error = charlm_command(command, "--html", text, "a cat", "a dog").error
+    assert error == f"--html {text}: give a file whose name ends in .html, or .htm"
+    assert not Path(text).exists()
+    error = charlm_command(command, "--html", "no/A.HTM", "a cat", "a dog").error
+    assert error == "no: no such folder; make it first"
+
+
 def test_quoted_texts_do_not_turn_the_english_around_them(model: LanguageModel) -> None:
     (comparison,) = charlm.compare(model, ["the שלום", "the <b>"])
     first, second = (f"<bdi>{escape(repr(s.text))}</bdi>" for s in scores_of([comparison]))

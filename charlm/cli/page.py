@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charlm.tasks.trained import TrainedModel
 
 COMMAND_LINE = "given on the command line"
+SUFFIXES = (".html", ".htm")
 
 
 def page_option(what: str) -> Any:
@@ -33,8 +34,15 @@ def page_option(what: str) -> Any:
 
 
 def check_page(path: str | None) -> None:
-    """Raise InputError if the page cannot be written. Called before the work."""
-    if path is not None and not Path(path).parent.is_dir():
+    """Raise InputError if the page cannot be written. Called before the work.
+
+    The name of the file shows that it is a page: a text after `html` would be taken for it.
+    """
+    if path is None:
+        return
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise InputError(f"`html={path}`: give a file whose name ends in .html, or .htm")
+    if not Path(path).parent.is_dir():
         raise InputError(f"{Path(path).parent}: no such folder; make it first")
 
 
