@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from charlm import FillModel, LanguageModel, TextClassifier
 from charlm.engines.score_list import Scores
 from charlm.engines.scores import SentenceScore
 from charlm.errors import InputError, OptionError
+from conftest import Command
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXTS = ["the cat sat", "", "a bird ж", "my aunt"]
@@ -91,6 +93,21 @@ def test_the_rows_of_tokens_and_words_add_up_to_their_sentences(level: str, by: 
         assert own["start"].tolist() == [piece.start for piece in pieces]
         assert own["entropy_bits"].tolist() == [piece.entropy_bits for piece in pieces]
     assert {"rank"} <= set(frame) if by == "token" else {"length", "unknown"} <= set(frame)
+
+
+def test_the_frame_of_words_is_the_table_of_words(
+    model: LanguageModel, tmp_path: Path, charlm_command: Command
+) -> None:
+    file, options = tmp_path / "texts.txt", ("--words", "--format", "tsv", "-m", model.path)
+    file.write_text("the cat sat the cat\na bird\n", encoding="utf-8")
+    written = charlm_command("score", "--file", file, *options).text
+    table = pandas.read_csv(io.StringIO(written), sep="\t")
+    frame = model.score(["the cat sat the cat", "a bird"], details=True).to_frame("word")
+    frame["sentence"] += 1
+    assert "frequency" in frame and frame["frequency"].max() > 0
+    pandas.testing.assert_frame_equal(frame, table, rtol=1e-4, check_dtype=False)
+    whole = model.score("a bird", details=True).to_frame("word")
+    assert [*whole] == [*frame][1:] and whole["word_id"].tolist() == [1, 2, 3]
 
 
 def test_without_details_there_are_tokens_but_no_words(model: LanguageModel) -> None:

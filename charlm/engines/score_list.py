@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from charlm.engines.scores import NOTHING, SentenceScore, TokenScore
-from charlm.engines.words import WordScore
 from charlm.errors import OptionError
 from charlm.options import Choices
 from charlm.tokenizer import Tokenizer
@@ -20,11 +19,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=SentenceScore)
 BY = Choices(("sentence", "token", "word"))
-# Of a data frame without rows.
-NO_PIECE: dict[str, TokenScore | WordScore] = {
-    "token": TokenScore(0, "", 0.0, 0, 0),
-    "word": WordScore("", 0.0, 0.0, 0, 0, False),
-}
+WORD_COLUMNS = (  # of a data frame without rows
+    "sentence", "word_id", "word", "start", "end", "bits", "entropy_bits", "frequency", "length",
+    "unknown",
+)  # fmt: skip
 
 
 class Scores(list[S]):
@@ -52,7 +50,8 @@ class Scores(list[S]):
         The rows of sentences of a Series have its index, so `table["bits"] =
         model.score(table["text"]).to_frame()["bits"]` puts each score beside its text, also in a
         table that was sorted or filtered. Other sentences are numbered from 0. Tokens and words
-        have a column `sentence` with the same values. The other columns are those of `to_json`.
+        have a column `sentence` with the same values, and words `word_id`, their number in the
+        sentence from 1. The other columns are those of `to_json` and `word_records`.
 
         Raises OptionError without pandas, and for a list that was changed after a Series was
         scored, since its index no longer fits.
@@ -66,12 +65,16 @@ class Scores(list[S]):
         if by == "sentence":
             frame = data_frame((s.to_json() for s in self), _no_sentence(self.kind).to_json())
             return frame if self.row_index is None else frame.set_axis(self._labels)
-        records = (
-            {"sentence": label, **piece.to_json()}
-            for label, score in zip(self._labels, self, strict=True)
-            for piece in (score.words() if by == "word" else score.token_scores)
+        labelled = zip(self._labels, self, strict=True)
+        if by == "token":
+            tokens = ({"sentence": k, **t.to_json()} for k, s in labelled for t in s.token_scores)
+            return data_frame(tokens, {"sentence": 0, **TokenScore(0, "", 0.0, 0, 0).to_json()})
+        words = (
+            {"sentence": label, "word_id": number, **record}
+            for label, score in labelled
+            for number, record in enumerate(score.word_records(), 1)
         )
-        return data_frame(records, {"sentence": 0, **NO_PIECE[by].to_json()})
+        return data_frame(words, dict.fromkeys(WORD_COLUMNS))
 
     @property
     def _labels(self) -> Index | range:
