@@ -16,6 +16,7 @@ import pytest
 import charlm
 from charlm import LanguageModel, Transducer
 from charlm.engines.scores import SentenceScore
+from charlm.pages.predicted import Looked, predicted
 from charlm.pages.sentence import Piece, sentence
 from charlm.uses.comparison import draw_difference, scores_of
 from conftest import Command
@@ -291,6 +292,13 @@ def test_a_notebook_shows_sentences_in_colour(model: LanguageModel) -> None:
     (comparison,) = charlm.compare(model, ["the cat sat", "the dog sat"])
     page = Page(comparison._repr_html_())
     assert len(page.sentences) == 2 and len(page.bars) == len(comparison.steps)
+
+
+def test_hues_of_tags_do_not_read_as_right_or_wrong() -> None:
+    tags = [Looked(tag, tag=f"B-{tag}") for tag in "abcdefga"]
+    hues = [int(hue) for hue in re.findall(r"--h:(\d+)", predicted([(tags, "")], {}))]
+    assert hues[0] == hues[7] and len({*hues}) == 7
+    assert all(min(abs(h - bad) % 360 for bad in (0, 60, 120, 360)) >= 20 for h in hues)
 
 
 def test_a_piece_has_the_strength_of_its_bits() -> None:
