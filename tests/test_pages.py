@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,10 @@ import pytest
 
 import charlm
 from charlm import LanguageModel, Transducer
-from charlm.engines.scores import SentenceScore
+from charlm.cli.page import score_facts
+from charlm.engines.drawn_scores import figures_of
+from charlm.engines.scores import SentenceScore, TokenScore
+from charlm.engines.scoring import SentenceOptions
 from charlm.pages.predicted import Looked, predicted
 from charlm.pages.sentence import Piece, sentence
 from charlm.uses.comparison import draw_difference, scores_of
@@ -111,6 +115,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def name_of(score: SentenceScore, token: TokenScore) -> str:
+    """A token as a page names it: an unknown one with its letter."""
+    letter = score.text[token.start : token.end].strip() if token.is_unknown else ""
+    return f"{token.token} {letter}".rstrip()
+
+
 def about_tokens(score: SentenceScore) -> list[list[str]]:
     """The name, the figures and the likeliest tokens of each token, as a page has them."""
     found: list[list[str]] = []
@@ -118,7 +128,7 @@ def about_tokens(score: SentenceScore) -> list[list[str]]:
         assert t.entropy is not None and t.likeliest is not None
         likeliest = [field for name, p in t.likeliest for field in (name, f"{math.exp(p):.3g}")]
         bits, entropy = t.logprob / -math.log(2), t.entropy / math.log(2)
-        found.append([t.token, f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest])
+        found.append([name_of(score, t), f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest])
     return found
 
 
@@ -179,6 +189,19 @@ def test_a_page_says_which_model_and_which_text(
     of_ngrams = page_of(charlm_command, "score", "a", "-m", model.path, "--ngram-only")[0].facts
     assert of_ngrams["Scored"] == "each sentence by itself, with the line end, --ngram-only"
     assert of_ngrams["Text"].startswith("given on the command line: 1 sentence, 2 tokens, all know")
+
+
+def test_one_is_singular_and_a_large_perplexity_is_short(
+    charlm_command: Command, model: LanguageModel
+) -> None:
+    score = replace(model.score("a", eos=False), tokens=1, logprob=math.log(1 / 3.2133e12))
+    facts = score_facts("x", 1, {"m": (model, score)}, SentenceOptions())
+    assert facts["Text"] == "x: 1 sentence, 1 token, all known; 1 character"
+    assert ", perplexity 3.2e+12, by " in facts["Total"]
+    assert figures_of(score).endswith("perplexity 3.2e+12")
+    assert figures_of(replace(score, logprob=-math.log(999999))).endswith("perplexity 999999.00")
+    table = charlm_command("compare", "a cat", "a dog", "-m", model.path, "--format", "table").text
+    assert "\nA difference above 0 is bits for the first sentence, one below 0 is for the " in table
 
 
 def test_a_page_of_the_targets_of_a_source(charlm_command: Command) -> None:
@@ -283,7 +306,11 @@ def test_a_notebook_shows_sentences_in_colour(model: LanguageModel) -> None:
     page = Page(score._repr_html_())
     assert page.sentences == ["the <i> cat¶"] and "<script" not in score._repr_html_()
     assert [about[0].splitlines()[:3] for *_, about in page.tokens[0]] == [
-        [f"{t.token}  {t.bits:.2f} bits", f"probability {2**-t.bits:.3g}", f"rank {t.rank}"]
+        [
+            f"{name_of(score, t)}  {t.bits:.2f} bits",
+            f"probability {2**-t.bits:.3g}",
+            f"rank {t.rank}",
+        ]
         for t in score.token_scores
     ]
     many = model.score(["the cat", "a dog"] * 15)

@@ -51,6 +51,11 @@ def source_of(path: str | None) -> str:
     return COMMAND_LINE if path is None else "standard input" if path == "-" else path
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def model_facts(model: TrainedModel, name: str) -> dict[str, str]:
     """The rows about a model, with its name."""
     rows = {"model": f"{name}, trained by charlm {model.card.charlm_version}", **described(model)}
@@ -72,6 +77,7 @@ def score_facts(
     totals:  by the name of each model: the model, and the score of all sentences
     options, more:  that change a score
     """
+    from charlm.engines.scores import written_perplexity
     from charlm.engines.unknown_words import UnknownWords
 
     by_model = {}
@@ -80,11 +86,11 @@ def score_facts(
         unknown = f"{total.unknown:,} of them unknown, {read_as}" if total.unknown else "all known"
         by_model[name] = {
             **model_facts(model, name),
-            "Text": f"{source}: {count:,} sentence{'s' * (count != 1)}, {total.tokens:,} tokens, "
-            f"{unknown}; {total.chars:,} characters",
+            "Text": f"{source}: {counted(count, 'sentence')}, {counted(total.tokens, 'token')}, "
+            f"{unknown}; {counted(total.chars, 'character')}",
             "Scored": _conditions(options, *more),
             "Total": f"{total.bits:,.1f} bits, {total.bits_per_char:.4f} bits per character, "
-            f"perplexity {total.perplexity:.2f}, by charlm {__version__}",
+            f"perplexity {written_perplexity(total.perplexity)}, by charlm {__version__}",
         }
     return _merged(by_model)
 

@@ -265,13 +265,15 @@ def _table(groups: Groups, view: View) -> None:
 
 
 def _table_row(row: Row) -> tuple[str, ...]:
+    from charlm.engines.scores import written_perplexity
+
     s = row.score
     return (
         *map(str, row.columns.values()),
         s.probability,
         f"{s.bits:.1f}",
         f"{s.bits_per_char:.3f}",
-        f"{s.perplexity:.2f}",
+        written_perplexity(s.perplexity),
         str(s.unknown or ""),
         s.text,
     )

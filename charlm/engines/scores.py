@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from charlm.model.lexicon import Lexicon
 
 CHARS_AT_ONCE = 1 << 20
+LARGE_PERPLEXITY = 1e6  # has two digits in reports
 
 
 @dataclass(frozen=True)
@@ -372,6 +373,15 @@ def scientific(log10: float) -> str:
     if digits == "10.0":
         digits, exponent = "1.0", exponent + 1
     return f"{digits}e{exponent:+03d}"
+
+
+def written_perplexity(perplexity: float) -> str:
+    """A perplexity as reports show it.
+
+    >>> written_perplexity(12.345), written_perplexity(3213338356474.03)
+    ('12.35', '3.2e+12')
+    """
+    return f"{perplexity:.2f}" if perplexity < LARGE_PERPLEXITY else f"{perplexity:.1e}"
 
 
 def byte_length(text: str) -> int:
