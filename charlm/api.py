@@ -176,6 +176,8 @@ def train(
 
     names = [field.name for field, _ in options_of(TrainOptions)]
     check_keywords("train", options, [*names, *KEYWORDS])
+    if callable(callbacks) or not all(map(callable, callbacks := [*callbacks])):
+        raise TypeError("train() takes a list of functions as `callbacks`, such as [print]")
     overrides = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task or kind is not TrainedModel:
         overrides["task"] = task or kind.task

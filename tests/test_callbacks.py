@@ -70,6 +70,13 @@ def test_a_callback_ends_the_training_and_what_was_learnt_is_kept(corpus: Path) 
     assert steps[3] == 15 and metrics("run")[-1]["step"] == 60
 
 
+@pytest.mark.parametrize("callbacks", [print, [3], [print, None], "print"])
+def test_what_is_no_list_of_functions_is_refused_at_once(corpus: Path, callbacks: Any) -> None:
+    with pytest.raises(TypeError, match=r"takes a list of functions as `callbacks`, such as \[pri"):
+        charlm.train(corpus, out="run", steps=24, callbacks=callbacks, **SMALL)
+    assert not Path("run").exists()
+
+
 def test_the_error_of_a_callback_is_an_error_of_the_training(corpus: Path) -> None:
     def broken(record: dict[str, Any]) -> None:
         raise ValueError("no place for it")

@@ -34,6 +34,7 @@ from charlm.training.options import TrainOptions
 from conftest import Command
 from tests.parts import check_gradients, check_resumed, check_totals
 
+GOLDEN = Path(__file__).parent / "golden"
 GOOD, BAD = ("lovely", "fine", "great", "bright"), ("awful", "poor", "dull", "grim")
 SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "quiet": True, "precision": "fp32", "lr": 0.01}
 
@@ -219,6 +220,24 @@ def test_a_page_shows_where_the_network_looked(
     charlm_command("predict", "the dull film", "a < b", "-m", classifier.path, "--html", "p.html")
     page = Path("p.html").read_text(encoding="utf-8")
     assert page.count('<p class="text" dir="auto"><b style="--s:') == 2 and "&lt;" in page
+
+
+def test_a_page_says_what_the_colours_leave_out(charlm_command: Command) -> None:
+    path = GOLDEN / "classify-word-linear.safetensors"
+    text = "a fine day"
+    both, network = charlm.load(path), charlm.load(path, network_only=True)
+    assert isinstance(both, TextClassifier) and isinstance(network, TextClassifier) and both.linear
+    label, of_both = both.predict(text)[0][0]
+    p = dict(network.predict(text, k=9)[0])[label]
+    ids = TextFeatures().encode_ids(f"{text}\n")[:-1]
+    q = np.exp(both.linear.logprobs(ids, np.array([0, len(ids)])))[0, both.labels.index(label)]
+    charlm_command("predict", text, "-m", path, "--html", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert f"{label} {of_both:.1%} (network alone {p:.1%}, linear part alone {q:.1%})" in page
+    a, b = both.linear.powers
+    assert f"together, p ∝ network^{a:.2g} · linear^{b:.2g}." in page
+    assert "The colours show the network alone" in page
+    assert "linear part" not in network.page_note and "alone" not in network.looked(text)[0][1]
 
 
 def test_training_says_what_a_user_should_know(

@@ -151,6 +151,15 @@ def test_equal_sentences_are_equally_probable(compare: Command) -> None:
     assert not {"▇", "░", "+"} & set(table)
 
 
+def test_unknown_tokens_are_counted_where_their_numbers_differ(model: LanguageModel) -> None:
+    first, second = model.score(["the cat", "жд cat"], details=True)
+    assert (first.unknown, second.unknown) == (0, 2)
+    said = "The sentences have 0 and 2 unknown tokens."
+    assert Comparison(first, second).summary[-1] == said
+    same = compared(model, "ж cat", "д cat")
+    assert same.first.unknown == 1 and "unknown" not in " ".join(same.summary)
+
+
 def test_one_sentence_is_one_line(compare: Command) -> None:
     assert compare("the cat").error.startswith("one sentence; give two or more, each in quotes")
 

@@ -7,7 +7,8 @@ import math
 import re
 import shutil
 import subprocess
-from html import unescape
+from dataclasses import replace
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +16,13 @@ import pytest
 
 import charlm
 from charlm import LanguageModel, Transducer
-from charlm.engines.scores import SentenceScore
+from charlm.cli.page import score_facts
+from charlm.engines.drawn_scores import figures_of
+from charlm.engines.scores import SentenceScore, TokenScore
+from charlm.engines.scoring import SentenceOptions
+from charlm.pages.predicted import Looked, predicted
 from charlm.pages.sentence import Piece, sentence
+from charlm.uses.comparison import draw_difference, scores_of
 from conftest import Command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -109,6 +115,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def name_of(score: SentenceScore, token: TokenScore) -> str:
+    """A token as a page names it: an unknown one with its letter."""
+    letter = score.text[token.start : token.end].strip() if token.is_unknown else ""
+    return f"{token.token} {letter}".rstrip()
+
+
 def about_tokens(score: SentenceScore) -> list[list[str]]:
     """The name, the figures and the likeliest tokens of each token, as a page has them."""
     found: list[list[str]] = []
@@ -116,7 +128,7 @@ def about_tokens(score: SentenceScore) -> list[list[str]]:
         assert t.entropy is not None and t.likeliest is not None
         likeliest = [field for name, p in t.likeliest for field in (name, f"{math.exp(p):.3g}")]
         bits, entropy = t.logprob / -math.log(2), t.entropy / math.log(2)
-        found.append([t.token, f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest])
+        found.append([name_of(score, t), f"{bits:.4f}", str(t.rank), f"{entropy:.2f}", *likeliest])
     return found
 
 
@@ -179,6 +191,19 @@ def test_a_page_says_which_model_and_which_text(
     assert of_ngrams["Text"].startswith("given on the command line: 1 sentence, 2 tokens, all know")
 
 
+def test_one_is_singular_and_a_large_perplexity_is_short(
+    charlm_command: Command, model: LanguageModel
+) -> None:
+    score = replace(model.score("a", eos=False), tokens=1, logprob=math.log(1 / 3.2133e12))
+    facts = score_facts("x", 1, {"m": (model, score)}, SentenceOptions())
+    assert facts["Text"] == "x: 1 sentence, 1 token, all known; 1 character"
+    assert ", perplexity 3.2e+12, by " in facts["Total"]
+    assert figures_of(score).endswith("perplexity 3.2e+12")
+    assert figures_of(replace(score, logprob=-math.log(999999))).endswith("perplexity 999999.00")
+    table = charlm_command("compare", "a cat", "a dog", "-m", model.path, "--format", "table").text
+    assert "\nA difference above 0 is bits for the first sentence, one below 0 is for the " in table
+
+
 def test_a_page_of_the_targets_of_a_source(charlm_command: Command) -> None:
     path = GOLDEN / "seq2seq-char.safetensors"
     whole = charlm.load(path, kind=Transducer)
@@ -238,11 +263,32 @@ def test_a_page_of_a_comparison(charlm_command: Command, model: LanguageModel) -
         before, *parting = comparison.parting
         said = [f"{t.token!r} has probability {math.exp(t.logprob):.2g}" for t in parting]
         after = f"After {before!r}" if before else "At the start"
-        assert f"{after}, {said[0]}, and {said[1]}." in unescape(html)
+        assert f"{after}, {said[0]}, and {said[1]}." in re.sub("</?bdi>", "", unescape(html))
     same, html = page_of(charlm_command, "compare", "a cat", "a cat", "-m", model.path)
     assert "The sentences are the same." in html and not same.bars
     error = charlm_command("compare", "a", "b", "-m", model.path, "--html", "no/page.html").error
     assert error == "no: no such folder; make it first"
+
+
+@pytest.mark.parametrize("command", ["score", "compare", "predict"])
+def test_a_text_is_not_taken_for_the_name_of_a_page(charlm_command: Command, command: str) -> None:
+    text = "The king shall die."
+    error = charlm_command(command, "--html", text, "a cat", "a dog").error
+    assert error == f"--html {text}: give a file whose name ends in .html, or .htm"
+    assert not Path(text).exists()
+    error = charlm_command(command, "--html", "no/A.HTM", "a cat", "a dog").error
+    assert error == "no: no such folder; make it first"
+
+
+def test_quoted_texts_do_not_turn_the_english_around_them(model: LanguageModel) -> None:
+    (comparison,) = charlm.compare(model, ["the שלום", "the <b>"])
+    first, second = (f"<bdi>{escape(repr(s.text))}</bdi>" for s in scores_of([comparison]))
+    for shown in (draw_difference(comparison), comparison._repr_html_()):
+        said = re.findall(r'<p dir="ltr">(.*)</p>', shown)
+        assert said[0] == f"{first} is {comparison.ratio} times as probable as {second}."
+        plain = [unescape(re.sub("</?bdi>", "", line)) for line in said]
+        assert plain == comparison.summary and said[1].count("<bdi>") == 3
+        assert [re.sub("<bdi>.*?</bdi>", "", line).isascii() for line in said] == [True] * 3
 
 
 def test_a_page_of_predictions_says_which_model(charlm_command: Command) -> None:
@@ -260,7 +306,11 @@ def test_a_notebook_shows_sentences_in_colour(model: LanguageModel) -> None:
     page = Page(score._repr_html_())
     assert page.sentences == ["the <i> cat¶"] and "<script" not in score._repr_html_()
     assert [about[0].splitlines()[:3] for *_, about in page.tokens[0]] == [
-        [f"{t.token}  {t.bits:.2f} bits", f"probability {2**-t.bits:.3g}", f"rank {t.rank}"]
+        [
+            f"{name_of(score, t)}  {t.bits:.2f} bits",
+            f"probability {2**-t.bits:.3g}",
+            f"rank {t.rank}",
+        ]
         for t in score.token_scores
     ]
     many = model.score(["the cat", "a dog"] * 15)
@@ -269,6 +319,13 @@ def test_a_notebook_shows_sentences_in_colour(model: LanguageModel) -> None:
     (comparison,) = charlm.compare(model, ["the cat sat", "the dog sat"])
     page = Page(comparison._repr_html_())
     assert len(page.sentences) == 2 and len(page.bars) == len(comparison.steps)
+
+
+def test_hues_of_tags_do_not_read_as_right_or_wrong() -> None:
+    tags = [Looked(tag, tag=f"B-{tag}") for tag in "abcdefga"]
+    hues = [int(hue) for hue in re.findall(r"--h:(\d+)", predicted([(tags, "")], {}))]
+    assert hues[0] == hues[7] and len({*hues}) == 7
+    assert all(min(abs(h - bad) % 360 for bad in (0, 60, 120, 360)) >= 20 for h in hues)
 
 
 def test_a_piece_has_the_strength_of_its_bits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -536,4 +537,10 @@ def test_a_page_shows_the_attention(transducer: Transducer, charlm_command: Comm
         assert sum(piece.share for piece in pieces) == pytest.approx(1, abs=1e-4)
     charlm_command("predict", "bake", "--html", "page.html", "--model", transducer.path)
     page = Path("page.html").read_text(encoding="utf-8")
-    assert page.count("<b style=") == 12
+    rows = re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", page)
+    assert re.findall("<th>(.)</th>", rows[0][1]) == list("bake")
+    shares = [[piece.share for piece in pieces] for pieces, _ in lines]
+    for (token, cells), row, name in zip(rows[1:], shares, "BAK", strict=True):
+        assert token == name
+        found = [float(share) for share in re.findall('<td style="--s:(.*?)"', cells)]
+        assert found == pytest.approx(row, abs=6e-4)

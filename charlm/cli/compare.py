@@ -107,6 +107,7 @@ def _table(comparison: Comparison) -> None:
         write(line)
     if comparison.first.text == comparison.second.text:
         return
+    write("A difference above 0 is bits for the first sentence, one below 0 is for the second.")
     write("")
     longest = max(abs(step.difference) for step in comparison.steps) or 1.0
     columns = [("first", "left"), ("bits", "right"), ("second", "left"), ("bits", "right")]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from charlm.tasks.trained import TrainedModel
 
 COMMAND_LINE = "given on the command line"
+SUFFIXES = (".html", ".htm")
 
 
 def page_option(what: str) -> Any:
@@ -33,14 +34,26 @@ def page_option(what: str) -> Any:
 
 
 def check_page(path: str | None) -> None:
-    """Raise InputError if the page cannot be written. Called before the work."""
-    if path is not None and not Path(path).parent.is_dir():
+    """Raise InputError if the page cannot be written. Called before the work.
+
+    The name of the file shows that it is a page: a text after `html` would be taken for it.
+    """
+    if path is None:
+        return
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise InputError(f"`html={path}`: give a file whose name ends in .html, or .htm")
+    if not Path(path).parent.is_dir():
         raise InputError(f"{Path(path).parent}: no such folder; make it first")
 
 
 def source_of(path: str | None) -> str:
     """Where texts come from, in words. path: of the file, "-" for standard input; None for none"""
     return COMMAND_LINE if path is None else "standard input" if path == "-" else path
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def model_facts(model: TrainedModel, name: str) -> dict[str, str]:
@@ -64,6 +77,7 @@ def score_facts(
     totals:  by the name of each model: the model, and the score of all sentences
     options, more:  that change a score
     """
+    from charlm.engines.scores import written_perplexity
     from charlm.engines.unknown_words import UnknownWords
 
     by_model = {}
@@ -72,11 +86,11 @@ def score_facts(
         unknown = f"{total.unknown:,} of them unknown, {read_as}" if total.unknown else "all known"
         by_model[name] = {
             **model_facts(model, name),
-            "Text": f"{source}: {count:,} sentence{'s' * (count != 1)}, {total.tokens:,} tokens, "
-            f"{unknown}; {total.chars:,} characters",
+            "Text": f"{source}: {counted(count, 'sentence')}, {counted(total.tokens, 'token')}, "
+            f"{unknown}; {counted(total.chars, 'character')}",
             "Scored": _conditions(options, *more),
             "Total": f"{total.bits:,.1f} bits, {total.bits_per_char:.4f} bits per character, "
-            f"perplexity {total.perplexity:.2f}, by charlm {__version__}",
+            f"perplexity {written_perplexity(total.perplexity)}, by charlm {__version__}",
         }
     return _merged(by_model)
 

@@ -177,7 +177,7 @@ def score(
         sentences = [list(chain.from_iterable(sentences))]
     is_carried = source.columns is None or source.text_column in source.columns.split(",")
     text_column = source.text_column if is_carried else None
-    view = replace(view, lexicon=loaded[0].lexicon, file=source.path, text_column=text_column)
+    view = replace(view, file=source.path, text_column=text_column)
     details, shard = view.details or output.html is not None, source.part
     drawn: list[SentenceScore] = []
     with show_progress() as progress:

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from charlm.cli.log10 import write_kenlm, write_srilm
 from charlm.cli.records import beside, write_coloured, write_json, write_table, write_tsv
 from charlm.errors import InputError, OptionError
-from charlm.model.lexicon import Lexicon
 from charlm.options import Choices, Range, option
 from charlm.parts import Part, of_part
 
 if TYPE_CHECKING:
     from charlm.cli.inputs import Sentence
     from charlm.engines.scores import SentenceScore
-    from charlm.engines.words import WordScore
 
 MEASURES = (
     "logprob", "bits", "bits_per_char", "bits_per_byte", "perplexity", "tokens", "chars", "unknown",
@@ -175,7 +173,6 @@ def _best(rows: Iterable[Row], column: str) -> Iterable[Row]:
 class View:
     """What is shown of each sentence: the whole, or its tokens, or its words.
 
-    lexicon:  of the model, for the frequency of words; None if there is none
     file:     where the sentences come from; "-" is standard input
     text_column:  of the sentences in a table, which is written beside tokens and words; None for
                   text that is not carried
@@ -186,7 +183,6 @@ class View:
     punctuation: bool = option(
         False, "With `words`: a mark is a word by itself.", goes_with="words"
     )
-    lexicon: Lexicon | None = None
     file: str = "-"
     text_column: str | None = None
 
@@ -203,15 +199,7 @@ class View:
         """The tokens or words of a sentence."""
         if not self.words:
             return [token.to_json() for token in score.token_scores]
-        return [self._word(word) for word in score.words(self.punctuation)]
-
-    def _word(self, word: WordScore) -> dict[str, Any]:
-        record = word.to_json()
-        if not self.lexicon:
-            return record
-        frequency = None if word.is_line_end else self.lexicon.frequency(word.word)
-        last = {name: record.pop(name) for name in ("length", "unknown")}
-        return {**record, "frequency": frequency, **last}
+        return score.word_records(self.punctuation)
 
 
 def write_rows(format: str, groups: Groups, view: View) -> None:
@@ -277,13 +265,15 @@ def _table(groups: Groups, view: View) -> None:
 
 
 def _table_row(row: Row) -> tuple[str, ...]:
+    from charlm.engines.scores import written_perplexity
+
     s = row.score
     return (
         *map(str, row.columns.values()),
         s.probability,
         f"{s.bits:.1f}",
         f"{s.bits_per_char:.3f}",
-        f"{s.perplexity:.2f}",
+        written_perplexity(s.perplexity),
         str(s.unknown or ""),
         s.text,
     )

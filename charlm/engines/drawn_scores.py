@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from charlm.engines.scores import written_perplexity
 from charlm.pages.sentence import TOKEN_BITS, WORD_BITS, Piece, sentence, style
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def figures_of(score: SentenceScore) -> str:
     prefix = score.prefix
     return (
         f"{prefix}probability {score.probability} · {score.bits:.1f} {prefix}bits · "
-        f"{score.bits_per_char:.3f} bits per character · perplexity {score.perplexity:.2f}"
+        f"{score.bits_per_char:.3f} bits per character · perplexity "
+        f"{written_perplexity(score.perplexity)}"
     )
 
 
@@ -59,8 +61,9 @@ def token_pieces(score: SentenceScore) -> Iterator[Piece | str]:
 def _piece(token: TokenScore, text: str) -> Piece:
     """text: of the token in the sentence; "" for a line end"""
     likeliest = [(name, math.exp(p)) for name, p in token.likeliest or ()]
+    name = f"{token.token} {text}".rstrip() if token.is_unknown else token.token
     text = text or (LINE_END if token.is_line_end else EMPTY)
-    return Piece(text, token.token, token.bits, token.rank, token.entropy_bits, likeliest)
+    return Piece(text, name, token.bits, token.rank, token.entropy_bits, likeliest)
 
 
 def word_pieces(score: SentenceScore, punctuation: bool = False) -> Iterator[Piece | str]:

@@ -18,7 +18,10 @@ from charlm.tokenizer import EOS, UNK, Encoding, Tokenizer
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from charlm.model.lexicon import Lexicon
+
 CHARS_AT_ONCE = 1 << 20
+LARGE_PERPLEXITY = 1e6  # has two digits in reports
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,7 @@ class SentenceScore(TextScore):
     ids:       (n,) its tokens
     logprobs:  (n,) log p of each token, nats
     distributions:  (n,) records of `charlm.model.distributions.Statistics`; None without `details`
+    lexicon:   of the model, for the frequency of words; None if there is none
 
     `spans` and `token_scores` are computed when they are first read: that takes longer than
     scoring one of many lines.
@@ -227,6 +231,7 @@ class SentenceScore(TextScore):
     logprobs: NDArray[np.float32] = field(repr=False, compare=False)
     tokenizer: Tokenizer = field(repr=False, compare=False)
     distributions: NDArray[np.void] | None = field(default=None, repr=False, compare=False)
+    lexicon: Lexicon | None = field(default=None, repr=False, compare=False)
     prefix: ClassVar[str] = ""  # of the measures' names
 
     @cached_property
@@ -271,6 +276,19 @@ class SentenceScore(TextScore):
         Raises OptionError for a sentence that was scored without `details`.
         """
         return word_scores(self, punctuation)
+
+    def word_records(self, punctuation: bool = False) -> list[dict[str, Any]]:
+        """`words` under the names of tables and JSON output, with their frequency if it is known:
+        occurrences in a million words of the training text; None for the line end."""
+        return [self._word_record(word) for word in self.words(punctuation)]
+
+    def _word_record(self, word: WordScore) -> dict[str, Any]:
+        record = word.to_json()
+        if not self.lexicon:
+            return record
+        frequency = None if word.is_line_end else self.lexicon.frequency(word.word)
+        last = {name: record.pop(name) for name in ("length", "unknown")}
+        return {**record, "frequency": frequency, **last}
 
     def to_frame(self, by: str = "token") -> DataFrame:
         """A pandas data frame with a row for each token, or word: see `Scores.to_frame`.
@@ -355,6 +373,15 @@ def scientific(log10: float) -> str:
     if digits == "10.0":
         digits, exponent = "1.0", exponent + 1
     return f"{digits}e{exponent:+03d}"
+
+
+def written_perplexity(perplexity: float) -> str:
+    """A perplexity as reports show it.
+
+    >>> written_perplexity(12.345), written_perplexity(3213338356474.03)
+    ('12.35', '3.2e+12')
+    """
+    return f"{perplexity:.2f}" if perplexity < LARGE_PERPLEXITY else f"{perplexity:.1e}"
 
 
 def byte_length(text: str) -> int:

@@ -18,6 +18,7 @@ from charlm.engines.unknown_words import UnknownOptions, UnknownWords
 from charlm.engines.words import starts_of_words
 from charlm.model.backend import Backends
 from charlm.model.distributions import Likeliest, Statistics
+from charlm.model.lexicon import Lexicon
 from charlm.model.likelihood import read_in_order, read_sequences, sequence_logprobs
 from charlm.model.prediction import Predictor
 from charlm.model.pseudo_likelihood import pseudo_logprobs
@@ -65,7 +66,9 @@ def score_sentences(
     """
     unknown = UnknownWords.of(options, model.lexicon)
     tokenizer, context, eos = model.tokenizer, options.context, options.eos
-    make = partial(_sentence_score, SentenceScore, tokenizer, context, eos=eos)
+    make = partial(
+        _sentence_score, SentenceScore, tokenizer, context, eos=eos, lexicon=model.lexicon
+    )
     for batch in in_groups(sentences, SENTENCES_AT_ONCE):
         encoded = _encode_lines(tokenizer, context, batch, eos)
         scores = []
@@ -98,7 +101,9 @@ def score_document(
         results = read_in_order(predictor, ids, lambda p, targets: p.logprobs(targets))
     by_line = np.split(results, np.cumsum([len(ids) for ids in encoded])[:-1])
     scored = slice(None if options.eos else -1)
-    make = partial(_sentence_score, SentenceScore, model.tokenizer, "", eos=options.eos)
+    make = partial(
+        _sentence_score, SentenceScore, model.tokenizer, "", eos=options.eos, lexicon=model.lexicon
+    )
     yield from unknown.applied(
         make(line, ids[scored], of_line[scored])
         for line, ids, of_line in zip(lines, encoded, by_line, strict=True)
@@ -178,6 +183,7 @@ def _sentence_score(
     ids: IntArray,
     results: NDArray[Any],
     eos: bool,
+    lexicon: Lexicon | None = None,
 ) -> Score:
     """results: (n,) log p of each token, or the records of `Statistics`"""
     distributions = results if results.dtype.names else None
@@ -197,4 +203,5 @@ def _sentence_score(
         logprobs=logprobs,
         tokenizer=tokenizer,
         distributions=distributions,
+        lexicon=lexicon,
     )

@@ -107,7 +107,7 @@ class TextClassifier(LabelModel):
     shape, labels_field = ClassifierConfig, LABEL
     twins = Twins(NumpyClassifier, "charlm.model.classifier", "Classifier")
     numbered = "rank"
-    page_note = (
+    page_shows = (
         "The stronger the colour and the thicker the line, the more the network looked at a word: "
         "the share of its features that come from there. Point at it for the share."
     )
@@ -122,6 +122,15 @@ class TextClassifier(LabelModel):
     def labels(self) -> list[str]:
         """All labels, in the order of the alphabet."""
         return self._labels.names
+
+    @property
+    def page_note(self) -> str:
+        if not self.linear:
+            return self.page_shows
+        return (
+            f"{super().page_note} The colours show the network alone, not the words and n-grams "
+            "that decide in the linear part. Behind the label is its probability by each part."
+        )
 
     def predict(self, texts: str | Iterable[str], *, k: int = 1) -> list[list[Label]]:
         """The k most probable labels of each text, the best first, with their probabilities.
@@ -182,9 +191,8 @@ class TextClassifier(LabelModel):
 
         See `charlm.model.numpy_sequences.looked_at`. The answer is the label, in words.
         """
-        (best,) = self.predict(text)[0]
-        answer = f"{best.label} {best.probability:.1%}"
-        encoding = self.tokenizer.encode(one_line(text))
+        answer = self._answer(self._examples([one_line(text)]))
+        encoding = self.tokenizer.encode(text)
         ids = encoding.ids[:, None]
         if not len(ids):
             return [([], answer)]
@@ -196,6 +204,18 @@ class TextClassifier(LabelModel):
             for piece, share in zip(pieces, shares, strict=True)
         ]
         return [(looked, answer)]
+
+    def _answer(self, data: Examples) -> str:
+        """The label of an example, with its probability, and that by each part of the model."""
+        network = self._of_network(data)
+        mixed = self._mixed(network, data)
+        best = int(mixed[0].argmax())
+        answer = f"{self.labels[best]} {math.exp(mixed[0, best]):.1%}"
+        if not self.linear:
+            return answer
+        linear = self.linear.logprobs(*_features(data))
+        p, q = (math.exp(logprobs[0, best]) for logprobs in (network, linear))
+        return f"{answer} (network alone {p:.1%}, linear part alone {q:.1%})"
 
     def reading(self, text: str) -> Reading:
         """The text as the recurrent layers read it, each line by itself; see `Reading`."""
@@ -214,14 +234,21 @@ class TextClassifier(LabelModel):
 
     def _logprobs(self, data: Examples) -> NDArray[np.floating]:
         """(n, K) log p of the labels of each example."""
+        return self._mixed(self._of_network(data), data)
+
+    def _of_network(self, data: Examples) -> NDArray[np.floating]:
+        """`_logprobs` by the network alone."""
         logprobs = np.empty((len(data), len(self.labels)), np.float32)
         for which in by_length(data.lengths(TEXT)):
             text = data.padded(TEXT, which)
             logprobs[which] = self.backends.for_tokens(text.size).logprobs(text)
+        return logprobs
+
+    def _mixed(self, network: NDArray[np.floating], data: Examples) -> NDArray[np.floating]:
+        """`_logprobs`, from those by the network."""
         if not self.linear or not len(data):
-            return logprobs
-        ids, bounds = _features(data)
-        return self.linear.mixed(logprobs, self.linear.logprobs(ids, bounds))
+            return network
+        return self.linear.mixed(network, self.linear.logprobs(*_features(data)))
 
     def validation(self) -> str:
         accuracy = self.card.figures.get(ACCURACY)

@@ -21,7 +21,7 @@ from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions
 from charlm.tasks.tokens import TokenModel, TokenTask, TokenValidation, rare_tokens
-from charlm.tasks.trained import one_line, several
+from charlm.tasks.trained import index_of, one_line, several
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +68,7 @@ class FillModel(TokenModel):
         """The pseudo-log-likelihood of one sentence, or of several: see `PseudoScore`."""
         if isinstance(texts, str):
             return next(self.iter_pseudo_scores([texts]))
-        return Scores(self.iter_pseudo_scores(texts))
+        return Scores(self.iter_pseudo_scores(texts), index_of(texts), PseudoScore)
 
     def iter_pseudo_scores(self, texts: Iterable[str]) -> Iterator[PseudoScore]:
         """`pseudo_score` for any number of sentences, in input order and in bounded memory."""

@@ -126,11 +126,13 @@ class LabelModel(TrainedModel):
 
     shape:         the class of its configuration
     labels_field:  the field whose vocabulary has the labels
+    page_shows:    what a page of predictions shows, in words
     """
 
     reads_columns = True
     shape: ClassVar[type[SequenceConfig | TreeConfig]]
     labels_field: ClassVar[str]
+    page_shows: ClassVar[str]
 
     def __init__(self, file: ModelFile, path: Path, options: LoadOptions) -> None:
         super().__init__(file, path, options)
@@ -147,12 +149,26 @@ class LabelModel(TrainedModel):
         if not options.network_only:
             self.linear = file.part(LINEAR, LinearModel.from_state)
 
+    @property
+    def page_note(self) -> str:
+        """See `charlm.tasks.trained.Predicts`."""
+        if not self.linear:
+            return self.page_shows
+        return (
+            f"{self.page_shows} The answers and their probabilities are those of the network and "
+            f"the linear part together, {_mixture(self.linear)}."
+        )
+
     def about(self) -> dict[str, str]:
         if not self.linear:
             return {}
-        a, b = self.linear.powers
-        features = f"{len(self.linear.ids):,} features, p ∝ network^{a:.2g} · linear^{b:.2g}"
-        return {"linear part": features}
+        return {"linear part": f"{len(self.linear.ids):,} features, {_mixture(self.linear)}"}
+
+
+def _mixture(linear: LinearModel) -> str:
+    """How the two halves are combined, in words."""
+    a, b = linear.powers
+    return f"p ∝ network^{a:.2g} · linear^{b:.2g}"
 
 
 class LabelTask(Task[N, B]):

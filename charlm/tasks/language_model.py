@@ -32,7 +32,7 @@ from charlm.tasks.tokens import (
     NGRAM,
     TokenModel,
 )
-from charlm.tasks.trained import one_line_end, several
+from charlm.tasks.trained import index_of, one_line_end, several
 from charlm.tokenizer import (
     EOS,
     START,
@@ -103,7 +103,7 @@ class LanguageModel(TokenModel):
         """
         if isinstance(texts, str):
             return next(self.iter_scores([texts], details=details, **options))
-        return Scores(self.iter_scores(texts, details=details, **options))
+        return Scores(self.iter_scores(texts, details=details, **options), index_of(texts))
 
     def iter_scores(
         self, texts: Iterable[str], *, details: bool = False, **options: Unpack[ScoreKeywords]

@@ -16,6 +16,7 @@ from charlm.corpus.examples import TEXT
 from charlm.engines.activations import Reading
 from charlm.engines.embedding import LineVectors, embed_lines
 from charlm.engines.filling import Filler, Filling, FillOptions
+from charlm.engines.scores import written_perplexity
 from charlm.errors import OptionError
 from charlm.model.activations import BACKWARDS, FORWARDS, ObservedStack
 from charlm.model.backend import Backends
@@ -196,7 +197,7 @@ class TokenModel(TrainedModel):
     def validation(self) -> str:
         nats = self.card.valid_nats
         perplexity = math.exp(min(nats, 700))
-        shown = f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.3g}"
+        shown = written_perplexity(perplexity)
         bits = self.card.figures.get(BITS_PER_CHAR, math.nan)
         note = f"{self.validation_note}, " if self.validation_note else ""
         if self.tokenizer.tokens_are_words:  # `score` and `evaluate` spell them

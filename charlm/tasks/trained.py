@@ -6,13 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import (
-    Any,
-    ClassVar,
-    NamedTuple,
-    Protocol,
-    runtime_checkable,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from charlm.corpus.labelled import STANDARD, ColumnOptions
 from charlm.corpus.trees import TreeLines
@@ -24,6 +18,9 @@ from charlm.model.file import ModelFile
 from charlm.options import argument
 from charlm.pages.predicted import Looked
 from charlm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pandas import Index
 
 
 class LoadOptions(NamedTuple):
@@ -157,7 +154,9 @@ class Predicts(Protocol):
     """
 
     numbered: ClassVar[str]
-    page_note: ClassVar[str]
+
+    @property
+    def page_note(self) -> str: ...
 
     def looked(self, text: str) -> list[tuple[list[Looked], str]]:
         """Lines for a page of predictions: the pieces of a text, and the answer in words."""
@@ -202,10 +201,30 @@ class Annotates(Protocol):
 
 
 def several(texts: object) -> Iterable[str]:
-    """The texts. Raises InputError for what is not an iterable."""
+    """The texts. Raises InputError for what is not an iterable, and for a table of columns.
+
+    The error for a row of a pandas Series that is no text names the row.
+    """
     if not isinstance(texts, Iterable):
         raise InputError(f"{texts!r}: is no text; give a string, or several")
-    return texts
+    if getattr(texts, "ndim", 1) != 1:
+        raise InputError('a table is no text; give one of its columns, such as `table["text"]`')
+    index = index_of(texts)
+    return texts if index is None else _rows(index, texts)
+
+
+def _rows(index: Iterable[object], texts: Iterable[str]) -> Iterator[str]:
+    for label, text in zip(index, texts, strict=True):
+        if not isinstance(text, str):
+            raise InputError(
+                f"row {label}: {text!r} is no text; leave such rows out, such as by `dropna()`"
+            )
+        yield text
+
+
+def index_of(texts: object) -> Index | None:
+    """The index of a pandas Series; None for anything else."""
+    return getattr(texts, "index", None) if hasattr(texts, "iloc") else None
 
 
 def one_line_end(text: str) -> str:

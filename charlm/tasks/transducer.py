@@ -98,8 +98,8 @@ class Transducer(TrainedModel):
     twins = Twins(NumpySeq2Seq, "charlm.model.seq2seq", "Seq2Seq")
     numbered = "rank"
     page_note = (
-        "For each token of the target, what the decoder looked at: the stronger the colour and the "
-        "thicker the line, the larger the share. Point at it for the share."
+        "A row for each token of the target, and a column for each piece of the source: the "
+        "stronger the colour, the more the decoder looked there. Point at a cell for the share."
     )
     next_commands = ('charlm predict "a source"', "charlm evaluate FILE")
     config: Seq2SeqConfig

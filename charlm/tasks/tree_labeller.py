@@ -84,7 +84,7 @@ class TreeLabeller(LabelModel):
     shape, labels_field = TreeConfig, LABELS
     twins = Twins(NumpyTreeNetwork, "charlm.model.tree_network", "TreeNetwork")
     numbered = "node"
-    page_note = "Each node in the colour of its label. Point at it for the probability."
+    page_shows = "Each node in the colour of its label. Point at it for the probability."
     next_commands = ('charlm predict "a text, or a tree"', "charlm evaluate FILE")
     config: TreeConfig
 

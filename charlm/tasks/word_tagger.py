@@ -75,7 +75,7 @@ class WordTagger(LabelModel):
     shape, labels_field = TaggerConfig, TAGS
     twins = Twins(NumpyTagger, "charlm.model.tagger", "Tagger")
     numbered = "position"
-    page_note = "Each word in the colour of its tag. Point at it for the probability."
+    page_shows = "Each word in the colour of its tag. Point at it for the probability."
     next_commands = ('charlm predict "a sentence"', "charlm predict --file FILE.conll")
     config: TaggerConfig
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -124,19 +124,28 @@ class Comparison:
     @property
     def summary(self) -> list[str]:
         """Which one is more probable, and where they part, in sentences."""
+        return self._said(repr)
+
+    def _said(self, quote: Callable[[str], str]) -> list[str]:
+        """`summary`. quote: writes a text of the sentences"""
         first, second = self.first.text, self.second.text
         if first == second:
             return ["The sentences are the same."]
-        summary = [f"{first!r} is {self.ratio} times as probable as {second!r}."]
+        said = [f"{quote(first)} is {self.ratio} times as probable as {quote(second)}."]
         if self.parting:
             before, *tokens = self.parting
             a, b = (
-                f"{_name(text, token)!r} has probability {2**-token.bits:.2g}"
+                f"{quote(_name(text, token))} has probability {2**-token.bits:.2g}"
                 for text, token in zip((first, second), tokens, strict=True)
             )
-            after = f"After {before!r}" if before else "At the start"
-            summary.append(f"{after}, {a}, and {b}.")
-        return summary
+            after = f"After {quote(before)}" if before else "At the start"
+            said.append(f"{after}, {a}, and {b}.")
+        if self.first.unknown != self.second.unknown:
+            said.append(
+                f"The sentences have {self.first.unknown:,} and {self.second.unknown:,} unknown "
+                "tokens."
+            )
+        return said
 
     def _repr_html_(self) -> str:
         """Both sentences in the colours of their words, and the chart, for notebooks."""
@@ -157,6 +166,11 @@ class Comparison:
         return record
 
 
+def _isolated(text: str) -> str:
+    """A text in quotes, as HTML. It does not change the direction of what is around it."""
+    return f"<bdi>{html.escape(repr(text))}</bdi>"
+
+
 def _name(text: str, token: TokenScore) -> str:
     return text[token.start : token.end] if token.is_unknown else token.token
 
@@ -168,7 +182,8 @@ def scores_of(comparisons: Sequence[Comparison]) -> list[SentenceScore]:
 
 def draw_difference(comparison: Comparison) -> str:
     """The summary of a comparison, and a chart of what each word adds to it, as HTML."""
-    said = "".join(f'<p dir="auto">{html.escape(line)}</p>\n' for line in comparison.summary)
+    lines = comparison._said(_isolated)
+    said = "".join(f'<p dir="ltr">{line}</p>\n' for line in lines)
     if comparison.first.text == comparison.second.text:
         return said
     steps = comparison.steps
