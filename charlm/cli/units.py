@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from charlm.cli.common import (
     GivenOptions,
     InputOptions,
     ModelOptions,
+    is_file,
     load_language_model,
     load_model,
     note,
@@ -46,12 +48,13 @@ MOST_ON_PAGE = 4000  # characters of a text
 MEANING = (
     "Of two tokens that differ in the property, a figure is how often they are put in the right "
     "order: 0.5 is chance. Units are chosen in the first half of the text and measured in the "
-    "second. Token, two tokens: what these alone say. Shuffled: the best unit of the network with "
-    "shuffled weights. A unit is believed if it is clearly better than all three."
+    "second. Token, two tokens, line: what these and the position in the line alone say. Shuffled: "
+    "the best unit of the network with shuffled weights. A unit is believed if it is clearly better "
+    "than all of them."
 )
 COLUMNS = (
     ("property", "left"), ("unit", "left"), ("figure", "right"), ("token", "right"),
-    ("two tokens", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
+    ("two tokens", "right"), ("line", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
 )  # fmt: skip
 
 
@@ -62,9 +65,8 @@ class UnitOptions:
     unit: Sequence[str] | None = option(
         None,
         "Show this unit and search for none: LAYER.QUANTITY and its number, such as 1.c17; "
-        "may be repeated.",
+        "may be repeated. Without TEXT, along the beginning of the file.",
         metavar="UNIT",
-        excludes=("file",),
     )
     file: str | None = option(
         None, "Find units in a text file; - is standard input.", metavar="FILE"
@@ -114,11 +116,11 @@ def units(
         search = _read(model, options.file, text_encoding([model], input.encoding), options.chars)
     with show_progress() as progress:
         found = find(model, texts or (), search=search, unit=options.unit or (), progress=progress)
-    _warn(model, [*(texts or ()), search or ""])
+    _warn(model, texts or (), search or "")
     if found.note:
-        note(f"note: {found.note}" + ("; `file` searches a longer text" if not search else ""))
+        note(f"note: {found.note}")
     writers = {"table": _table, "tsv": _tsv, "json": _json}
-    writers[output.chosen_format](found, bool(texts))
+    writers[output.chosen_format](found, bool(texts or options.unit))
     if options.html:
         _write_page(Path(options.html), model, texts or [found.longer], found)
         note(f"page: {options.html}")
@@ -149,16 +151,20 @@ def _read(model: TrainedModel, path: str, encoding: str, chars: int) -> str:
         return text
 
 
-def _warn(model: TrainedModel, texts: Iterable[str]) -> None:
-    """Warn about what the model does not know in the texts, if it can tell."""
+def _warn(model: TrainedModel, texts: Sequence[str], searched: str) -> None:
+    """Warn about what the model does not know, if it can tell, and about texts that are files."""
     from charlm.tasks.tokens import TokenModel
     from charlm.tasks.trained import KnowsTokens
 
-    lines = [line for text in texts for line in text.splitlines()]
+    lines = [line for text in (*texts, searched) for line in text.splitlines()]
     if isinstance(model, TokenModel):
         warn_unknown(piece for line in lines for piece in model.unknown_in(line))
     elif isinstance(model, KnowsTokens):
         warn_unknown(piece for line in lines for piece in model.unknown(line))
+    for text in texts:
+        if is_file(text):
+            name = shlex.quote(text)
+            note(f"warning: {text!r} was read as a text; to search the file: --file {name}")
 
 
 def _json(found: Units, of_texts: bool) -> None:
@@ -209,12 +215,14 @@ def _table(found: Units, of_texts: bool) -> None:
 
 
 def _row(finding: Finding) -> Sequence[str]:
-    figures = [finding.figure, *finding.simpler.values()]
+    from charlm.uses.unit_search import EXPLANATIONS
+
+    figures = [finding.figure, *map(finding.simpler.get, EXPLANATIONS)]
     is_yes = finding.text_property.is_yes
     return (
         finding.text_property.name,
         finding.unit.name,
-        *(f"{figure:.3f}" for figure in figures),
+        *("" if figure is None else f"{figure:.3f}" for figure in figures),
         f"{finding.mean:.1%}" if is_yes else f"{finding.mean:.1f}",
         finding.verdict,
     )

@@ -37,12 +37,14 @@ class Property(NamedTuple):
     about:    what it is, in words
     measure:  text -> (characters,) float32
     is_yes:   it is true, 1, or false, 0; otherwise a number
+    of_line:  it is about the place in the line
     """
 
     name: str
     about: str
     measure: Callable[[str], Numbers]
     is_yes: bool = True
+    of_line: bool = False
 
 
 def position_in_line(text: str) -> Numbers:
@@ -149,8 +151,8 @@ def in_comment(text: str) -> Numbers:
 
 
 PROPERTIES = (
-    Property("position in the line", "characters since its start", position_in_line, False),
-    Property("end of the line", f"it comes within {SOON} characters", line_ends_soon),
+    Property("position in the line", "characters since its start", position_in_line, False, True),
+    Property("end of the line", f"it comes within {SOON} characters", line_ends_soon, True, True),
     Property("position in the sentence", "characters since its start", position_in_sentence, False),
     Property("position in the word", "letters since its start", position_in_word, False),
     Property("start of a word", "its first letter", word_begins),
