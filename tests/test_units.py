@@ -436,6 +436,9 @@ MARKED = {
     "in_quotes_of_code": ('"""a\n\nb""" c \'"\' "a\\"b" "" d', "1111111000000000011111001000"),
     "in_brackets": ("a (b [c]) d) (e\n\nf", "00111111000001100" + "0"),
     "bracket_depth": ("f(a[b], {c})", "011221112210"),
+    "in_quotes_of_languages": ("„a“ b “c” »d« e «f» 「g『h』」i ‹j›",
+                               "110" "000" "110" "0" "110" "000" "110" "0" "11111" "000" "110"),
+    "in_brackets_of_chinese": ("a（b）c【d】", "01100110"),
     "word_begins": ("the cat's 3rd,no_x", "100010000010001001"),
     "word_ends": ("the cat's no", "001000001001"),
     "capital_letter": ("Aé É1", "10010"),
@@ -450,7 +453,7 @@ MARKED = {
 @pytest.mark.parametrize("name", MARKED)
 def test_a_property_of_a_text_that_was_marked_by_hand(name: str) -> None:
     text, marks = MARKED[name]
-    found = getattr(text_properties, name.removesuffix("_of_code"))(text)
+    found = getattr(text_properties, re.sub("_of_.*", "", name))(text)
     shown = "".join(str(int(value)) for value in found)
     assert (len(text), shown) == (len(marks), marks)
 

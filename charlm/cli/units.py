@@ -48,13 +48,14 @@ MOST_ON_PAGE = 4000  # characters of a text
 MEANING = (
     "Of two tokens that differ in the property, a figure is how often they are put in the right "
     "order: 0.5 is chance. Units are chosen in the first half of the text and measured in the "
-    "second. Token, two tokens, line: what these and the position in the line alone say. Shuffled: "
-    "the best unit of the network with shuffled weights. A unit is believed if it is clearly better "
-    "than all of them."
+    "second. Token, two tokens, line: what the last token, the last two, and the position in the "
+    "line say alone. Shuffled: the best unit of the network with shuffled weights. A unit is "
+    "believed if it is clearly better than all of them."
 )
 COLUMNS = (
     ("property", "left"), ("unit", "left"), ("figure", "right"), ("token", "right"),
-    ("two tokens", "right"), ("line", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
+    ("two tokens", "right"), ("line", "right"), ("shuffled", "right"), ("mean", "right"),
+    ("believed", "left"),
 )  # fmt: skip
 
 

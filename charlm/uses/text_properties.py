@@ -18,12 +18,16 @@ FARTHEST = 99  # characters that are counted
 SOON = 10  # characters before a line's end
 DEEPEST = 9
 TAB = 8  # columns
-OPENING, CLOSING = "([{", ")]}"
+OPENING, CLOSING = "([{（［｛【", ")]}）］｝】"
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # an apostrophe
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-SENTENCE_END = re.compile(r"""[.!?…]["'”’)]*(?=\s)|\n\s*\n""")
+SENTENCE_END = re.compile(r"""[.!?…]["'”“’»›)]*(?=\s)|[。！？]["”’」』）]*|\n\s*\n""")
 TRIPLE = '"""'
-QUOTE = re.compile(r"""'"+'|"{3}|(?<!\\)"|[“„«”»]|\n\n""")
+QUOTE = re.compile(r"""'"+'|"{3}|(?<!\\)"|[“”„«»‹›「」『』]|\n\n""")
+CLOSED_BY = {
+    TRIPLE: TRIPLE, '"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "›": "‹",
+    "「": "」", "『": "』",
+}  # fmt: skip
 # A string in quotes is skipped, so that a "#" in it begins no comment.
 COMMENT = re.compile(
     r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|(/\*.*?\*/|(?<![:\S])//[^\n]*|(?<!\S)#[^\n]*)""",
@@ -97,20 +101,19 @@ def in_quotes(text: str) -> Numbers:
     """Within double quotes, the opening one included.
 
     A blank line ends a quotation, but not one in three double quotes. A double quote after a
-    backslash or between single quotes is a character like others.
+    backslash or between single quotes is a character like others, and so are other kinds of quotes
+    within a quotation.
     """
     values, done, opened = np.zeros(len(text), np.float32), 0, ""
     for match in QUOTE.finditer(text):
         values[done : match.start()] = bool(opened)
         done, mark = match.start(), match[0]
-        if TRIPLE in (opened, mark):
+        if opened == TRIPLE or mark == TRIPLE:
             opened = "" if opened == mark else TRIPLE
-        elif mark == '"':
-            opened = "" if opened else mark
-        elif mark in "“„«":
-            opened = mark
-        elif mark in ("”", "»", "\n\n"):
+        elif mark == "\n\n" or (opened and mark in CLOSED_BY[opened]):
             opened = ""
+        elif not opened and mark in CLOSED_BY:
+            opened = mark
     values[done:] = bool(opened)
     return values
 
