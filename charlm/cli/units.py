@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlm import __version__
 from charlm.cli.common import (
     GivenOptions,
     InputOptions,
@@ -25,6 +26,7 @@ from charlm.cli.common import (
     warn_unknown,
 )
 from charlm.cli.options import with_options
+from charlm.cli.page import check_page, page_option, source_of
 from charlm.cli.records import (
     FormatOptions,
     has_colours,
@@ -73,8 +75,9 @@ class UnitOptions:
         None, "Find units in a text file; - is standard input.", metavar="FILE"
     )
     chars: int = option(50_000, "Characters of the file that are read.", Range(1), goes_with="file")
-    html: str | None = option(
-        None, "Write a page: a text in the colours of any unit.", metavar="FILE"
+    html: str | None = page_option(
+        "a text in the colours of a unit that is chosen there. A long text has the units that vary "
+        "most, and those found or asked for"
     )
 
 
@@ -105,8 +108,7 @@ def units(
 
     if not texts and options.file is None:
         raise InputError("no text; give one, or `file` to find units in")
-    if options.html and not Path(options.html).parent.is_dir():
-        raise InputError(f"{Path(options.html).parent}: no such folder; make it first")
+    check_page(options.html)
     model: TrainedModel = (
         load_model(TrainedModel, models)
         if given.given is None
@@ -123,7 +125,15 @@ def units(
     writers = {"table": _table, "tsv": _tsv, "json": _json}
     writers[output.chosen_format](found, bool(texts or options.unit))
     if options.html:
-        _write_page(Path(options.html), model, texts or [found.longer], found)
+        text = "\n".join(texts or ()) if search is None else search
+        searched = f"{source_of(options.file)}: {len(text):,} characters"
+        _write_page(
+            Path(options.html),
+            model,
+            texts or [found.longer],
+            found,
+            searched if found.findings else "",
+        )
         note(f"page: {options.html}")
 
 
@@ -274,7 +284,12 @@ def _width(char: str) -> int:
     return cell_len(char)
 
 
-def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Units) -> None:
+def _write_page(
+    path: Path, model: TrainedModel, texts: Sequence[str], found: Units, searched: str
+) -> None:
+    """Write a page of texts. searched: where units were searched, in words; empty for nowhere"""
+    from charlm.cli.page import model_facts
+    from charlm.cli.side_by_side import names_of
     from charlm.pages.frame import write_page
     from charlm.pages.units import body, style
     from charlm.uses.units import panels
@@ -282,11 +297,14 @@ def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Un
     if any(len(text) > MOST_ON_PAGE for text in texts):
         note(f"the page has the first {MOST_ON_PAGE:,} characters of a text")
         texts = [text[:MOST_ON_PAGE] for text in texts]
-    shown = panels(model, texts, [picture.unit for picture in found.pictures])
-    facts = {
-        "Model": f"{model.path.absolute().parent.name}: {model.config.described()}",
-        "On this page": f"{len(shown[0].units):,} of {shown[0].of:,} states and gates of units",
+    shown = panels(model, texts, found.named)
+    (name,) = names_of([model])
+    facts = model_facts(model, name) | {
+        "Searched": searched,
+        "Text below": f"{sum(map(len, texts)):,} characters",
+        "On this page": f"{shown[0].on_page} Written by charlm {__version__}.",
     }
-    findings = [finding.to_json() for finding in found.findings]
-    pieces = body(findings, [panel.to_json() for panel in shown])
+    if not searched:
+        del facts["Searched"]
+    pieces = body(found.to_json(), [panel.to_json() for panel in shown])
     write_page(path, "Hidden units along a text", facts, pieces, style())

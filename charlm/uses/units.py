@@ -162,9 +162,19 @@ class Panel:
     scales: NDArray[np.float32]
     shades: NDArray[np.int8]
 
+    @property
+    def on_page(self) -> str:
+        """Which units these are, in words."""
+        if len(self.units) == self.of:
+            return f"All {self.of:,} states and gates of units are on this page."
+        return (
+            f"{len(self.units):,} of {self.of:,} states and gates of units are on this page: those "
+            "whose values vary most along the text, and those found or asked for."
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """The text, its tokens, and for each kind of value the numbers of the units, what a shade
-        of 1 stands for, and the shades as bytes in base64, (units, n)."""
+        """The text, its tokens, which units these are, and for each kind of value the numbers of
+        the units, what a shade of 1 stands for, and the shades as bytes in base64, (units, n)."""
         kinds: dict[str, dict[str, Any]] = {}
         rows: dict[str, list[int]] = {}
         for k, unit in enumerate(self.units):
@@ -177,7 +187,13 @@ class Panel:
         for name, own in rows.items():
             kinds[name]["scales"] = [round(value, 4) for value in self.scales[own].tolist()]
             kinds[name]["shades"] = b64encode(self.shades[own].tobytes()).decode()
-        return {"text": self.text, "tokens": self.spans.tolist(), "kinds": list(kinds.values())}
+        return {
+            "text": self.text,
+            "tokens": self.spans.tolist(),
+            "kinds": list(kinds.values()),
+            "of": self.of,
+            "on_page": self.on_page,
+        }
 
 
 def panels(model: TrainedModel, texts: Sequence[str], kept: Sequence[Unit] = ()) -> list[Panel]:
