@@ -562,6 +562,10 @@ def test_a_page_has_the_values_and_needs_nothing_else(
 ) -> None:
     page, text = tmp_path / "page.html", "the </script> cat"
     ran = charlm_command("units", text, "-m", model.path, "--html", page)
+    varying = [picture.unit.name for picture in charlm.units(model, text).pictures]
+    buttons = re.findall('data-unit="(.*?)"', page.read_text(encoding="utf-8"))
+    assert buttons == varying
+    assert "too short to find units in" in page.read_text(encoding="utf-8")
     assert ran.notes[-1] == f"page: {page}"
     written = page.read_text(encoding="utf-8")
     assert "http" not in written and "src=" not in written
