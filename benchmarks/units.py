@@ -104,7 +104,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
     for name in NAMES:
         of_model = results[name]
         made[name] = table(
-            "property | unit | figure | token | two tokens | shuffled | error | believed | "
+            "property | unit | figure | token | two tokens | line | shuffled | error | believed | "
             "in other text",
             map(_row, of_model["findings"]),
         )
@@ -123,11 +123,13 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _row(finding: dict[str, Any]) -> Sequence[str]:
-    figures = (finding[key] for key in ("figure", "token", "two_tokens", "shuffled", "error"))
+    figures = (
+        finding[key] for key in ("figure", "token", "two_tokens", "line", "shuffled", "error")
+    )
     return (
         finding["property"],
         f"`{finding['unit']}`",
-        *(f"{figure:.3f}" for figure in figures),
+        *("" if figure is None else f"{figure:.3f}" for figure in figures),
         finding["verdict"],
         f"`{finding['again']}`" if finding["again"] else "",
     )

@@ -282,7 +282,7 @@ def written(lines: int = 200) -> str:
     for _ in range(lines):
         words = ["ab", "cde", "fghi", "jklmno", "pqr", "stuvw", "xyz"]
         line = [words[k] for k in rng.integers(0, 7, size=rng.integers(4, 14))]
-        line.insert(2, "“" + " ".join(words[: rng.integers(2, 5)]) + "”")
+        line.insert(rng.integers(0, len(line)), "“" + " ".join(words[: rng.integers(2, 5)]) + "”")
         text.append(" ".join(line))
     return "\n".join(text) + "\n"
 
@@ -340,9 +340,55 @@ def test_a_property_in_one_tenth_of_the_text_leaves_the_figure_uncertain() -> No
 
 
 def test_a_text_without_properties_has_no_findings(model: LanguageModel) -> None:
-    found = charlm.units(model, search="a" * 3000)
-    assert not found.findings and not found.pictures and found.longer == "a" * 1500
-    assert len(found.rare) == len(PROPERTIES)
+    letters = np.random.default_rng(0).choice(list("abcdehimnost"), 3000)
+    found = charlm.units(model, search="".join(letters))
+    assert not found.findings and not found.pictures and found.longer == "".join(letters[:1500])
+    assert len(found.rare) == len(PROPERTIES) and found.note is None
+
+
+def test_nothing_is_searched_where_most_is_unknown_or_repeated(model: LanguageModel) -> None:
+    rng = np.random.default_rng(0)
+    chinese = "".join(rng.choice(list("的一是不了人我在有他这，。\n"), 3000))
+    unknown = charlm.units(model, search=chinese)
+    assert re.match("100% of the tokens are unknown to the model", str(unknown.note))
+    assert not unknown.findings and not unknown.pictures
+    written = "".join(rng.choice(list("abcdehimnost      \n"), 1500))
+    assert charlm.units(model, search=written + written[::-1]).note is None
+    for text in (written * 2, "the cat sat on the mat\n" * 100):
+        repeated = charlm.units(model, search=text)
+        assert re.match(r"\d+% of the second half repeats the first", str(repeated.note))
+        assert not repeated.findings
+    assert len(charlm.units(model, "the cat sat on the mat\n" * 100).pictures) == 5
+
+
+@pytest.mark.parametrize("direction", [FORWARDS, BACKWARDS])
+def test_the_place_in_the_line_explains_a_property(direction: str) -> None:
+    """In words that stand at the same places in each line, a unit that counts finds their starts.
+    For a layer that reads from the end, they stand at the same distance to the end."""
+    rng = np.random.default_rng(0)
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    before = [rng.integers(1, 30) if direction == BACKWARDS else 0 for _ in range(150)]
+    lines = ["-" * n + "".join(rng.choice(letters, 9)) + "-" * 6 for n in before]
+    text = "".join(f"{line}\n" for line in lines)
+    tokenizer = Characters.train(lambda: [text], VocabularyOptions())
+    network = Network(ModelConfig(tokenizer.size, hidden=8, embedding=4)).eval()
+    weights = network.weights()
+    stack = ObservedStack.of(
+        network.config, strip_prefix("layers", weights), weights["embedding"], direction=direction
+    )
+    search = search_units(Reading.of(text, tokenizer.encode(text), [stack]))
+    found = {finding.text_property.name: finding for finding in search.findings}
+    for name in ("start of a word", "end of a word", "position in the word"):
+        assert found[name].simpler["line"] == pytest.approx(1, abs=1e-3)
+        assert not found[name].believed
+    assert "line" not in found["position in the line"].simpler
+    assert found["position in the line"].to_json()["line"] is None
+
+
+def test_two_properties_that_are_the_same_are_found_once() -> None:
+    text = written().replace("\n", ".\n").replace(" ", "(", 1)
+    names = [finding.text_property.name for finding in search_units(planted(text)).findings]
+    assert "position in the line" in names and "position in the sentence" not in names
 
 
 def test_a_shuffled_layer_has_the_same_weights_in_other_places() -> None:
@@ -390,6 +436,9 @@ MARKED = {
     "in_quotes_of_code": ('"""a\n\nb""" c \'"\' "a\\"b" "" d', "1111111000000000011111001000"),
     "in_brackets": ("a (b [c]) d) (e\n\nf", "00111111000001100" + "0"),
     "bracket_depth": ("f(a[b], {c})", "011221112210"),
+    "in_quotes_of_languages": ("„a“ b “c” »d« e «f» 「g『h』」i ‹j›",
+                               "110" "000" "110" "0" "110" "000" "110" "0" "11111" "000" "110"),
+    "in_brackets_of_chinese": ("a（b）c【d】", "01100110"),
     "word_begins": ("the cat's 3rd,no_x", "100010000010001001"),
     "word_ends": ("the cat's no", "001000001001"),
     "capital_letter": ("Aé É1", "10010"),
@@ -404,7 +453,7 @@ MARKED = {
 @pytest.mark.parametrize("name", MARKED)
 def test_a_property_of_a_text_that_was_marked_by_hand(name: str) -> None:
     text, marks = MARKED[name]
-    found = getattr(text_properties, name.removesuffix("_of_code"))(text)
+    found = getattr(text_properties, re.sub("_of_.*", "", name))(text)
     shown = "".join(str(int(value)) for value in found)
     assert (len(text), shown) == (len(marks), marks)
 
@@ -452,7 +501,7 @@ def test_a_text_that_is_too_short_shows_what_varies(
 ) -> None:
     ran = charlm_command("units", "the cat sat", "-m", model.path, "--format", "table")
     assert "the text has 11 tokens: too short to find units in (2,000)" in ran.notes[-1]
-    assert "--file searches a longer text" in ran.notes[-1]
+    assert "these are the units that vary most" in ran.notes[-1]
     lines = ran.text.splitlines()
     assert lines.count("the cat sat") == 5
     values = every(model.reading("the cat sat"), "1.h")
@@ -464,11 +513,9 @@ def test_a_text_that_is_too_short_shows_what_varies(
     assert heights == np.minimum((shades + 1) / 2 * 8, 7).astype(int).tolist()
 
 
-def test_a_file_is_searched(
-    charlm_command: Command, model: LanguageModel, corpus: Path, tmp_path: Path
-) -> None:
+def test_a_file_is_searched(charlm_command: Command, model: LanguageModel, tmp_path: Path) -> None:
     file = tmp_path / "long.txt"
-    file.write_text(corpus.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    file.write_text(written(), encoding="utf-8")
     found = charlm_command("units", "--file", file, "-m", model.path, "--format", "json").objects
     library = charlm.units(model, search=file.read_text(encoding="utf-8"))
     assert found == [json.loads(json.dumps(finding.to_json())) for finding in library.findings]
@@ -479,7 +526,7 @@ def test_a_file_is_searched(
         assert picture.text in file.read_text(encoding="utf-8")
         assert picture.finding is not None and picture.finding.believed
     ran = charlm_command("units", "--file", file, "-m", model.path, "--format", "table")
-    assert "in quotes" in next(line for line in ran.text.splitlines() if "Too rare" in line)
+    assert "in brackets" in next(line for line in ran.text.splitlines() if "Too rare" in line)
     few = charlm_command("units", "--file", file, "-m", model.path, "--chars", 500)
     assert re.search("too short to find units in: [34].. tokens", few.error)
 
@@ -515,6 +562,10 @@ def test_a_page_has_the_values_and_needs_nothing_else(
 ) -> None:
     page, text = tmp_path / "page.html", "the </script> cat"
     ran = charlm_command("units", text, "-m", model.path, "--html", page)
+    varying = [picture.unit.name for picture in charlm.units(model, text).pictures]
+    buttons = re.findall('data-unit="(.*?)"', page.read_text(encoding="utf-8"))
+    assert buttons == varying
+    assert "too short to find units in" in page.read_text(encoding="utf-8")
     assert ran.notes[-1] == f"page: {page}"
     written = page.read_text(encoding="utf-8")
     assert "http" not in written and "src=" not in written
@@ -542,6 +593,20 @@ def test_a_page_keeps_the_units_that_vary_most(
     assert kept in panel.units and len(panel.units) in (18, 19)
 
 
+def test_a_unit_along_the_beginning_of_a_file(
+    charlm_command: Command, model: LanguageModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "long.txt"
+    file.write_text(written(), encoding="utf-8")
+    ran = charlm_command("units", "--file", file, "-m", model.path, "--unit", "1.c3")
+    tokens = [row[4] for row in ran.rows[1:]]
+    assert 120 < len(tokens) <= 240
+    assert written().replace("\n", "").startswith("".join(tokens))
+    assert {row[0] for row in ran.rows[1:]} == {"1.c3"}
+    ran = charlm_command("units", str(file), "-m", model.path, "--unit", "1.c3")
+    assert ran.notes[-1].endswith(f"was read as a text; to search the file: --file {file}")
+
+
 def test_what_cannot_be_done_is_told_in_one_line(
     charlm_command: Command, model: LanguageModel, of_tasks: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -555,10 +620,9 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert "the text is empty" in error("\n")
     for name in ("2.c1", "1.c0", "1.c33", "1.x1", "1b.c1", "c1", "1.c"):
         assert error("a", "--unit", name).startswith(
-            f"--unit {name}: no such unit; the names are LAYER.QUANTITY and a number from 1, here "
-            "up to 1.h32, …, 1.o32"
+            f"--unit {name}: no such unit; there are LAYER.QUANTITY and a number, of layer 1: "
+            "h c i f g o, 1 to 32"
         )
-    assert "give only one of them" in error("--file", "x", "--unit", "1.c1")
     assert "no such folder" in error("a", "--html", tmp_path / "none" / "page.html")
     assert "--task tree has no values" in error("a", path=of_tasks["tree"].path)
     empty = tmp_path / "empty.txt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -192,6 +193,14 @@ def read_lines(path: str, encoding: str) -> Iterator[str]:
 def note(text: str) -> None:
     """Write a line to stderr. Arguments in backticks become options."""
     typer.echo(as_flags(text), err=True)
+
+
+def is_file(text: str) -> bool:
+    """Whether a text that was given is the name of a file, or - for standard input."""
+    if text == "-":
+        return True
+    # A long name is no error for these.
+    return os.path.exists(text) and not os.path.isdir(text)  # noqa: PTH110, PTH112
 
 
 def warn_unknown(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from charlm.cli.common import (
     ModelOptions,
     PrecisionOptions,
     SeveralModels,
+    is_file,
     load_language_model,
     load_model,
     note,
@@ -269,6 +269,6 @@ def _warn(
         read_as = UnknownWords.of(options, model.lexicon).read_as
         warn_unknown([*model.unknown_in(options.context), *pieces], read_as, name)
     for text in texts:
-        if text == "-" or (os.path.exists(text) and not os.path.isdir(text)):  # noqa: PTH110, PTH112  # a long name is no error here
+        if is_file(text):
             name = shlex.quote(text)
             note(f"warning: {text!r} was scored as a sentence; for the lines: --file {name}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charlm import __version__
 from charlm.cli.common import (
     GivenOptions,
     InputOptions,
     ModelOptions,
+    is_file,
     load_language_model,
     load_model,
     note,
@@ -23,6 +26,7 @@ from charlm.cli.common import (
     warn_unknown,
 )
 from charlm.cli.options import with_options
+from charlm.cli.page import check_page, page_option, source_of
 from charlm.cli.records import (
     FormatOptions,
     has_colours,
@@ -46,12 +50,14 @@ MOST_ON_PAGE = 4000  # characters of a text
 MEANING = (
     "Of two tokens that differ in the property, a figure is how often they are put in the right "
     "order: 0.5 is chance. Units are chosen in the first half of the text and measured in the "
-    "second. Token, two tokens: what these alone say. Shuffled: the best unit of the network with "
-    "shuffled weights. A unit is believed if it is clearly better than all three."
+    "second. Token, two tokens, line: what the last token, the last two, and the position in the "
+    "line say alone. Shuffled: the best unit of the network with shuffled weights. A unit is "
+    "believed if it is clearly better than all of them."
 )
 COLUMNS = (
     ("property", "left"), ("unit", "left"), ("figure", "right"), ("token", "right"),
-    ("two tokens", "right"), ("shuffled", "right"), ("mean", "right"), ("believed", "left"),
+    ("two tokens", "right"), ("line", "right"), ("shuffled", "right"), ("mean", "right"),
+    ("believed", "left"),
 )  # fmt: skip
 
 
@@ -62,16 +68,16 @@ class UnitOptions:
     unit: Sequence[str] | None = option(
         None,
         "Show this unit and search for none: LAYER.QUANTITY and its number, such as 1.c17; "
-        "may be repeated.",
+        "may be repeated. Without TEXT, along the beginning of the file.",
         metavar="UNIT",
-        excludes=("file",),
     )
     file: str | None = option(
         None, "Find units in a text file; - is standard input.", metavar="FILE"
     )
     chars: int = option(50_000, "Characters of the file that are read.", Range(1), goes_with="file")
-    html: str | None = option(
-        None, "Write a page: a text in the colours of any unit.", metavar="FILE"
+    html: str | None = page_option(
+        "a text in the colours of a unit that is chosen there. A long text has the units that vary "
+        "most, and those found or asked for"
     )
 
 
@@ -102,8 +108,7 @@ def units(
 
     if not texts and options.file is None:
         raise InputError("no text; give one, or `file` to find units in")
-    if options.html and not Path(options.html).parent.is_dir():
-        raise InputError(f"{Path(options.html).parent}: no such folder; make it first")
+    check_page(options.html)
     model: TrainedModel = (
         load_model(TrainedModel, models)
         if given.given is None
@@ -114,13 +119,21 @@ def units(
         search = _read(model, options.file, text_encoding([model], input.encoding), options.chars)
     with show_progress() as progress:
         found = find(model, texts or (), search=search, unit=options.unit or (), progress=progress)
-    _warn(model, [*(texts or ()), search or ""])
+    _warn(model, texts or (), search or "")
     if found.note:
-        note(f"note: {found.note}" + ("; `file` searches a longer text" if not search else ""))
+        note(f"note: {found.note}")
     writers = {"table": _table, "tsv": _tsv, "json": _json}
-    writers[output.chosen_format](found, bool(texts))
+    writers[output.chosen_format](found, bool(texts or options.unit))
     if options.html:
-        _write_page(Path(options.html), model, texts or [found.longer], found)
+        text = "\n".join(texts or ()) if search is None else search
+        searched = f"{source_of(options.file)}: {len(text):,} characters"
+        _write_page(
+            Path(options.html),
+            model,
+            texts or [found.longer],
+            found,
+            searched if found.findings else "",
+        )
         note(f"page: {options.html}")
 
 
@@ -149,16 +162,20 @@ def _read(model: TrainedModel, path: str, encoding: str, chars: int) -> str:
         return text
 
 
-def _warn(model: TrainedModel, texts: Iterable[str]) -> None:
-    """Warn about what the model does not know in the texts, if it can tell."""
+def _warn(model: TrainedModel, texts: Sequence[str], searched: str) -> None:
+    """Warn about what the model does not know, if it can tell, and about texts that are files."""
     from charlm.tasks.tokens import TokenModel
     from charlm.tasks.trained import KnowsTokens
 
-    lines = [line for text in texts for line in text.splitlines()]
+    lines = [line for text in (*texts, searched) for line in text.splitlines()]
     if isinstance(model, TokenModel):
         warn_unknown(piece for line in lines for piece in model.unknown_in(line))
     elif isinstance(model, KnowsTokens):
         warn_unknown(piece for line in lines for piece in model.unknown(line))
+    for text in texts:
+        if is_file(text):
+            name = shlex.quote(text)
+            note(f"warning: {text!r} was read as a text; to search the file: --file {name}")
 
 
 def _json(found: Units, of_texts: bool) -> None:
@@ -209,12 +226,14 @@ def _table(found: Units, of_texts: bool) -> None:
 
 
 def _row(finding: Finding) -> Sequence[str]:
-    figures = [finding.figure, *finding.simpler.values()]
+    from charlm.uses.unit_search import EXPLANATIONS
+
+    figures = [finding.figure, *map(finding.simpler.get, EXPLANATIONS)]
     is_yes = finding.text_property.is_yes
     return (
         finding.text_property.name,
         finding.unit.name,
-        *(f"{figure:.3f}" for figure in figures),
+        *("" if figure is None else f"{figure:.3f}" for figure in figures),
         f"{finding.mean:.1%}" if is_yes else f"{finding.mean:.1f}",
         finding.verdict,
     )
@@ -265,7 +284,12 @@ def _width(char: str) -> int:
     return cell_len(char)
 
 
-def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Units) -> None:
+def _write_page(
+    path: Path, model: TrainedModel, texts: Sequence[str], found: Units, searched: str
+) -> None:
+    """Write a page of texts. searched: where units were searched, in words; empty for nowhere"""
+    from charlm.cli.page import model_facts
+    from charlm.cli.side_by_side import names_of
     from charlm.pages.frame import write_page
     from charlm.pages.units import body, style
     from charlm.uses.units import panels
@@ -273,11 +297,14 @@ def _write_page(path: Path, model: TrainedModel, texts: Sequence[str], found: Un
     if any(len(text) > MOST_ON_PAGE for text in texts):
         note(f"the page has the first {MOST_ON_PAGE:,} characters of a text")
         texts = [text[:MOST_ON_PAGE] for text in texts]
-    shown = panels(model, texts, [picture.unit for picture in found.pictures])
-    facts = {
-        "Model": f"{model.path.absolute().parent.name}: {model.config.described()}",
-        "On this page": f"{len(shown[0].units):,} of {shown[0].of:,} states and gates of units",
+    shown = panels(model, texts, found.named)
+    (name,) = names_of([model])
+    facts = model_facts(model, name) | {
+        "Searched": searched,
+        "Text below": f"{sum(map(len, texts)):,} characters",
+        "On this page": f"{shown[0].on_page} Written by charlm {__version__}.",
     }
-    findings = [finding.to_json() for finding in found.findings]
-    pieces = body(findings, [panel.to_json() for panel in shown])
+    if not searched:
+        del facts["Searched"]
+    pieces = body(found.to_json(), [panel.to_json() for panel in shown])
     write_page(path, "Hidden units along a text", facts, pieces, style())

@@ -70,11 +70,22 @@ class Unit(NamedTuple):
             unit = cls(int(match[1]), bool(match[2]), match[3], int(match[4]))
             if 1 <= unit.number <= units.get(unit[:3], 0):
                 return unit
-        first, *_, last = (unit.name for unit in last_units(stacks))
-        raise OptionError(
-            f"{argument('unit', name)}: no such unit; the names are LAYER.QUANTITY and a number "
-            f"from 1, here up to {first}, …, {last}"
-        )
+        raise OptionError(f"{argument('unit', name)}: no such unit; there are {_listed(stacks)}")
+
+
+def _listed(stacks: Sequence[ObservedStack]) -> str:
+    """The layers, the quantities of each and the number of its units, in words."""
+    alike: dict[tuple[str, int], list[str]] = {}
+    for unit in last_units(stacks):
+        alike.setdefault((unit.kind.split(".")[0], unit.number), []).append(unit.quantity)
+    layers: dict[tuple[str, int], list[str]] = {}
+    for (layer, count), quantities in alike.items():
+        layers.setdefault((" ".join(quantities), count), []).append(layer)
+    return "; ".join(
+        f"LAYER.QUANTITY and a number, of layer{'s' * (len(names) > 1)} {' '.join(names)}: "
+        f"{quantities}, 1 to {count}"
+        for (quantities, count), names in layers.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 const {panels} = JSON.parse(document.getElementById("values").textContent);
 const kind = document.getElementById("kind"), number = document.getElementById("number");
 const about = document.getElementById("value"), kinds = panels[0].kinds;
+const missing = document.getElementById("missing");
+let shown = [0, kinds[0].units[0]];
 
 // The bytes of each kind of value: one row of the text's tokens for each unit.
 const shades = panels.map(panel => panel.kinds.map(({shades}) =>
@@ -45,7 +47,10 @@ function paint() {
   document.getElementById("most").textContent = gate ? "1" : most;
   for (const button of document.querySelectorAll("button[data-unit]"))
     button.setAttribute("aria-pressed", button.dataset.unit === name + number.value);
-  about.textContent = "";
+  document.getElementById("shown").textContent =
+    `${name}${number.value}: ${kinds[kind.value].label} of unit ${number.value}`;
+  missing.textContent = about.textContent = "";
+  shown = [kind.value, number.value];
 }
 
 function choose(k, unit) {
@@ -67,15 +72,17 @@ document.addEventListener("click", event => {
   const k = kinds.findIndex(({name}) => unit.startsWith(name));
   choose(k, +unit.slice(kinds[k].name.length));
 });
-kind.addEventListener("change", () => {
-  const {units} = kinds[kind.value];
-  choose(kind.value, units.includes(+number.value) ? number.value : units[0]);
-});
-number.addEventListener("change", () => {
-  const {units} = kinds[kind.value], asked = +number.value;
-  const nearest = (a, b) => Math.abs(b - asked) < Math.abs(a - asked) ? b : a;
-  choose(kind.value, units.reduce(nearest));
-});
+// A unit that the page does not have is refused: the last one stays.
+for (const field of [kind, number])
+  field.addEventListener("change", () => {
+    const {units, name} = kinds[kind.value], asked = name + number.value;
+    if (units.includes(+number.value)) return choose(kind.value, +number.value);
+    choose(...shown);
+    missing.textContent = `${asked} is not on this page: ` +
+      `${kinds.reduce((sum, {units}) => sum + units.length, 0)} of ${panels[0].of} are; ` +
+      `--unit ${asked} puts it there`;
+  });
+
 // The value at a token, in words.
 let pointed = null;
 function tell(k, token) {

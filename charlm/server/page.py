@@ -77,7 +77,6 @@ def draw_note(model: Any) -> str:
 def draw_units(model: Any, text: str, found: Units) -> str:
     """A whole page of the hidden units along a text. model: `HasUnits`"""
     text = text if len(text) <= UNITS_SHOWN else found.longer or text[:UNITS_SHOWN]
-    shown = panels(model, [text], [picture.unit for picture in found.pictures])
-    body = units_page.body([f.to_json() for f in found.findings], [p.to_json() for p in shown])
-    note = [f'<p class="faint">{html.escape(found.note)}</p>\n'] if found.note else []
-    return "".join(page("Hidden units", {}, [*note, *body], units_page.style()))
+    shown = [panel.to_json() for panel in panels(model, [text], found.named)]
+    body = units_page.body(found.to_json(), shown)
+    return "".join(page("Hidden units", {}, body, units_page.style()))

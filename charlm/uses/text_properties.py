@@ -18,12 +18,16 @@ FARTHEST = 99  # characters that are counted
 SOON = 10  # characters before a line's end
 DEEPEST = 9
 TAB = 8  # columns
-OPENING, CLOSING = "([{", ")]}"
+OPENING, CLOSING = "([{（［｛【", ")]}）］｝】"
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # an apostrophe
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-SENTENCE_END = re.compile(r"""[.!?…]["'”’)]*(?=\s)|\n\s*\n""")
+SENTENCE_END = re.compile(r"""[.!?…]["'”“’»›)]*(?=\s)|[。！？]["”’」』）]*|\n\s*\n""")
 TRIPLE = '"""'
-QUOTE = re.compile(r"""'"+'|"{3}|(?<!\\)"|[“„«”»]|\n\n""")
+QUOTE = re.compile(r"""'"+'|"{3}|(?<!\\)"|[“”„«»‹›「」『』]|\n\n""")
+CLOSED_BY = {
+    TRIPLE: TRIPLE, '"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "‹": "›", "›": "‹",
+    "「": "」", "『": "』",
+}  # fmt: skip
 # A string in quotes is skipped, so that a "#" in it begins no comment.
 COMMENT = re.compile(
     r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|(/\*.*?\*/|(?<![:\S])//[^\n]*|(?<!\S)#[^\n]*)""",
@@ -37,12 +41,14 @@ class Property(NamedTuple):
     about:    what it is, in words
     measure:  text -> (characters,) float32
     is_yes:   it is true, 1, or false, 0; otherwise a number
+    of_line:  it is about the place in the line
     """
 
     name: str
     about: str
     measure: Callable[[str], Numbers]
     is_yes: bool = True
+    of_line: bool = False
 
 
 def position_in_line(text: str) -> Numbers:
@@ -95,20 +101,19 @@ def in_quotes(text: str) -> Numbers:
     """Within double quotes, the opening one included.
 
     A blank line ends a quotation, but not one in three double quotes. A double quote after a
-    backslash or between single quotes is a character like others.
+    backslash or between single quotes is a character like others, and so are other kinds of quotes
+    within a quotation.
     """
     values, done, opened = np.zeros(len(text), np.float32), 0, ""
     for match in QUOTE.finditer(text):
         values[done : match.start()] = bool(opened)
         done, mark = match.start(), match[0]
-        if TRIPLE in (opened, mark):
+        if opened == TRIPLE or mark == TRIPLE:
             opened = "" if opened == mark else TRIPLE
-        elif mark == '"':
-            opened = "" if opened else mark
-        elif mark in "“„«":
-            opened = mark
-        elif mark in ("”", "»", "\n\n"):
+        elif mark == "\n\n" or (opened and mark in CLOSED_BY[opened]):
             opened = ""
+        elif not opened and mark in CLOSED_BY:
+            opened = mark
     values[done:] = bool(opened)
     return values
 
@@ -149,8 +154,8 @@ def in_comment(text: str) -> Numbers:
 
 
 PROPERTIES = (
-    Property("position in the line", "characters since its start", position_in_line, False),
-    Property("end of the line", f"it comes within {SOON} characters", line_ends_soon),
+    Property("position in the line", "characters since its start", position_in_line, False, True),
+    Property("end of the line", f"it comes within {SOON} characters", line_ends_soon, True, True),
     Property("position in the sentence", "characters since its start", position_in_sentence, False),
     Property("position in the word", "letters since its start", position_in_word, False),
     Property("start of a word", "its first letter", word_begins),

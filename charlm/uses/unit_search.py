@@ -2,14 +2,16 @@
 
 The text is read in two halves. The first half chooses, for each property, the unit with the
 largest correlation; the second half measures the unit, so that the choice among thousands cannot
-flatter it. Three simpler explanations are measured beside it, in the same way:
+flatter it. Simpler explanations are measured beside it, in the same way:
 
 - the token alone: the mean of the property after this token, counted in the first half
 - the last two tokens, likewise
+- the position in the line, likewise, and the distance to its end if a layer reads from the end; not
+  for the properties that are themselves about the line
 - a shuffled network: the best unit of the same layers after their weights were shuffled, in the
   best of a few shuffles
 
-A unit is believed if it is clearly better than all three.
+A unit is believed if it is clearly better than all of them.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from numpy.typing import NDArray
 
 from charlm.engines.activations import Reading, Unit, blocks, values_of
 from charlm.errors import InputError
-from charlm.tokenizer import START
+from charlm.model.activations import BACKWARDS
+from charlm.tokenizer import START, UNK
 from charlm.uses.concordance import jackknifed, standard_error
-from charlm.uses.text_properties import PROPERTIES, Property
+from charlm.uses.text_properties import PROPERTIES, Property, position_in_line
 
 Floats = NDArray[np.floating]
 Ids = NDArray[np.int64]
@@ -36,7 +39,10 @@ FEWEST_CHANGES = 20  # of a property, in each half
 MARGIN, ERRORS = 0.05, 3.0  # by which a unit is better: concordance, and standard errors
 SHUFFLES = 3
 LEAST_VARIANCE = 1e-8  # of a unit that is not constant
-TOKEN, PAIR, SHUFFLED = "token", "two tokens", "shuffled"  # names of the explanations
+ALIKE = 0.999  # correlation of properties that are the same in a text
+REPEATED = 20  # characters of a piece that may occur in the first half
+TOKEN, PAIR, LINE, SHUFFLED = "token", "two tokens", "line", "shuffled"  # explanations
+EXPLANATIONS = (TOKEN, PAIR, LINE, SHUFFLED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Finding:
     mean:     of the property: its share if it is true or false
     figure:   of the unit
     error:    standard error of the difference to the best of the simpler explanations
-    simpler:  the figures of `TOKEN`, `PAIR` and `SHUFFLED`
+    simpler:  the figures of the `EXPLANATIONS`; without `LINE` for a property of the line itself
     """
 
     text_property: Property
@@ -77,15 +83,12 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The fields of output."""
-        token, pair, shuffled = self.simpler.values()
         return {
             "property": self.text_property.name,
             "unit": self.unit.name,
             "rising": self.rising,
             "figure": self.figure,
-            "token": token,
-            "two_tokens": pair,
-            "shuffled": shuffled,
+            **{name.replace(" ", "_"): self.simpler.get(name) for name in EXPLANATIONS},
             "error": self.error if math.isfinite(self.error) else None,
             "mean": self.mean,
             "believed": self.believed,
@@ -135,9 +138,34 @@ class Search:
         spread -= np.square((sums[ends] - sums[starts]) / counts)
         best = int((spread.mean(axis=1) * (counts[:, 0] > counts.max() / 2)).argmax())
         first = int(begins[starts[best]])
-        piece = self.half.text[first : first + chars]
-        line_end = piece.rfind("\n")
-        return piece[:line_end] if line_end > chars / 2 else piece
+        return beginning(self.half.text[first:], chars)
+
+
+def beginning(text: str, chars: int) -> str:
+    """The first characters of a text, up to a line's end if one is in their second half."""
+    piece = text[:chars]
+    line_end = piece.rfind("\n")
+    return piece[:line_end] if len(text) > chars and line_end > chars / 2 else piece
+
+
+def why_not(reading: Reading) -> str | None:
+    """Why nothing that is found in a text would mean anything; None if it would."""
+    unknown = float((reading.rows == UNK)[reading.counted].mean())
+    if unknown > 1 / 2:
+        return (
+            f"{unknown:.0%} of the tokens are unknown to the model: nothing was searched; give a "
+            "text like those it was trained on"
+        )
+    first, second = (_text(half) for half in _halves(reading))
+    known = {first[k : k + REPEATED] for k in range(len(first))}
+    pieces = [second[k : k + REPEATED] for k in range(0, len(second) - REPEATED + 1, REPEATED)]
+    repeated = sum(piece in known for piece in pieces)
+    if repeated > len(pieces) / 2:
+        return (
+            f"{repeated / len(pieces):.0%} of the second half repeats the first: nothing was "
+            "searched, since the second half could not check the first; give another text"
+        )
+    return None
 
 
 def search_units(reading: Reading, progress: Done | None = None) -> Search:
@@ -157,6 +185,7 @@ def search_units(reading: Reading, progress: Done | None = None) -> Search:
     often = [_changes(truth, half) >= FEWEST_CHANGES for half in halves]
     usable = np.flatnonzero(np.logical_and(*often))
     rare = [p for k, p in enumerate(PROPERTIES) if k not in usable]
+    usable = usable[_different(truth[reading.counted][:, usable])]
     done, findings = progress or (lambda fraction: None), list[Finding]()
     if len(usable):
         findings = _found(halves, truth[:, usable], [PROPERTIES[k] for k in usable], done)
@@ -168,6 +197,20 @@ def of_tokens(reading: Reading) -> Floats:
     """(n, properties) the property of each token: that of its last character."""
     last = np.maximum(reading.spans[:, 1] - 1, 0)
     return np.stack([p.measure(reading.text)[last] for p in PROPERTIES], axis=1)
+
+
+def _different(truth: Floats) -> Ids:
+    """The properties (n, properties) that are not the same as one before."""
+    if not truth.shape[1]:
+        return np.arange(0)
+    r = np.atleast_2d(np.corrcoef(truth, rowvar=False))
+    return np.flatnonzero(~np.tril(r > ALIKE, -1).any(axis=1))
+
+
+def _text(half: Reading) -> str:
+    """The characters of the tokens that are read."""
+    spans = half.spans[half.counted]
+    return half.text[spans[0, 0] : spans[-1, 1]]
 
 
 def _cumulated(values: Floats) -> Floats:
@@ -201,16 +244,16 @@ def _found(
     for k in range(SHUFFLES):
         shuffled.append(_measured([half.shuffled(k) for half in halves], truth)[1])
         done((k + 2) / (SHUFFLES + 1))
-    by_tokens = [
+    by_token, by_pair, *by_lines = [
         [jackknifed(*columns) for columns in zip(table[second].T, truth[second].T, strict=True)]
-        for table in _by_tokens(halves[0], truth)
+        for table in (*_by_tokens(halves[0], truth), *_by_places(halves[0], truth))
     ]
     findings = []
     for k, (text_property, (unit, sign)) in enumerate(zip(properties, chosen, strict=True)):
-        of_shuffled = max((of_network[k] for of_network in shuffled), key=_figure)
-        simpler = dict(
-            zip((TOKEN, PAIR, SHUFFLED), (*(t[k] for t in by_tokens), of_shuffled), strict=True)
-        )
+        simpler = {TOKEN: by_token[k], PAIR: by_pair[k]}
+        if not text_property.of_line:
+            simpler[LINE] = max((table[k] for table in by_lines), key=_figure)
+        simpler[SHUFFLED] = max((of_network[k] for of_network in shuffled), key=_figure)
         findings.append(
             Finding(
                 text_property,
@@ -285,6 +328,19 @@ def _by_tokens(first: Reading, truth: Floats) -> tuple[Floats, Floats]:
     overall = np.broadcast_to(truth[first.counted].mean(axis=0), truth.shape)
     by_token = _means(first, first.ids, truth, overall)
     return by_token, _means(first, pairs, truth, by_token)
+
+
+def _by_places(first: Reading, truth: Floats) -> list[Floats]:
+    """The mean of each property at this position in the line, (n, properties), counted likewise.
+
+    If a layer reads from the end, also the mean at this distance to the line's end.
+    """
+    last = np.maximum(first.spans[:, 1] - 1, 0)
+    places = [position_in_line(first.text)[last]]
+    if any(BACKWARDS in stack.layers[0] for stack in first.stacks):
+        places.append(position_in_line(first.text[::-1])[::-1][last])
+    overall = np.broadcast_to(truth[first.counted].mean(axis=0), truth.shape)
+    return [_means(first, place.astype(np.int64), truth, overall) for place in places]
 
 
 def _means(first: Reading, groups: Ids, truth: Floats, otherwise: Floats) -> Floats:

@@ -15,7 +15,7 @@ from charlm.engines.activations import Reading, Unit, all_units, values_of
 from charlm.errors import InputError
 from charlm.options import names_keywords
 from charlm.tasks.trained import HasUnits, TrainedModel, several
-from charlm.uses.unit_search import FEWEST_TOKENS, Finding, search_units
+from charlm.uses.unit_search import FEWEST_TOKENS, Finding, beginning, search_units, why_not
 
 EXCERPT, LONGER = 240, 1500  # characters
 MOST_ON_PAGE = 1 << 20  # values in a panel
@@ -62,7 +62,7 @@ class Units:
     rare:      names of the properties that are too rare in the text
     pictures:  the units that were found or asked for, along each text
     note:      why nothing was searched; None if something was
-    longer:    a longer excerpt of the text that was searched
+    longer:    a longer excerpt of the text that was given to be searched
     """
 
     findings: Sequence[Finding]
@@ -70,6 +70,12 @@ class Units:
     pictures: Sequence[Picture]
     note: str | None = None
     longer: str = ""
+
+    @property
+    def named(self) -> list[Unit]:
+        """The units that were found or asked for, or that vary most, each once."""
+        units = [finding.unit for finding in self.findings]
+        return list(dict.fromkeys([*units, *(picture.unit for picture in self.pictures)]))
 
     def to_json(self) -> dict[str, Any]:
         """The fields of output."""
@@ -95,7 +101,8 @@ def units(
     texts:   one or several; without any, excerpts of the text that is searched
     search:  a text in which to find units that follow a property, such as being inside quotes;
              None to search in the texts themselves, if they are long enough
-    unit:    units to show, such as "1.c17"; nothing is searched then
+    unit:    units to show, such as "1.c17"; nothing is searched then, and without texts the
+             beginning of `search` is shown
     progress:  called with the fraction of the search that is done
 
     Raises InputError for an empty text, for a `search` that is too short, and for a model that does
@@ -108,17 +115,20 @@ def units(
     names = [unit] if isinstance(unit, str) else list(unit)
     if search is None and not texts:
         raise InputError("no text; give one, or a file to search")
+    if names and search is not None and not texts:
+        texts = [beginning(search, EXCERPT)]
     readings = [_reading(model, text) for text in texts]
     if names:
         chosen = [(Unit.parse(name, readings[0].stacks), None) for name in names]
-        return Units([], [], _pictures(readings, chosen))
+        return Units([], [], _pictures(readings, chosen), longer=beginning(search or "", LONGER))
     long = _reading(model, "\n".join(texts) if search is None else search)
-    if search is None and long.counted.sum() < FEWEST_TOKENS:
-        note = (
-            f"the text has {long.counted.sum():,} tokens: too short to find units in "
-            f"({FEWEST_TOKENS:,}); these are the ones that vary most"
-        )
-        return Units([], [], _pictures(readings, _varying(readings)), note)
+    note, count = why_not(long), int(long.counted.sum())
+    if search is None and count < FEWEST_TOKENS:
+        note = f"the text has {count:,} tokens: too short to find units in ({FEWEST_TOKENS:,})"
+    if note:
+        pictures = _pictures(readings, _varying(readings)) if texts else []
+        note += "; these are the units that vary most" if texts else ""
+        return Units([], [], pictures, note, beginning(long.text, LONGER))
     found = search_units(long, progress)
     rare = [text_property.name for text_property in found.rare]
     if texts:
@@ -130,7 +140,7 @@ def units(
             excerpt = _reading(model, found.excerpt([finding], EXCERPT))
             pictures += _pictures([excerpt], [(finding.unit, finding)])
     shown = found.believed or found.findings
-    longer = found.excerpt(shown, LONGER) if shown else long.text[:LONGER]
+    longer = found.excerpt(shown, LONGER) if shown else beginning(long.text, LONGER)
     return Units(found.findings, rare, pictures, longer=longer)
 
 
@@ -152,9 +162,19 @@ class Panel:
     scales: NDArray[np.float32]
     shades: NDArray[np.int8]
 
+    @property
+    def on_page(self) -> str:
+        """Which units these are, in words."""
+        if len(self.units) == self.of:
+            return f"All {self.of:,} states and gates of units are on this page."
+        return (
+            f"{len(self.units):,} of {self.of:,} states and gates of units are on this page: those "
+            "whose values vary most along the text, and those found or asked for."
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """The text, its tokens, and for each kind of value the numbers of the units, what a shade
-        of 1 stands for, and the shades as bytes in base64, (units, n)."""
+        """The text, its tokens, which units these are, and for each kind of value the numbers of
+        the units, what a shade of 1 stands for, and the shades as bytes in base64, (units, n)."""
         kinds: dict[str, dict[str, Any]] = {}
         rows: dict[str, list[int]] = {}
         for k, unit in enumerate(self.units):
@@ -167,7 +187,13 @@ class Panel:
         for name, own in rows.items():
             kinds[name]["scales"] = [round(value, 4) for value in self.scales[own].tolist()]
             kinds[name]["shades"] = b64encode(self.shades[own].tobytes()).decode()
-        return {"text": self.text, "tokens": self.spans.tolist(), "kinds": list(kinds.values())}
+        return {
+            "text": self.text,
+            "tokens": self.spans.tolist(),
+            "kinds": list(kinds.values()),
+            "of": self.of,
+            "on_page": self.on_page,
+        }
 
 
 def panels(model: TrainedModel, texts: Sequence[str], kept: Sequence[Unit] = ()) -> list[Panel]:
