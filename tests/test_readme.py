@@ -6,14 +6,18 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from charlm.cli import Commands
 from conftest import Command
+from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 README, TASKS = (
@@ -63,10 +67,33 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def served(command: Sequence[str], environment: dict[str, str], port: int) -> Callable[[], None]:
+    """Start a server, wait until it answers, and return what stops it."""
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    def stop() -> None:
+        process.terminate()
+        process.wait()
+
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return stop
+        except OSError:
+            time.sleep(0.1)
+    stop()
+    raise AssertionError("the server does not start")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "least"), [(README, 16), (TASKS, 9)], ids=["README", "tasks"])
 def test_the_commands_succeed(
-    page: str, least: int, charlm_command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    least: int,
+    charlm_command: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     assert len(commands(page)) >= least
     environment = {
@@ -75,7 +102,15 @@ def test_the_commands_succeed(
         "PYTHONPATH": str(ROOT),  # this checkout, wherever charlm is installed from
     }
     monkeypatch.chdir(folder)
+    port = str(free_port())
     for command in commands(page):
+        command = command.replace("charlm serve", f"charlm serve --port {port}")
+        command = command.replace(":8000", f":{port}")
+        if command.startswith("charlm serve "):
+            request.addfinalizer(served(shlex.split(command), environment, int(port)))
+            continue
+        if command.startswith("curl ") and shutil.which("curl") is None:
+            continue
         if command.startswith("charlm train "):  # in this process, which has loaded torch
             assert charlm_command(*shlex.split(shortened(command), comments=True)[1:]).text, command
             continue

@@ -33,7 +33,7 @@ NAMES = {
     "alone": "one by one (`--batch 1`)",
     "llama.cpp": "llama.cpp",
 }
-SECONDS = 12.0  # of each measurement
+SECONDS = 8.0  # of each measurement
 TOKENS = 100
 WARM_UP = 100  # requests
 MANY, SHORT = 20_000, 8  # requests while the memory is watched, and their tokens
