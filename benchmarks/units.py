@@ -28,7 +28,7 @@ from charlm.uses.unit_search import Search, search_units
 RESULTS, PAGE = ROOT / "benchmarks/units.json", ROOT / "docs/units.md"
 NAMES = ("prose", "code")
 OPTIONS: dict[str, Any] = {"hidden": 256, "layers": 1, "ngram": "none", "minutes": 3}
-HELD_OUT = 10  # one of so many files of code; and that share of the prose
+HELD_OUT = 10  # every tenth file of code is held out, and the last tenth of the prose
 SEARCHED = 50_000  # characters
 UNTRAINED = 5  # networks
 WIDTH = 88

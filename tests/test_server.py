@@ -444,12 +444,17 @@ def test_what_takes_too_long_ends(document: LanguageModel) -> None:
         assert answer.status_code == 200
 
 
-def test_a_fault_of_the_server_is_an_error_and_it_goes_on(document: LanguageModel) -> None:
+def test_a_fault_of_the_server_is_an_error_and_it_goes_on(
+    document: LanguageModel, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.MonkeyPatch.context() as patch, running({"m": document}) as server:
         patch.setattr(Generation, "step", lambda self: 1 / 0)
         answer = server.http.post("/v1/completions", json={"prompt": "x"})
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "server_error"
+        answer = server.http.post("/v1/completions", json={"prompt": "x", "stream": True})
+        assert "server_error" in answer.text
+        assert caplog.text.count("ZeroDivisionError") >= 2  # the log says more, for both
         patch.undo()
         assert server.http.post("/v1/completions", json={"prompt": "x"}).status_code == 200
 

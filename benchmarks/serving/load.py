@@ -70,7 +70,7 @@ async def client(port: int, deadline: float, tokens: int, most: list[int]) -> li
 
 
 async def ask(server: Server, clients: int, seconds: float, tokens: int, most: int) -> list[float]:
-    """The seconds of all requests of so many clients."""
+    """The seconds of each request, of all clients together."""
     left, deadline = [most], time.perf_counter() + seconds
     tasks = (client(server.port, deadline, tokens, left) for _ in range(clients))
     return [value for of_client in await asyncio.gather(*tasks) for value in of_client]

@@ -208,7 +208,7 @@ class Generation:
         self._rows += [row] * len(samples)
 
     def step(self) -> None:
-        """Draw one more token for every open sample, of which there is at least one."""
+        """Draw one more token for every open sample. At least one must be open."""
         assert self._reader
         self._threads.next_step()
         self._reader.extend(self._rows, [sample.last for sample in self.open])

@@ -71,9 +71,8 @@ async def score(served: Served, asked: ScoreRequest) -> dict[str, Any]:
     def scored(texts: list[str]) -> list[SentenceScore]:
         return model.score(texts, details=details, **options)
 
-    texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
     kind = ("score", details, *options.items())
-    scores = await served.batcher.do(scored, kind, texts)
+    scores = await served.batcher.do(scored, kind, asked.texts)
 
     def answer() -> dict[str, Any]:
         records = [_score(score, asked.tokens, asked.words) for score in scores]
@@ -129,15 +128,14 @@ async def predict(served: Served, asked: PredictRequest) -> dict[str, Any]:
     def drawn(texts: list[str]) -> list[str]:
         return [draw_prediction(served.model, text, colours) for text in texts]
 
-    texts = [asked.text] if isinstance(asked.text, str) else list(asked.text)
-    answers = await served.batcher.do(predicted, ("predict", asked.k), texts)
+    answers = await served.batcher.do(predicted, ("predict", asked.k), asked.texts)
     predictions = [
         {"text": text, "answers": [answer._asdict() for answer in best]}
-        for text, best in zip(texts, answers, strict=True)
+        for text, best in zip(asked.texts, answers, strict=True)
     ]
     answer = {"model": served.name, "predictions": predictions}
     if asked.html:
-        shown = await served.batcher.do(drawn, object(), texts)
+        shown = await served.batcher.do(drawn, object(), asked.texts)
         answer["html"] = "".join(shown) + draw_note(served.model)
     return answer
 

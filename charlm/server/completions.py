@@ -17,7 +17,7 @@ from charlm.engines.sampling import SampleOptions, random_stream
 from charlm.engines.scoring import score_tokens
 from charlm.engines.stream import Figures, Limits
 from charlm.server.choices import Choice, likeliest_of
-from charlm.server.errors import ProtocolError, to_bytes
+from charlm.server.errors import ProtocolError, log, to_bytes
 from charlm.server.metrics import Metrics
 from charlm.server.models import Served
 from charlm.server.options import ServeOptions
@@ -184,7 +184,10 @@ class Completion:
                         if piece := choice.take():
                             yield _event({**self._head, "choices": [piece], **usage})
         except Exception as error:
-            yield _event(ProtocolError.of(error).to_json())
+            answer = ProtocolError.of(error)
+            if answer.status == 500:
+                log.exception("a stream of %s", self.served.name)
+            yield _event(answer.to_json())
         if self.asked.includes_usage:
             yield _event({**self._head, "choices": [], "usage": self._usage()})
         yield b"data: [DONE]\n\n"

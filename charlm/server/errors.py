@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from charlm.errors import CharlmError, OptionError
 
+log = logging.getLogger("charlm.server")
 # Some clients take these for line ends, which part the events of a stream.
 LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
 INVALID, OVERLOADED, FAILED = "invalid_request_error", "overloaded_error", "server_error"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import re
 import time
 from collections.abc import Collection
@@ -12,12 +11,11 @@ from collections.abc import Collection
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from charlm.server.errors import ProtocolError, error_response
+from charlm.server.errors import ProtocolError, error_response, log
 from charlm.server.metrics import Metrics
 from charlm.server.models import Models
 from charlm.server.options import ServeOptions
 
-log = logging.getLogger("charlm.server")
 MODELS, ONE_MODEL = "/v1/models", "/v1/models/{name:path}"
 NO_KEY = ("/", "/health", "/openapi.json")  # paths for all
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")

@@ -59,7 +59,7 @@ class ServeOptions:
     )
     batch: int = option(
         128,
-        "While so many texts are written side by side, those of further requests wait.",
+        "Texts that are written side by side. Further requests wait while there are this many.",
         Range(1),
         panel=LIMITS,
         metavar="N",

@@ -47,10 +47,21 @@ class DetokenizeRequest(ModelRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreRequest(SentenceOptions, ModelRequest):
+class TextsRequest(ModelRequest):
+    """A request about one text or several."""
+
+    text: str | Sequence[str] = option(MISSING, "A text, or several.")
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, one or several."""
+        return [self.text] if isinstance(self.text, str) else list(self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(SentenceOptions, TextsRequest):
     """A request for the probability of sentences."""
 
-    text: str | Sequence[str] = option(MISSING, "A sentence, or several.")
     tokens: bool = option(False, "Give every token, with the likeliest ones in its place.")
     words: bool = option(False, "Give every word.")
     html: bool = option(False, "Give the sentences in colours, too, as HTML.")
@@ -72,10 +83,9 @@ class FillRequest(FillOptions, ModelRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest(ModelRequest):
+class PredictRequest(TextsRequest):
     """A request for what a model of another task predicts."""
 
-    text: str | Sequence[str] = option(MISSING, "A text, or several.")
     k: int = option(1, "Answers for each text.", ANSWERS)
     html: bool = option(False, "Give the texts with their answers, too, as HTML.")
 
@@ -106,13 +116,13 @@ class CompletionRequest(ModelRequest):
     seed: int | None = option(None, "The same seed gives the same text.")
     echo: bool = option(False, "Give the prompt back, too.")
     logprobs: int | None = option(
-        None, "Give log p of every token, and of so many of the likeliest ones.", Range(0, 20)
+        None, "Give log p of every token, and this number of the likeliest tokens.", Range(0, 20)
     )
     stream: bool = option(False, "Send the text while it is written.")
     stream_options: Mapping[str, Any] | None = option(
         None, "With include_usage, a stream ends with the numbers of tokens."
     )
-    top_k: int | None = option(None, "Draw from so many tokens only; 0 or -1 for all.", Range(-1))
+    top_k: int | None = option(None, "Draw from the K likeliest; 0 or -1 for all.", Range(-1))
     min_p: float | None = option(
         None,
         "Draw from tokens at least this share as likely as the likeliest one; 0 for all.",

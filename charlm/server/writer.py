@@ -102,7 +102,7 @@ class Writer:
     """Writes the texts of orders, at each step a token of every text.
 
     model:    writes
-    batch:    while there are so many texts side by side, no further order begins
+    batch:    texts side by side; further orders wait while there are this many
     metrics:  of the server
     """
 
