@@ -244,39 +244,42 @@ def test_samples_drawn_side_by_side_are_the_same_as_those_drawn_alone() -> None:
 def test_samples_may_begin_and_end_at_any_time() -> None:
     network, tokenizer = random_network("char", "abcdefgh\n")
     model = text_model_of(NetworkPredictor(network), tokenizer)
-    options = SampleOptions(temperature=0.0)
+    options = SampleOptions(temperature=1.0)
     limits = Limits.of(options, independent_lines=False)
 
-    def begun(prime: str) -> tuple[Beginning, Sample]:
+    def add(generation: Generation, prime: str) -> Sample:
         beginning = Beginning(model, tokenizer.prime(prime))
         beginning.read()
         sample = beginning.sample(options, limits)
-        sample.random = random_stream(1, 0)
-        return beginning, sample
+        sample.random, sample.alternatives = random_stream(1, len(prime)), 0
+        generation.add(beginning, [sample])
+        return sample
 
-    def alone(prime: str) -> str:
-        (pieces,) = generate(model, prime, options, limits, [random_stream(1, 0)])
-        return text_of(islice(pieces, 12))
+    def drawn(sample: Sample) -> tuple[list[int], list[float]]:
+        pieces = [piece for piece in sample.unread if piece.figures]
+        return [p.id for p in pieces], [p.figures.logprob for p in pieces if p.figures]
 
-    for closed in ([0], [1], [0, 1], []):
+    alone = {}
+    for prime in ("abc", "hgfe", "deadd"):
         generation = Generation(model)
-        samples = []
-        for prime in ("abc", "hgf"):
-            beginning, sample = begun(prime)
-            generation.add(beginning, [sample])
-            samples.append(sample)
+        sample = add(generation, prime)
+        for _ in range(15):
+            generation.step()
+        alone[prime] = drawn(sample)
+    for closed in ([], ["abc"], ["hgfe"], ["abc", "hgfe"]):
+        generation = Generation(model)
+        samples = {prime: add(generation, prime) for prime in ("abc", "hgfe")}
         for _ in range(3):
             generation.step()
-        for k in closed:
-            generation.close(samples[k])
-        beginning, late = begun("dead")
-        generation.add(beginning, [late])
+        for prime in closed:
+            generation.close(samples.pop(prime))
+        samples["deadd"] = add(generation, "deadd")
         for _ in range(12):
             generation.step()
-        assert text_of(late.unread) == alone("dead")
-        for k, prime in enumerate(("abc", "hgf")):
-            if k not in closed:
-                assert text_of(islice(samples[k].unread, 12)) == alone(prime)
+        for prime, sample in samples.items():
+            (ids, logprobs), (own, own_logprobs) = alone[prime], drawn(sample)
+            assert own == ids[: len(own)] and len(own) >= 12
+            np.testing.assert_allclose(own_logprobs, logprobs[: len(own)], atol=1e-5)
 
 
 def test_the_network_steps_only_open_samples(monkeypatch: pytest.MonkeyPatch) -> None:
