@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,19 @@ def test_a_long_text_is_read_in_pieces_with_the_same_values() -> None:
     np.testing.assert_allclose(found[read], y[0, 1:][read], rtol=0, atol=1e-5)
     part = every(reading_of(network, ids).between(1000, 1200), "2.h")
     assert np.isfinite(part).any(axis=1).tolist() == [1000 <= k < 1200 for k in range(3000)]
+
+
+def test_a_long_text_is_read_from_its_end_with_the_same_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, ids = network_of({}), np.random.default_rng(1).integers(3, VOCAB, 3000)
+    weights = network.weights()
+    layers, table = strip_prefix("layers", weights), weights["embedding"]
+    stack = ObservedStack.of(network.config, layers, table, direction=BACKWARDS, before=START)
+    reading = replace(reading_of(network, ids), stacks=[stack])
+    in_pieces = every(reading, "1b.c")
+    monkeypatch.setattr("charlm.engines.activations.PIECE", len(ids))
+    np.testing.assert_allclose(in_pieces, every(reading, "1b.c"), rtol=0, atol=1e-4)
 
 
 def test_layers_of_a_fill_model_read_from_both_ends(trained: Trained) -> None:
