@@ -26,7 +26,8 @@ from charlm.tasks import load_task
 from charlm.tasks.lm import TextValidation
 from charlm.training.clock import Clock
 from charlm.training.distributed import Ranks
-from charlm.training.loop import CLIP, Loop
+from charlm.training.loop import Loop
+from charlm.training.member import CLIP
 from charlm.training.recipe import Recipe
 
 SHAPES = ((2, 512, 128, 128), (1, 320, 32, 32))  # layers, features, streams, tokens of a stream

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charlm.model.config import ModelConfig, StackConfig
 from charlm.model.devices import DEVICES, check_threads, choose_device, survive_forks
-from charlm.model.numpy_network import NumpyNetwork
+from charlm.model.numpy_network import numpy_network
 from charlm.options import Choices
 
 Floats = NDArray[np.float32]
@@ -27,7 +27,7 @@ class Backend(Protocol):
     """A network that measures tokens: `NumpyNetwork` or `Network`, which give the same numbers.
 
     Shapes: B sequences of T tokens, H features of the hidden state, S features of the encoder's
-    output (H, or 2·H for both directions), V token ids. States are the backend's own.
+    output (H for each direction of each network), V token ids. States are the backend's own.
     """
 
     config: ModelConfig
@@ -38,6 +38,8 @@ class Backend(Protocol):
 
     def read(self, ids: Ids, state: Any, reverse: bool = False) -> tuple[Floats, Any]:
         """The top layer's output after each of the ids (B, T), (B, T, H), and the state after.
+
+        Of several networks, the outputs stand side by side.
 
         reverse:  run the layers that read from the end; the ids come in that order
         """
@@ -56,7 +58,7 @@ class Backend(Protocol):
 
 
 class Twins(NamedTuple):
-    """The two classes of a network.
+    """The two classes of a network, or functions that make them.
 
     numpy:         makes it in NumPy, of its shape and its weights
     module, name:  of the class in torch, which is imported when it is needed
@@ -71,7 +73,7 @@ class Twins(NamedTuple):
         return getattr(import_module(self.module), self.name)(*arguments, **keywords)
 
 
-OF_TOKENS = Twins(NumpyNetwork, "charlm.model.network", "Network")
+OF_TOKENS = Twins(numpy_network, "charlm.model.several", "network")
 
 
 class Backends:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from charlm.errors import OptionError
 from charlm.model.equations import CELLS, Cell, lstm
-from charlm.model.names import add_prefix
+from charlm.model.names import add_prefix, strip_prefix
 from charlm.options import Choices, Range
 
 # The variants of cells: the arguments of the functions in `equations`.
 VARIANTS = ("activation", "forget_gate", "peepholes", "reset")
-LAYERS, EXTRA_LAYERS, FEATURES = Range(1, 4), Range(0, 4), Range(1)
+LAYERS, EXTRA_LAYERS, FEATURES, NETWORKS = Range(1, 4), Range(0, 4), Range(1), Range(1, 16)
 CHARACTERS = Choices(("recurrent", "convolutional"))
 CHARACTER_EMBEDDING = 16  # features of a character's vector
 # Filter widths in characters. Width w has a share w of the features (Kim et al. 2016).
 WIDTHS = (1, 2, 3, 4, 5)
 
-
 Shapes = dict[str, tuple[int, ...]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,11 @@ class StackConfig(ABC):
         """The parts of the network beside its recurrent layers, in words."""
         yield from ()
 
+    def several(self, networks: int) -> Self:
+        """So many networks of this shape, which predict together."""
+        assert networks == 1, "options allow more only where the shape does"
+        return self
+
     @property
     def reads_both_ways(self) -> bool:
         """Whether recurrent layers read a sequence from both of its ends."""
@@ -188,6 +194,9 @@ class ModelConfig(StackConfig):
     characters:     a word's vector also comes from its characters: "recurrent" or "convolutional"
     char_features:  features of that part of a word's vector
     alphabet:       number of different characters
+    networks:       so many networks of this shape predict together: the logits of the softmax are
+                    the mean of theirs, so p is the geometric mean of their p, normalised. They
+                    are one network whose matrices are block diagonal
 
     See `StackConfig` for the recurrent layers. Raises OptionError, naming the option and the value.
     """
@@ -202,6 +211,7 @@ class ModelConfig(StackConfig):
     characters: str | None = None
     char_features: int = 0
     alphabet: int = 0
+    networks: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cutoffs", tuple(self.cutoffs))  # JSON has lists
@@ -210,6 +220,7 @@ class ModelConfig(StackConfig):
             raise OptionError(f"cutoffs {self.cutoffs}: must ascend from 1 to {self.vocab - 2}")
         super().__post_init__()
         FEATURES.check("embedding", self.embedding)
+        NETWORKS.check("networks", self.networks)
         EXTRA_LAYERS.check("feedforward", self.feedforward)
         EXTRA_LAYERS.check("highway", self.highway)
         if self.characters is not None:
@@ -228,6 +239,10 @@ class ModelConfig(StackConfig):
                 "`feedforward=0`: a network that reads from both sides needs one such layer or more"
             )
 
+    def described(self) -> str:
+        several = f"{self.networks} networks, each " if self.networks > 1 else ""
+        return several + super().described()
+
     def _described_parts(self) -> Iterator[str]:
         if self.characters:
             yield f"{self.characters} characters"
@@ -243,6 +258,20 @@ class ModelConfig(StackConfig):
     def is_tied(self) -> bool:
         return self.tied
 
+    def several(self, networks: int) -> Self:
+        return dataclasses.replace(self, networks=networks)
+
+    @property
+    def one(self) -> ModelConfig:
+        """The shape of each of the networks alone."""
+        return self.several(1)
+
+    def by_network(self, weights: Mapping[str, T]) -> list[dict[str, T]]:
+        """The weights of each of the networks, from the weights of all."""
+        if self.networks == 1:
+            return [dict(weights)]
+        return [strip_prefix(f"networks.{k}", weights) for k in range(self.networks)]
+
     @property
     def inputs(self) -> int:
         """Features of the first layer's input."""
@@ -255,11 +284,15 @@ class ModelConfig(StackConfig):
 
     @property
     def states(self) -> int:
-        """Features of the encoder's output: H for each direction."""
-        return self.hidden * len(self.directions)
+        """Features of the encoder's output: H for each direction of each network."""
+        return self.hidden * len(self.directions) * self.networks
 
     def shapes(self) -> Shapes:
-        return self._encoder_shapes() | self._head_shapes()
+        if self.networks == 1:
+            return self._encoder_shapes() | self._head_shapes()
+        shapes = self.one.shapes()
+        each = (add_prefix(f"networks.{k}", shapes) for k in range(self.networks))
+        return {name: shape for network in each for name, shape in network.items()}
 
     def _encoder_shapes(self) -> Shapes:
         shapes: Shapes = {"embedding": (self.vocab, self.embedding)}
@@ -301,16 +334,16 @@ class ModelConfig(StackConfig):
         others = ("embedding", "char_features", "characters.", "output.")
         matrices = [
             shape
-            for name, shape in self.shapes().items()
+            for name, shape in self.one.shapes().items()
             if len(shape) > 1 and not name.startswith(others)
         ]
         rows = self.vocab - 1 if output_rows is None else output_rows
-        return sum(map(prod, matrices)) + rows * self.hidden
+        return self.networks * (sum(map(prod, matrices)) + rows * self.hidden)
 
     @property
     def kept_floats(self) -> int:
         layers = self.layers * len(self.directions) * self.kept_layer_floats
-        return 2 * self.inputs + layers + (self.feedforward + 4) * self.hidden
+        return self.networks * (2 * self.inputs + layers + (self.feedforward + 4) * self.hidden)
 
 
 @dataclass(frozen=True)

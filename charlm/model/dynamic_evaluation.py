@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from charlm.errors import ModelError
+from charlm.model import several
 from charlm.model.backend import Ids
 from charlm.model.network import Network
 from charlm.model.prediction import NetworkPrediction, State
@@ -45,7 +46,7 @@ class DynamicEvaluation:
                 "cannot learn; leave the option out"
             )
         self.rate, self.decay = rate, decay
-        self.network = Network(network.config)
+        self.network = several.network(network.config)
         self.network.load_state_dict(network.state_dict())
         self.network.to(network.device)
         self.trained = [p.detach().clone() for p in self.network.parameters()]

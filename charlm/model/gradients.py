@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.errors import InputError
+from charlm.model import several
 from charlm.model.layers import States
 from charlm.model.network import Network
 from charlm.tokenizer import START, IntArray, as_inputs
@@ -77,7 +78,7 @@ def gradient_norms(
         )
     steps = min(steps, len(ids) - 1)
     inputs, targets = _windows(ids, steps)
-    size = (steps + 1) * network.config.layers * network.config.hidden
+    size = (steps + 1) * network.config.layers * network.config.states
     batch = max(STATE_VALUES_PER_BATCH // size, 1)
     reference = _reference(network)
     batches = [
@@ -107,7 +108,7 @@ def _windows(ids: IntArray, steps: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def _reference(network: Network) -> Network:
     """A float64 copy without fast paths: autograd sees the state of every step."""
-    copy = Network(network.config, reference=True)
+    copy = several.network(network.config, reference=True)
     copy.load_state_dict(network.state_dict())
     return copy.to(network.device, torch.float64).eval()
 
@@ -140,7 +141,7 @@ def _norms(
     tensors = [s for states in reversed(history) for layer in states for s in layer]
     gradients = torch.stack(torch.autograd.grad(loss, tensors))
     vectors = len(network.config.recurrence.state)
-    gradients = gradients.view(steps + 1, network.config.layers, vectors, len(targets), -1)
+    gradients = gradients.view(steps + 1, len(state), vectors, len(targets), -1)
     norms = torch.linalg.vector_norm(gradients, dim=(1, 4))  # (K + 1, S, B)
     return norms.transpose(0, 1).cpu().numpy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -42,6 +42,11 @@ class Trainable(nn.Module):
         super().__init__()
         self.dropout = dropout or Dropout()
         self.generator = generator or torch.Generator().manual_seed(0)
+
+    @property
+    def members(self) -> Sequence[Trainable]:
+        """The networks that are trained apart: this one alone, unless it is several."""
+        return [self]
 
     @property
     def device(self) -> torch.device:
@@ -236,7 +241,7 @@ class Network(Trainable):
         features = self.head(y, masks)
         if where is not None:
             features, targets = features[where], targets[where]
-        features = features.reshape(-1, self.config.hidden)
+        features = features.reshape(-1, features.shape[-1])
         return summed_cross_entropy(features, targets.flatten() - 1, self.softmax())
 
     def softmax(self) -> Softmax:

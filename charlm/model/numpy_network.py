@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -61,6 +61,40 @@ class NumpyNetwork:
             part = slice(start, start + rows)
             logprobs[part] = self.head.target_logprobs(flat[part], columns[part])
         return logprobs.reshape(targets.shape)
+
+
+class SeveralNumpyNetworks(NumpyNetwork):
+    """Several networks as one; `charlm.model.several.SeveralNetworks` is its twin in torch.
+
+    Its state has the layers of the first network, then those of the next one, and so on. Its output
+    has the outputs of all networks side by side, (B, T, networks·H).
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        self.config = config
+        own = config.by_network(weights)
+        self.networks = [NumpyNetwork(config.one, network) for network in own]
+        self.head = JoinedHeads(config, [network.head for network in self.networks])
+
+    def initial_state(self, batch: int) -> list[State]:
+        return [layer for network in self.networks for layer in network.initial_state(batch)]
+
+    def read(
+        self, ids: Ids, state: list[State], reverse: bool = False
+    ) -> tuple[Floats, list[State]]:
+        outputs: list[Floats] = []
+        after: list[State] = []
+        for network in self.networks:
+            own = state[len(after) : len(after) + self.config.layers]
+            y, own = network.read(ids, own, reverse)
+            outputs.append(y)
+            after += own
+        return np.concatenate(outputs, axis=-1), after
+
+
+def numpy_network(config: ModelConfig, weights: Weights) -> NumpyNetwork:
+    """The network of this shape, or the networks as one."""
+    return (SeveralNumpyNetworks if config.networks > 1 else NumpyNetwork)(config, weights)
 
 
 class NumpyEncoder:
@@ -184,6 +218,30 @@ class NumpyHead:
     def _log_softmax(self, features: Floats, part: int) -> Floats:
         W, b = self.parts[part]
         return log_softmax(features @ W.T + b)
+
+
+class JoinedHeads(NumpyHead):
+    """The heads of several networks as one: the mean of the logits."""
+
+    def __init__(self, config: ModelConfig, heads: Sequence[NumpyHead]) -> None:
+        self.cutoffs, self.heads, self.directions = config.cutoffs, heads, len(config.directions)
+        self.parts = [_mean(part) for part in zip(*(head.parts for head in heads), strict=True)]
+
+    def features(self, y: Floats) -> Floats:
+        """The encoder's output (…, S) -> the softmax's input (…, networks·H)."""
+        # (…, directions, networks, H): each direction has the outputs of all networks.
+        outputs = y.reshape(*y.shape[:-1], self.directions, len(self.heads), -1)
+        own = [outputs[..., k, :].reshape(*y.shape[:-1], -1) for k in range(len(self.heads))]
+        features = (head.features(of_one) for head, of_one in zip(self.heads, own, strict=True))
+        return np.concatenate(list(features), axis=-1)
+
+
+def _mean(parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """W and b of a softmax whose logits are the mean of several; it reads all their features."""
+    weights, biases = zip(*parts, strict=True)
+    W = np.concatenate(weights, axis=1)
+    W /= len(parts)
+    return W, np.mean(biases, axis=0)
 
 
 def log_softmax(logits: Floats) -> Floats:

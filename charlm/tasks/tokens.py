@@ -87,9 +87,19 @@ class TokenModel(TrainedModel):
         """The weights of the network, by their names."""
         return self._weights
 
+    @property
+    def networks(self) -> list[dict[str, NDArray[np.float32]]]:
+        """The weights of each network of the model."""
+        return self.config.by_network(self._weights)
+
     def input_vectors(self) -> NDArray[np.float32]:
-        """(V, inputs) what the first recurrent layer reads of each token."""
-        return NumpyEncoder(self.config, self._weights).vectors(np.arange(self.config.vocab))
+        """(V, inputs) what the first recurrent layer reads of each token.
+
+        Of several networks, side by side.
+        """
+        config, ids = self.config.one, np.arange(self.config.vocab)
+        each = [NumpyEncoder(config, weights).vectors(ids) for weights in self.networks]
+        return np.concatenate(each, axis=1)
 
     @property
     def _filling(self) -> Filling:
@@ -159,24 +169,26 @@ class TokenModel(TrainedModel):
     def word_vectors(self, words: Sequence[str] | None = None) -> NDArray[np.float32]:
         """The vectors of words or other tokens, as the network reads them, (n, inputs).
 
+        Those of several networks stand side by side.
+
         words:  None for the whole vocabulary, in the order of `vocabulary`
 
         A word that is not in the vocabulary has the vector of `<UNK>`; in a character-aware
         network its character features are computed from its characters.
         """
-        table = self._weights["embedding"]
-        if self.config.characters:
-            table = np.concatenate([table, self._weights["char_features"]], axis=1)
-        if words is None:
-            return table
-        ids = [self.word_id(word) for word in words]
-        vectors = table[[UNK if id is None else id for id in ids]]
-        unseen = [k for k, id in enumerate(ids) if id is None]
-        if unseen and self.config.characters:
-            characters = Letters(self.tokenizer).spell([words[k] for k in unseen])
-            features = self.backends.torch.word_features(characters)
-            vectors[unseen, self.config.embedding :] = features
-        return vectors
+        parts = ("embedding", "char_features") if self.config.characters else ("embedding",)
+        each = [np.concatenate([w[part] for part in parts], axis=1) for w in self.networks]
+        if words is not None:
+            ids = [self.word_id(word) for word in words]
+            each = [table[[UNK if id is None else id for id in ids]] for table in each]
+            unseen = [k for k, id in enumerate(ids) if id is None]
+            if unseen and self.config.characters:
+                characters = Letters(self.tokenizer).spell([words[k] for k in unseen])
+                features = self.backends.torch.word_features(characters)
+                own = np.split(features, len(each), axis=1)
+                for vectors, of_network in zip(each, own, strict=True):
+                    vectors[unseen, self.config.embedding :] = of_network
+        return np.concatenate(each, axis=1)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -266,14 +278,16 @@ class TokenTask(Task["Network", B]):
         *,
         forget_bias: float = 1.0,
     ) -> Network:
-        from charlm.model.network import Network
+        from charlm.model import several
 
         spellings = None
         if config.characters:
             tokenizer = vocabularies[TEXT]
             assert isinstance(tokenizer, Tokenizer)
             spellings = Letters(tokenizer).of_vocabulary()
-        return Network(config, dropout, generator, spellings=spellings, forget_bias=forget_bias)
+        return several.network(
+            config, dropout, generator, spellings=spellings, forget_bias=forget_bias
+        )
 
 
 class TokenValidation(Validation["Network"]):

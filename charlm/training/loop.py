@@ -20,13 +20,10 @@ from charlm.model.network import Trainable
 from charlm.tasks.base import Task, Validation
 from charlm.training.clock import Clock
 from charlm.training.distributed import Ranks, weave
-from charlm.training.optimizer import AdamW, Moments
+from charlm.training.member import Members
+from charlm.training.optimizer import Moments
 from charlm.training.recipe import Recipe
 
-CLIP = 1.0
-# Keeps small gradients above float16's smallest number. It is not divided out again: Adam's update
-# does not depend on the scale of the gradient.
-FP16_SCALE = 2.0**12
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
 AVERAGE_DECAY = 0.98  # per step
@@ -72,6 +69,7 @@ class LoopState:
 
     weights, average, best:  by name; the last two are empty before there are any
     carried:  the network's state after the last batch, for all columns of it
+    generator:  the states of the networks' generators, one after the other
     frozen:   by the name of a parameter: the numbers of its rows that do not change
     """
 
@@ -92,6 +90,9 @@ class LoopState:
 
 class Loop:
     """Trains a network in place, and keeps the weights with the best validation loss.
+
+    Of several networks, see `Trainable.members`, each makes its own step on the same batch. They
+    are validated, averaged over time and chosen as one.
 
     batches:     of this process
     validation:  evaluations during training use its first part
@@ -116,16 +117,18 @@ class Loop:
         # A token takes a third of the time in evaluation; half of those that are read are warm-up.
         affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / self.planned)
         self.validation = validation.first(max(affordable, validation.fewest))
-        self.frozen = {n: rows.to(network.device) for n, rows in (frozen or {}).items()}
         self.parameters = dict(network.named_parameters())
-        self.optimizer = AdamW(self.parameters, recipe.weight_decay)
-        self.carried: States = []
+        self.members = self._members(frozen or {})
         self.average: Tensors = {}
         self.best: Tensors = {}
         self.best_loss = self.train_loss = math.inf
         self.cursor = Cursor()
         self.step = self.evaluations = self.skipped = 0
         self.seconds = self.start_up = self.evaluating = 0.0
+
+    def _members(self, frozen: Tensors) -> Members:
+        self.frozen = {name: rows.to(self.network.device) for name, rows in frozen.items()}
+        return Members(self.task, self.recipe, self.network, self.frozen)
 
     def run(self, clock: Clock) -> Iterator[Progress]:
         """Train until the budget is used. Yields the progress after every step."""
@@ -188,34 +191,22 @@ class Loop:
 
     def _update(self, batch: Any, rate: float, clock: Clock) -> None:
         """One step of the optimizer. A step without a finite gradient is skipped."""
-        for parameter in self.parameters.values():
-            parameter.grad = None
-        with autocast(self.recipe.precision, self.network.device):
-            total, carried = self.task.loss(self.network, batch, self.carried)
-            loss = total / batch.predicted
-        scale = FP16_SCALE if self.recipe.precision == "fp16" else 1.0
-        (loss * scale).backward()
+        losses = self.members.each(lambda member: member.backward(batch))
         value, *messages = self.ranks.sum_gradients(
-            self.parameters.values(), [float(loss.detach()), *clock.to_share()]
+            self.parameters.values(), [sum(losses) / len(losses), *clock.to_share()]
         )
         clock.update(messages)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), CLIP * scale)
+        finite = self.members.each(lambda member: member.clip())
         self.step += 1
-        if not self._is_finite(norm):
-            self.carried = []
+        if not self._is_finite(all(finite)):
+            self.members.carried = []
             return
-        with torch.no_grad():
-            kept = {name: self.parameters[name][rows] for name, rows in self.frozen.items()}
-            self.optimizer.step(rate)
-            for name, rows in self.frozen.items():
-                self.parameters[name][rows] = kept[name]
-        self.carried = carried
+        self.members.each(lambda member: member.step(rate))
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
 
-    def _is_finite(self, norm: Tensor) -> bool:
+    def _is_finite(self, finite: bool) -> bool:
         """Whether the gradient is finite. Raises CharlmError after many that were not."""
-        finite = bool(norm.isfinite())
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped > MOST_SKIPPED:
             raise CharlmError(
@@ -264,16 +255,16 @@ class Loop:
             weights={name: p.detach() for name, p in self.parameters.items()},
             average=self.average,
             best=self.best,
-            moments=self.optimizer.moments,
+            moments=self.members.moments,
             carried=self._carried_of_all(),
-            generator=self.network.generator.get_state(),
+            generator=self.members.random_state,
             frozen=self.frozen,
         )
 
     def _carried_of_all(self) -> States:
         if self.ranks.size == 1:
-            return self.carried
-        own = [[s.cpu() for s in layer] for layer in self.carried]
+            return self.members.carried
+        own = [[s.cpu() for s in layer] for layer in self.members.carried]
         layers = zip(*self.ranks.each(lambda: own), strict=True)
         return [tuple(map(weave, zip(*layer, strict=True))) for layer in layers]
 
@@ -288,11 +279,12 @@ class Loop:
         # Buffers are not saved: evaluation computes them.
         self.network.load_state_dict(moved(state.weights), strict=False)
         self.average, self.best = moved(state.average), moved(state.best)
-        self.optimizer.load({kind: moved(tensors) for kind, tensors in state.moments.items()})
+        self.members = self._members(state.frozen)
+        self.members.load_moments({k: moved(tensors) for k, tensors in state.moments.items()})
         own = self.ranks.part.every
-        self.carried = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
-        self.network.generator.set_state(state.generator.cpu())
-        self.frozen = moved(state.frozen)
+        carried: States = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
+        self.members.carried = carried
+        self.members.random_state = state.generator.cpu()
         self.cursor, self.step = state.cursor, state.step
         self.seconds, self.start_up = state.seconds, state.start_up
         self.best_loss, self.train_loss = state.best_loss, state.train_loss

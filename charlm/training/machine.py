@@ -50,8 +50,9 @@ def choose_precision(
     task: Task[Any, Any],
     probe: StackConfig,
     fewer_threads: bool,
-) -> tuple[str, int, float]:
-    """The precision and the number of threads for training, and their speed in FLOP/s.
+) -> tuple[str, int, float, float]:
+    """The precision and the number of threads for training, their speed in FLOP/s, and that of one
+    thread, or 0 if it is not measured.
 
     precision:      "auto" or the name of one
     probe:          a small network of the same kind, to measure the speed, for about a second
@@ -76,7 +77,7 @@ def choose_precision(
     best = precisions[0]
     if precision == "auto" and rates["bf16", fastest] > WORTH_IT * rates["fp32", fastest]:
         best = "bf16"
-    return best, fastest, rates[best, fastest]
+    return best, fastest, rates[best, fastest], rates.get((best, 1), 0.0)
 
 
 def training_rates(
@@ -140,6 +141,8 @@ def check_memory(recipe: Recipe, device: torch.device, processes: int = 1) -> No
             f"training would take about {_gigabytes(needed)} of memory, and {_gigabytes(free)} are "
             f"free: use a smaller `hidden` than {recipe.model.hidden:,}, a smaller `batch` than "
             f"{recipe.batch:,} or a smaller `bptt` than {recipe.bptt:,}"
+            + ", or fewer `networks`"
+            * (getattr(recipe.model, "networks", 1) > 1)
         )
 
 

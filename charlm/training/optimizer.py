@@ -57,8 +57,11 @@ class AdamW:
             )
 
     def load(self, moments: Moments) -> None:
-        """Continue with these moments."""
-        self.moments = moments
+        """Continue with these moments, of these parameters or of more."""
+        self.moments = {
+            kind: {name: of_kind[name] for name in self.parameters}
+            for kind, of_kind in moments.items()
+        }
 
     def _gradient(self, name: str) -> Tensor:
         gradient = self.parameters[name].grad

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from charlm.corpus.labelled import ColumnOptions
 from charlm.errors import OptionError
-from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS
+from charlm.model.config import CHARACTERS, EXTRA_LAYERS, FEATURES, LAYERS, NETWORKS
 from charlm.model.devices import DEVICES, check_threads
 from charlm.model.equations import CELLS
 from charlm.model.ngram import NO_NGRAM, ORDERS
@@ -204,6 +204,15 @@ class TrainOptions(ColumnOptions):
         panel=TEXT,
     )
 
+    networks: int | None = option(
+        None,
+        "Networks that are trained side by side and predict together, 1 to 16.",
+        NETWORKS,
+        panel=NETWORK,
+        metavar="N",
+        auto="1 or more, by text, budget and machine",
+        only=TOKENS,
+    )
     cell: str = option("lstm", "Recurrent cell.", Choices(CELLS), panel=NETWORK)
     layers: int | None = option(
         None,

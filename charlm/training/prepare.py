@@ -253,12 +253,13 @@ def _measured(
     probe = task.shape(probe_options(options), sizes, PROBE_HIDDEN)
     # A budget in steps or epochs gives the same model each time; other threads might not.
     fewer_threads = not (options.threads or options.steps or options.epochs)
-    precision, threads, rate = choose_precision(
+    precision, threads, rate, thread_rate = choose_precision(
         options.precision, device, task, probe, fewer_threads
     )
     if threads < torch.get_num_threads():
         reporter.note("note: this machine is busy; using one thread, which measured faster")
-    return Machine(rate * ranks.size, str(device), precision, threads * ranks.here)
+    every = ranks.size
+    return Machine(rate * every, str(device), precision, threads * ranks.here, thread_rate * every)
 
 
 def _width(options: TrainOptions, vectors: Corpus | None) -> int | None:

@@ -25,7 +25,7 @@ class Recipe:
     lr:         highest learning rate
     weight_decay:  of AdamW
     device, precision:  where to compute, and in which numbers
-    tokens:     that the budget is expected to train on
+    tokens:     that the budget is expected to train each network on
     threads:    of the CPU, of all processes on a machine
     """
 
@@ -80,12 +80,29 @@ class Machine(NamedTuple):
 
     rate:     speed of training, FLOP/s, of all processes
     device, precision, threads:  see `Recipe`
+    thread_rate:  speed of one thread in each process; 0 if unknown
     """
 
     rate: float
     device: str
     precision: str
     threads: int
+    thread_rate: float = 0.0
+
+    def speed(self, networks: int) -> Speed:
+        """The speed of each of several networks that train side by side."""
+        threads = min(networks, self.threads)
+        rate = self.rate
+        if networks > 1:
+            rate = max(rate, SIDE_BY_SIDE * threads * self.thread_rate)
+        return Speed(rate / networks, STEP_SECONDS * -(-networks // threads))
+
+
+class Speed(NamedTuple):
+    """How fast a network trains: FLOP/s, and seconds of a step beside its matrix products."""
+
+    rate: float
+    step_seconds: float
 
 
 class Budget(NamedTuple):
@@ -102,11 +119,11 @@ class Budget(NamedTuple):
     bptt: int
     train_tokens: int
 
-    def tokens(self, candidate: Candidate, rate: float) -> float:
-        """About how many tokens a network is trained on. rate: see `Machine`"""
+    def tokens(self, candidate: Candidate, speed: Speed) -> float:
+        """About how many tokens a network is trained on."""
         step = self.batch * self.bptt
         if self.minutes:
-            seconds = 6 * candidate.work * step / rate + STEP_SECONDS
+            seconds = 6 * candidate.work * step / speed.rate + speed.step_seconds
             return USEFUL * 60 * self.minutes / seconds * step
         return self.epochs * self.train_tokens if self.epochs else (self.steps or 0) * step
 
@@ -115,6 +132,7 @@ HIDDEN_SIZES = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024)
 DEFAULT_MINUTES = (0.5, 3.0, 4.5)  # at the least, for a million characters, at the most
 USEFUL = 0.85  # of a budget in minutes; the rest is start, evaluation and finish
 STEP_SECONDS = 2.5e-3  # of a step beside its matrix products: most of a small network's step
+SIDE_BY_SIDE = 0.85  # of the speed of a thread alone, if every core has one
 
 
 def hidden_sizes(options: TrainOptions, defaults: Defaults) -> Sequence[int]:
@@ -142,15 +160,17 @@ def choose(
     minutes = _minutes(options, chars)
     batch_shape = _batch_shape(options, defaults, train_tokens)
     budget = Budget(minutes, options.epochs, options.steps, *batch_shape, train_tokens)
-    best = largest_that_fits(candidates, budget, machine.rate, defaults.large_vocabulary)
-    tokens = int(budget.tokens(best, machine.rate))
+    networks = options.networks or 1
+    speed = machine.speed(networks)
+    best = largest_that_fits(candidates, budget, speed, defaults.large_vocabulary)
+    tokens = int(budget.tokens(best, speed))
     if minutes and defaults.most_epochs:
         budget = budget._replace(epochs=defaults.most_epochs)
         tokens = min(tokens, int(defaults.most_epochs * train_tokens))
     epochs, decay = tokens / train_tokens, options.weight_decay
     decay = defaults.weight_decay if decay is None else decay
     return Recipe(
-        model=best.config,
+        model=best.config.several(networks),
         dropout=_dropout(options, defaults, best.config, epochs, train_tokens),
         minutes=budget.minutes,
         epochs=budget.epochs,
@@ -167,16 +187,15 @@ def choose(
 
 
 def largest_that_fits(
-    candidates: Sequence[Candidate], budget: Budget, rate: float, large_vocabulary: bool
+    candidates: Sequence[Candidate], budget: Budget, speed: Speed, large_vocabulary: bool
 ) -> Candidate:
     """The largest network that the budget trains well and the text can teach; else the smallest.
 
     candidates:  from the smallest on
-    rate:        see `Machine`
     """
     best = candidates[0]
     for candidate in candidates:
-        trained = _trained_weights(budget.tokens(candidate, rate), large_vocabulary)
+        trained = _trained_weights(budget.tokens(candidate, speed), large_vocabulary)
         taught = WEIGHTS_PER_ROOT * budget.train_tokens**0.5
         if candidate.config.multiplied_weights(0) <= min(trained, taught):
             best = candidate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,13 @@ def _loop(run: Prepared, data: Dataset, validation: Validation[Any], ranks: Rank
         forget_bias=options.forget_bias,
     )
     frozen = {}
-    for name, (ids, values) in run.initial.items():
-        name = network.vectors if name == VECTORS else name
-        parameter = network.get_parameter(name)
+    names = {id(p): name for name, p in network.named_parameters()}
+    for member, (name, (ids, values)) in product(network.members, run.initial.items()):
+        parameter = member.get_parameter(member.vectors if name == VECTORS else name)
         load_rows(parameter, ids, values)
         whole = values.shape[1:] == parameter.shape[1:]
         if whole and (options.freeze_embeddings or options.freeze):
-            frozen[name] = torch.from_numpy(ids)
+            frozen[names[id(parameter)]] = torch.from_numpy(ids)
     independent = task.independent_lines(options)
     shape = BatchShape(recipe.batch, recipe.bptt, independent, options.seed, ranks.part)
     batches = task.batches(data.training, shape)
