@@ -17,8 +17,6 @@ from charlm.model.loss import Softmax
 from charlm.model.names import add_prefix
 from charlm.model.network import Network, Trainable
 
-SEEDS_APART = 1 << 32  # between the seeds of two networks
-
 
 def network(
     config: ModelConfig,
@@ -39,7 +37,7 @@ class SeveralNetworks(Network):
     state has the layers of the first network, then those of the next one, and so on. The output of
     the encoder has their outputs side by side, (T, B, networks·H).
 
-    generator:  its seed is that of the first network; those of the others follow from it
+    generator:  of the first network; the seeds of the others follow from its seed
     """
 
     vectors = "networks.0.encoder.embedding"
@@ -53,8 +51,10 @@ class SeveralNetworks(Network):
     ) -> None:
         Trainable.__init__(self, dropout, generator)
         self.config = config
-        seeds = (self.generator.initial_seed() + k * SEEDS_APART for k in range(config.networks))
-        generators = (torch.Generator().manual_seed(seed % 2**64) for seed in seeds)
+        seeds = np.random.SeedSequence(self.generator.initial_seed()).generate_state(
+            config.networks - 1
+        )
+        generators = [self.generator, *(torch.Generator().manual_seed(int(s)) for s in seeds)]
         self.networks = nn.ModuleList(
             Network(config.one, dropout, own, **options) for own in generators
         )

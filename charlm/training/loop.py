@@ -19,14 +19,14 @@ from charlm.model.layers import States
 from charlm.model.network import Trainable
 from charlm.tasks.base import Task, Validation
 from charlm.training.clock import Clock
+from charlm.training.crew import Crew, crew
 from charlm.training.distributed import Ranks, weave
-from charlm.training.member import Members
-from charlm.training.optimizer import Moments
+from charlm.training.member import Member
+from charlm.training.optimizer import Moments, joined_moments
 from charlm.training.recipe import Recipe
 
 WARM_UP = 0.05  # of the budget
 AVERAGE_FROM = 0.5  # of the budget: from here on the weights are averaged
-AVERAGE_DECAY = 0.98  # per step
 EVALUATIONS = 12  # evaluations during training, at the least
 MINUTES_BETWEEN_EVALUATIONS = 5.0  # at the most
 EVALUATION_SHARE = 0.05  # of the training time, for all evaluations together
@@ -118,26 +118,39 @@ class Loop:
         affordable = int(3 / 2 * EVALUATION_SHARE * recipe.tokens / self.planned)
         self.validation = validation.first(max(affordable, validation.fewest))
         self.parameters = dict(network.named_parameters())
-        self.members = self._members(frozen or {})
-        self.average: Tensors = {}
+        self.frozen = {n: rows.to(network.device) for n, rows in (frozen or {}).items()}
+        self.members = self._members()
+        self.crew = Crew(self.members)
+        self.averaged = False
         self.best: Tensors = {}
         self.best_loss = self.train_loss = math.inf
         self.cursor = Cursor()
         self.step = self.evaluations = self.skipped = 0
         self.seconds = self.start_up = self.evaluating = 0.0
 
-    def _members(self, frozen: Tensors) -> Members:
-        self.frozen = {name: rows.to(self.network.device) for name, rows in frozen.items()}
-        return Members(self.task, self.recipe, self.network, self.frozen)
+    def _members(self) -> list[Member]:
+        names = {id(p): name for name, p in self.parameters.items()}
+        return [
+            Member(
+                self.task,
+                self.recipe,
+                network,
+                {names[id(p)]: p for p in network.parameters()},
+                self.frozen,
+            )
+            for network in self.network.members
+        ]
 
     def run(self, clock: Clock) -> Iterator[Progress]:
         """Train until the budget is used. Yields the progress after every step."""
         self.network.train()
+        if self.ranks.size == 1:
+            self.crew = crew(self.members, processes=torch.get_num_threads())
         self.start_up = clock.start_up
         fraction = clock.fraction(self.step)
         self.evaluations = int(fraction * self.planned)
         if fraction < AVERAGE_FROM:  # a run that continues with a larger budget
-            self.average = {}
+            self.averaged = False
         if fraction >= 1 and self.best:  # stopped after its last step
             return
         for batch in self.batches.iterate(self.cursor):
@@ -147,7 +160,8 @@ class Loop:
             speed = batch.predicted / (time.perf_counter() - before)
             fraction = clock.fraction(self.step)
             if fraction >= AVERAGE_FROM:
-                self._average()
+                self.crew.each("average", not self.averaged)
+                self.averaged = True
             valid_loss = self.evaluate() if self._evaluation_is_due(fraction, clock) else None
             self.seconds = clock.seconds
             yield Progress(
@@ -191,17 +205,14 @@ class Loop:
 
     def _update(self, batch: Any, rate: float, clock: Clock) -> None:
         """One step of the optimizer. A step without a finite gradient is skipped."""
-        losses = self.members.each(lambda member: member.backward(batch))
+        losses = self.crew.each("backward", batch)
         value, *messages = self.ranks.sum_gradients(
             self.parameters.values(), [sum(losses) / len(losses), *clock.to_share()]
         )
         clock.update(messages)
-        finite = self.members.each(lambda member: member.clip())
         self.step += 1
-        if not self._is_finite(all(finite)):
-            self.members.carried = []
+        if not self._is_finite(all(self.crew.each("step", rate))):
             return
-        self.members.each(lambda member: member.step(rate))
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)
 
@@ -215,13 +226,12 @@ class Loop:
             )
         return finite
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Update the exponential average of the weights (Polyak and Juditsky 1992)."""
-        if not self.average:
-            self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        averages = [self.average[name] for name in self.parameters]
-        torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - AVERAGE_DECAY)
+    @property
+    def average(self) -> Tensors:
+        """The averaged weights, by name; empty before there are any."""
+        if not self.averaged:
+            return {}
+        return {name: t for member in self.members for name, t in member.averages.items()}
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -236,7 +246,7 @@ class Loop:
     def _swap(self) -> None:
         for name, averaged in self.average.items():
             own = self.parameters[name]
-            own.data, self.average[name] = averaged, own.data
+            own.data, averaged.data = averaged.data, own.data
 
     # --- to continue later, exactly ---
 
@@ -245,6 +255,7 @@ class Loop:
 
         All ranks must ask for it together: each has the state of its own columns.
         """
+        states, generators = zip(*self.crew.each("state"), strict=True)
         return LoopState(
             step=self.step,
             cursor=replace(self.cursor),
@@ -255,16 +266,16 @@ class Loop:
             weights={name: p.detach() for name, p in self.parameters.items()},
             average=self.average,
             best=self.best,
-            moments=self.members.moments,
-            carried=self._carried_of_all(),
-            generator=self.members.random_state,
+            moments=joined_moments([member.optimizer.moments for member in self.members]),
+            carried=self._carried_of_all([layer for own in states for layer in own]),
+            generator=torch.cat(generators),
             frozen=self.frozen,
         )
 
-    def _carried_of_all(self) -> States:
+    def _carried_of_all(self, carried: States) -> States:
         if self.ranks.size == 1:
-            return self.members.carried
-        own = [[s.cpu() for s in layer] for layer in self.members.carried]
+            return carried
+        own = [[s.cpu() for s in layer] for layer in carried]
         layers = zip(*self.ranks.each(lambda: own), strict=True)
         return [tuple(map(weave, zip(*layer, strict=True))) for layer in layers]
 
@@ -278,13 +289,18 @@ class Loop:
 
         # Buffers are not saved: evaluation computes them.
         self.network.load_state_dict(moved(state.weights), strict=False)
-        self.average, self.best = moved(state.average), moved(state.best)
-        self.members = self._members(state.frozen)
-        self.members.load_moments({k: moved(tensors) for k, tensors in state.moments.items()})
-        own = self.ranks.part.every
-        carried: States = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
-        self.members.carried = carried
-        self.members.random_state = state.generator.cpu()
+        self.averaged, self.best = bool(state.average), moved(state.best)
+        self.frozen, own = moved(state.frozen), self.ranks.part.every
+        self.members = self._members()
+        moments = {kind: moved(tensors) for kind, tensors in state.moments.items()}
+        carried = [tuple(s[own].to(device) for s in layer) for layer in state.carried]
+        generators = state.generator.cpu().chunk(len(self.members))
+        layers = len(carried) // len(self.members)
+        for k, (member, generator) in enumerate(zip(self.members, generators, strict=True)):
+            member.optimizer.load(moments)
+            member.restore(carried[k * layers : (k + 1) * layers], generator.clone())
+            member.load_averages(state.average)
+        self.crew = Crew(self.members)
         self.cursor, self.step = state.cursor, state.step
         self.seconds, self.start_up = state.seconds, state.start_up
         self.best_loss, self.train_loss = state.best_loss, state.train_loss

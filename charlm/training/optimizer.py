@@ -6,7 +6,7 @@ longer than everything else before the first step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ EPSILON = 1e-8
 
 # By kind ("mean", "square", "updates") and by the parameter's name.
 Moments = dict[str, dict[str, Tensor]]
+
+
+def joined_moments(moments: Sequence[Moments]) -> Moments:
+    """The moments of several optimizers as those of one."""
+    return {
+        kind: {name: tensor for one in moments for name, tensor in one[kind].items()}
+        for kind in moments[0]
+    }
 
 
 class AdamW:
