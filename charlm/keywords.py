@@ -31,6 +31,7 @@ class TrainKeywords(TypedDict, total=False):
     valid: str | Path | None
     valid_target: str | Path | None
     valid_fraction: float
+    networks: int | None
     cell: str
     layers: int | None
     hidden: int | None

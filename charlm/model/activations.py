@@ -27,13 +27,39 @@ VALUES_AT_ONCE = 1 << 22
 class ObservedParameters(Parameters):
     """Parameters that keep the gates of the last step, (B, H) each, by their letters."""
 
-    def __init__(self, cell: Cell, weights: Weights) -> None:
+    def __init__(self, cell: Cell, weights: Weights, networks: int = 1) -> None:
         super().__init__(cell, weights)
         self.gates: dict[str, Array] = {}
+        self.networks = networks
+
+    def normalised(self, a: Array, gates: int, gain: Array, bias: Array | None) -> Array:
+        return super().normalised(a, gates * self.networks, gain, bias)
 
     def gate(self, name: str, value: Array) -> Array:
         self.gates[name] = value
         return value
+
+
+def block_diagonal(networks: Sequence[Weights], hidden: int) -> Weights:
+    """The recurrent layers of several networks as those of one, whose units are all of theirs.
+
+    networks:  the weights of each by "layer.weight"
+    hidden:    features H of each layer's hidden state, of each network
+    """
+    count = len(networks)
+
+    def joined(name: str) -> Floats:
+        # (gates, H, …) of each: the gates of all networks lie together.
+        each = [w[name].reshape(-1, hidden, *w[name].shape[1:]) for w in networks]
+        if each[0].ndim == 2:
+            return np.concatenate(each, axis=1).reshape(-1)
+        gates, _, columns = each[0].shape
+        blocks = np.zeros((gates, count, hidden, count, columns), np.float32)
+        for k, block in enumerate(each):
+            blocks[:, k, :, k] = block
+        return blocks.reshape(gates * count * hidden, count * columns)
+
+    return {name: joined(name) for name in networks[0]}
 
 
 class Observed(NamedTuple):
@@ -61,6 +87,7 @@ class ObservedStack:
     table:     (R, I) the vectors that the first layer reads
     before:    the row of the table that is read before a sequence; None for none
     start:     the state before a sequence, arrays (1, H) for each layer; None for the zero state
+    networks:  that the weights are of, see `block_diagonal`
     """
 
     cell: Cell
@@ -69,6 +96,7 @@ class ObservedStack:
     table: Floats
     before: int | None = None
     start: Sequence[LayerState] | None = None
+    networks: int = 1
 
     @classmethod
     def of(
@@ -80,6 +108,7 @@ class ObservedStack:
         direction: str = FORWARDS,
         before: int | None = None,
         start: Sequence[LayerState] | None = None,
+        networks: int = 1,
     ) -> ObservedStack:
         """The layers of a network.
 
@@ -91,7 +120,7 @@ class ObservedStack:
             own = strip_prefix(str(k), weights)
             both = {d: strip_prefix(d, own) for d in (FORWARDS, BACKWARDS)}
             layers.append(both if both[FORWARDS] else {direction: own})
-        return cls(config.recurrence, config.residual, layers, table, before, start)
+        return cls(config.recurrence, config.residual, layers, table, before, start, networks)
 
     @property
     def hidden(self) -> int:
@@ -148,7 +177,8 @@ class ObservedStack:
 
     def _run(self, weights: Weights, x: Floats, layer: int) -> Iterator[dict[str, Floats]]:
         """The values of a few steps at a time, (S, B, H) each."""
-        batch, cell, p = x.shape[1], self.cell, ObservedParameters(self.cell, weights)
+        batch, cell = x.shape[1], self.cell
+        p = ObservedParameters(cell, weights, self.networks)
         state: LayerState = tuple(np.zeros((batch, self.hidden), np.float32) for _ in cell.state)
         if self.start is not None:
             state = tuple(np.repeat(s, batch, axis=0) for s in self.start[layer])

@@ -66,6 +66,7 @@ class Defaults(NamedTuple):
     dropout:           of inputs and outputs
     token_dropout:     of whole tokens
     weight_decay:      of AdamW
+    several:           networks may be trained, where one would see the text too often
     """
 
     large_vocabulary: bool
@@ -77,6 +78,7 @@ class Defaults(NamedTuple):
     dropout: float | None = None
     token_dropout: float = 0.0
     weight_decay: float | None = None
+    several: bool = False
 
 
 VECTORS = "vectors"  # in place of the name of the parameter that has the vectors of tokens

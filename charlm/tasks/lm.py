@@ -31,7 +31,7 @@ from charlm.model.ngram_counts import count, sampled
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
-from charlm.tasks.base import Companions
+from charlm.tasks.base import Companions, Defaults
 from charlm.tasks.language_model import LanguageModel
 from charlm.tasks.tokens import (
     LEXICON,
@@ -69,6 +69,9 @@ class LanguageModelTask(TokenTask[StreamBatch]):
 
     name = "lm"
     model = LanguageModel
+
+    def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
+        return super().defaults(options, train_tokens)._replace(several=True)
 
     def batches(self, data: Examples, shape: BatchShape) -> StreamBatches:
         return StreamBatches(data.fields[TEXT], shape, rare_tokens(data))

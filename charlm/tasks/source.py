@@ -1,7 +1,8 @@
 """Starting from a trained language model: `--from`.
 
 A network that gives labels may begin with the vectors of tokens and the first layer of a language
-model, or of a fill model, whose two directions both fit.
+model, or of a fill model, whose two directions both fit. Of a model with several networks, it takes
+the first one.
 """
 
 from __future__ import annotations
@@ -83,13 +84,13 @@ def rows_of_source(
     ids:  (V,) of the source for each of the network's own tokens, below 0 for one that the source
           does not know; None if they are the same
     """
-    vectors = source.input_vectors()
+    vectors = source.input_vectors()[:, : source.config.inputs]
     own = np.arange(len(vectors)) if ids is None else np.flatnonzero(ids >= 0)
     rows = {"encoder.embedding": Rows(own, vectors if ids is None else vectors[ids[own]])}
     directions = {"layers": ".forwards", "reverse": ".backwards"}
     if not config.bidirectional:
         directions = {"layers": ""}
     for name, direction in directions.items():
-        layer = strip_prefix(f"{name}.0", source.weights)
+        layer = strip_prefix(f"{name}.0", source.networks[0])
         rows |= {f"encoder.layers.0{direction}.{w}": Rows.of(values) for w, values in layer.items()}
     return rows

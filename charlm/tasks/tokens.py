@@ -18,7 +18,7 @@ from charlm.engines.embedding import LineVectors, embed_lines
 from charlm.engines.filling import Filler, Filling, FillOptions
 from charlm.engines.scores import written_perplexity
 from charlm.errors import OptionError
-from charlm.model.activations import BACKWARDS, FORWARDS, ObservedStack
+from charlm.model.activations import BACKWARDS, FORWARDS, ObservedStack, block_diagonal
 from charlm.model.backend import Backends
 from charlm.model.config import Dropout, ModelConfig
 from charlm.model.file import ModelFile
@@ -147,6 +147,8 @@ class TokenModel(TrainedModel):
     def reading(self, text: str) -> Reading:
         """The text as the recurrent layers read it, see `Reading`.
 
+        The units of several networks are numbered as those of one, one network after the other.
+
         Raises OptionError for the n-gram part alone, which has no layers.
         """
         if self.ngram_only:
@@ -155,10 +157,11 @@ class TokenModel(TrainedModel):
         stacks = [
             ObservedStack.of(
                 self.config,
-                strip_prefix(name, self._weights),
+                block_diagonal([strip_prefix(name, w) for w in self.networks], self.config.hidden),
                 table,
                 direction=direction,
                 before=before,
+                networks=self.config.networks,
             )
             for name, (direction, before) in zip(self.config.directions, ways, strict=False)
         ]

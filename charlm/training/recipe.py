@@ -160,7 +160,7 @@ def choose(
     minutes = _minutes(options, chars)
     batch_shape = _batch_shape(options, defaults, train_tokens)
     budget = Budget(minutes, options.epochs, options.steps, *batch_shape, train_tokens)
-    networks = options.networks or 1
+    networks = options.networks or _networks(candidates, budget, machine, defaults)
     speed = machine.speed(networks)
     best = largest_that_fits(candidates, budget, speed, defaults.large_vocabulary)
     tokens = int(budget.tokens(best, speed))
@@ -200,6 +200,26 @@ def largest_that_fits(
         if candidate.config.multiplied_weights(0) <= min(trained, taught):
             best = candidate
     return best
+
+
+# Epochs in which a network learns most of what it will. With time for more, several networks are
+# better; words, most of which are rare, are learnt by heart sooner than characters.
+EPOCHS_EACH, EPOCHS_EACH_LARGE = 9.0, 5.0
+MOST_NETWORKS = 8
+
+
+def _networks(
+    candidates: Sequence[Candidate], budget: Budget, machine: Machine, defaults: Defaults
+) -> int:
+    """How many networks to train in a budget of minutes; every core has as many of them."""
+    if not (defaults.several and budget.minutes and machine.device == "cpu"):
+        return 1
+    speed = machine.speed(1)
+    alone = largest_that_fits(candidates, budget, speed, defaults.large_vocabulary)
+    epochs = budget.tokens(alone, speed) / budget.train_tokens
+    each = EPOCHS_EACH_LARGE if defaults.large_vocabulary else EPOCHS_EACH
+    networks = min(max(int(epochs / each), 1), MOST_NETWORKS)
+    return networks - networks % min(networks, machine.threads)
 
 
 def _minutes(options: TrainOptions, chars: int) -> float | None:
