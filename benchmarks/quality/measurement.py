@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import charlm
 from benchmarks import project
 from benchmarks.fill import fill_accuracy
-from benchmarks.quality.trainings import EXTRAS, FILLED, LITTLE, TRAININGS, WITH_EXTRAS
+from benchmarks.quality.trainings import EXTRAS, FILLED, LITTLE, REST, TRAININGS, WITH_EXTRAS
 from benchmarks.quality.windows import loss_in_windows
 from charlm import LanguageModel
 
 WINDOW = 256  # characters that nanoGPT reads at once
+SAMPLED, SCORED = 1000, 2000  # tokens and lines that the speed is measured with
 SHAKESPEARE, TEST = "tinyshakespeare.txt", "ptb.test.txt"
 
 
@@ -28,8 +30,9 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / name
         if name.startswith("little"):
-            characters = (data / SHAKESPEARE).read_text(encoding="utf-8")[:LITTLE]
-            run.with_name("little.txt").write_text(characters, encoding="utf-8")
+            text = (data / SHAKESPEARE).read_text(encoding="utf-8")
+            run.with_name("little.txt").write_text(text[:LITTLE], encoding="utf-8")
+            run.with_name("rest.txt").write_text(text[-REST:], encoding="utf-8")
         start = time.monotonic()
         options = ["--seed", str(seed), "--quiet", "--out", str(run)]
         charlm_on(data, run, "train", *TRAININGS[name].split(), *options)
@@ -60,11 +63,13 @@ def training_figures(data: Path, run: Path) -> dict[str, Any]:
 def further_figures(name: str, data: Path, run: Path) -> dict[str, Any]:
     """The figures that only some trainings have."""
     figures: dict[str, Any] = {}
-    if name.startswith("shakespeare"):
+    if "-of-" in name:
+        figures |= costs(data, run)
+    elif name.startswith("shakespeare"):
         for figure, only in (("nats_in_windows", False), ("network_in_windows", True)):
             model = charlm.load(run, kind=LanguageModel, network_only=only)
             figures[figure] = loss_in_windows(model, data / SHAKESPEARE, WINDOW)
-    if name.startswith("ptb"):
+    if name.startswith(("ptb", "words")):
         score = evaluate(data, run, TEST)
         figures["test_perplexity"] = score["perplexity"]
         figures["test_bits"] = score["bits_per_char"]
@@ -78,6 +83,26 @@ def further_figures(name: str, data: Path, run: Path) -> dict[str, Any]:
     if name in FILLED:
         figures["filled"] = fill_accuracy(run, data / FILLED[name])
     return figures
+
+
+def costs(data: Path, run: Path) -> dict[str, float]:
+    """What a model costs: bytes, tokens a second of one sample, and lines a second of scoring."""
+    model = charlm.load(run, kind=LanguageModel)
+    lines = (data / SHAKESPEARE).read_text(encoding="utf-8").splitlines()[:SCORED]
+
+    def seconds(call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return {
+        "bytes": model.path.stat().st_size,
+        "sampled_per_second": SAMPLED / seconds(lambda: model.sample(length=SAMPLED, seed=1)),
+        "scored_per_second": len(lines) / seconds(lambda: model.score(lines)),
+    }
 
 
 def evaluate(data: Path, run: Path, text: str, *options: str) -> dict[str, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import median
 from typing import Any
 
 from benchmarks.markdown import replace_blocks, table
 from benchmarks.project import ROOT
-from benchmarks.quality.trainings import EXTRAS, FITTED
+from benchmarks.quality.trainings import EXTRAS, FITTED, NUMBERS, SEVERAL
 
 PAGE = ROOT / "docs/recipe.md"
 CHARACTER_TRAININGS = ("plain-words", "recurrent-words", "convolutional-words")
@@ -33,6 +34,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "windows": window_table(runs),
         "test": treebank_table(runs),
         "letters": character_table(results),
+        "networks": networks_table(results),
     }
 
 
@@ -91,6 +93,21 @@ def character_table(results: dict[str, Any]) -> str:
             epochs, loss = _median(seeds, "epochs", 1), _median(seeds, "nats")
             rows.append([name, str(len(seeds)), epochs, loss])
     return table("training | seeds | epochs | nats/token", rows)
+
+
+def networks_table(results: dict[str, Any]) -> str:
+    rows = []
+    for (name, (_, minutes)), networks in product(SEVERAL.items(), NUMBERS):
+        if not (seeds := list(results.get(f"{name}-of-{networks}", {}).values())):
+            continue
+        losses = [_median(seeds, figure) for figure in ("network_nats", "nats")]
+        speeds = [_median(seeds, f"{kind}_per_second", 0) for kind in ("sampled", "scored")]
+        megabytes = f"{median(figures['bytes'] for figures in seeds) / 1e6:.1f}"
+        run = [name, str(minutes), str(networks), str(len(seeds)), _median(seeds, "epochs", 1)]
+        rows.append([*run, *losses, _median(seeds, "test_perplexity", 2), *speeds, megabytes])
+    quality = "networks alone | mixture | test perplexity"
+    costs = "tokens/s, one sample | lines/s, scored | MB"
+    return table(f"text | minutes | networks | seeds | epochs of each | {quality} | {costs}", rows)
 
 
 def _median(seeds: Seeds, figure: str, digits: int = 4) -> str:

@@ -11,6 +11,7 @@ WORDS = f"{PTB} --level word --split whitespace"
 SHORT = f"{WORDS} --ngram none --minutes 5 --hidden 192 --dropout 0.2"
 HELD_OUT = str(SENTENCES.with_suffix(".heldout.txt"))
 LITTLE = 20_000  # characters of tiny-shakespeare in "little.txt"
+REST = 100_000  # the last characters of it, in "rest.txt"
 
 # The texts and budgets in minutes that the recipe was fitted on.
 FITTED = {
@@ -37,6 +38,20 @@ TRAININGS = {
     "both-ptb": f"{WORDS} --minutes 10 --task fill",
     "both-sentences": f"{SENTENCES} --minutes 3 --task fill",
     "both-sentences-words": f"{SENTENCES} --minutes 3 --task fill --level word",
+}
+
+# Several networks in the same time, by text: the text, minutes, and the numbers of networks.
+NUMBERS = (1, 2, 3, 4, 8)
+SEVERAL = {
+    "little": ("little.txt --valid rest.txt", 1),
+    "names": ("names.txt --lines", 3),
+    "shakespeare": (SHAKESPEARE, 3),
+    "words": (WORDS, 10),
+}
+TRAININGS |= {
+    f"{name}-of-{networks}": f"{arguments} --minutes {minutes} --networks {networks}"
+    for name, (arguments, minutes) in SEVERAL.items()
+    for networks in NUMBERS
 }
 
 # The text whose words are blanked out and filled, by training.

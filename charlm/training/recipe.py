@@ -202,9 +202,9 @@ def largest_that_fits(
     return best
 
 
-# Epochs in which a network learns most of what it will. With time for more, several networks are
-# better; words, most of which are rare, are learnt by heart sooner than characters.
-EPOCHS_EACH, EPOCHS_EACH_LARGE = 9.0, 5.0
+# In so many epochs a network learns most of what it will: with time for more, more networks are
+# better than more epochs.
+EPOCHS_EACH = 10.0
 MOST_NETWORKS = 8
 
 
@@ -217,8 +217,7 @@ def _networks(
     speed = machine.speed(1)
     alone = largest_that_fits(candidates, budget, speed, defaults.large_vocabulary)
     epochs = budget.tokens(alone, speed) / budget.train_tokens
-    each = EPOCHS_EACH_LARGE if defaults.large_vocabulary else EPOCHS_EACH
-    networks = min(max(int(epochs / each), 1), MOST_NETWORKS)
+    networks = min(max(int(epochs / EPOCHS_EACH), 1), MOST_NETWORKS)
     return networks - networks % min(networks, machine.threads)
 
 
