@@ -66,6 +66,7 @@ class Defaults(NamedTuple):
     dropout:           of inputs and outputs
     token_dropout:     of whole tokens
     weight_decay:      of AdamW
+    rate:              factor on the learning rate that the recipe chooses
     several:           networks may be trained, where one would see the text too often
     """
 
@@ -78,6 +79,7 @@ class Defaults(NamedTuple):
     dropout: float | None = None
     token_dropout: float = 0.0
     weight_decay: float | None = None
+    rate: float = 1.0
     several: bool = False
 
 
@@ -154,7 +156,7 @@ class Task(ABC, Generic[N, B]):
         o = options.vocabulary
         return train_tokenizer(options.level, blocks, o.vocab_size, o.split, o.normalize)
 
-    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
         """What a user should know about the training examples and the held-out ones."""
         yield from ()
 

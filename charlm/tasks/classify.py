@@ -290,7 +290,7 @@ class ClassifyTask(LabelTask["Classifier", LabelBatch]):
         source = source_of(options)
         return source.tokenizer if source else super().vocabulary(field, blocks, options)
 
-    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
         labels = data.vocabularies[LABEL]
         assert isinstance(labels, Symbols)
         training, validation = (_labels(d, np.arange(len(d))) for d in (data, held_out))

@@ -111,7 +111,7 @@ class Seq2SeqTask(Task["Seq2Seq", PairBatch]):
         chosen = {n: v for n, v in vars(options.vocabulary).items() if n in known}
         return train_tokenizer(level, blocks, **chosen)
 
-    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
         if isinstance(data.vocabularies[TEXT], Symbols):  # labels are not cut into chunks
             if np.count_nonzero(np.bincount(data.flat(TEXT)) == 1) > len(data) / 2:
                 yield "warning: most sources are there only once: are they labels?"

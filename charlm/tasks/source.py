@@ -1,4 +1,7 @@
-"""Starting from a trained language model: `--from`.
+"""Starting from a trained model of texts: `--from`.
+
+A language model or a fill model may start from another of its kind, with all that it has learnt.
+Its vocabulary grows where the new text needs it.
 
 A network that gives labels may begin with the vectors of tokens and the first layer of a language
 model, or of a fill model, whose two directions both fit. Of a model with several networks, it takes
@@ -8,15 +11,16 @@ the first one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import ModelError, OptionError
-from charlm.model.config import VARIANTS
+from charlm.model.config import VARIANTS, ModelConfig
 from charlm.model.file import ModelFile
 from charlm.model.names import strip_prefix
 from charlm.model.sequence_config import SequenceConfig
@@ -24,29 +28,91 @@ from charlm.options import argument, overrides_of
 from charlm.runs import find_model
 from charlm.tasks import load_task
 from charlm.tasks.base import Rows
-from charlm.tasks.tokens import TokenModel
 from charlm.tasks.trained import LoadOptions
+from charlm.tokenizer.words import SPLITS
 
 if TYPE_CHECKING:
+    from charlm.tasks.tokens import TokenModel
     from charlm.training.options import TrainOptions
 
+OF_TEXTS = ("lm", "fill")
+SHAPE = (
+    "cell", "layers", "hidden", "embedding", "layer_norm", "residual", "feedforward", "highway",
+    "characters", "networks",
+)  # fmt: skip
 
-def _read(path: Path) -> TokenModel:
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int) -> TokenModel:
     file = ModelFile.load(path)
-    model = load_task(file.task).model(file, path, LoadOptions(network_only=True))
-    if not isinstance(model, TokenModel):
+    if file.task not in OF_TEXTS:
         raise ModelError(f"{path}: a model of `task={file.task}`; start from one of `task=lm`")
-    return model
+    model = load_task(file.task).model(file, path, LoadOptions())
+    return cast("TokenModel", model)
+
+
+def model_to_start_from(name: str) -> TokenModel:
+    """The model of this name. Raises ModelError."""
+    try:
+        path = find_model(name)
+        return _read(path, path.stat().st_mtime_ns)
+    except ModelError as error:
+        raise ModelError(str(error).replace("`model`", "`from_`")) from None
 
 
 def source_of(options: TrainOptions) -> TokenModel | None:
     """The model to start from, if there is one. Raises ModelError."""
-    if not options.from_:
-        return None
-    try:
-        return _read(find_model(options.from_))
-    except ModelError as error:
-        raise ModelError(str(error).replace("`model`", "`from_`")) from None
+    return model_to_start_from(options.from_) if options.from_ else None
+
+
+# --- from a model of the same kind ---
+
+
+def completed_by_start(options: TrainOptions) -> TrainOptions:
+    """The options with the shape of the model to start from, which has the same task.
+
+    Raises ModelError for a model of another task or level, and OptionError for options that differ
+    from the model.
+    """
+    source = source_of(options)
+    if not source:
+        return options
+    if source.task != options.task:
+        raise ModelError(
+            f"{source.path}: a model of `task={source.task}`; start from one of "
+            f"`task={options.task}`"
+        )
+    _check_level(source, [options.level])
+    settings, _ = source.tokenizer.state()
+    given = overrides_of(options)
+    for name, known in (("split", SPLITS), ("normalize", None)):
+        if name in given and settings.get(name) != (known[given[name]] if known else given[name]):
+            raise OptionError(f"{argument(name, given[name])}: the model of `from_` differs")
+    decided = {name: getattr(source.config, name) for name in (*SHAPE, *VARIANTS)}
+    return _decided(options, {**decided, "lines": options.lines or source.independent_lines})
+
+
+def started_config(source: TokenModel, vocab: int) -> ModelConfig:
+    """The shape of the network that starts from a model, for a vocabulary that has grown."""
+    return dataclasses.replace(source.config, vocab=vocab)
+
+
+def weights_to_start_from(source: TokenModel, config: ModelConfig) -> dict[str, Rows]:
+    """All weights of a model, by the names of parameters.
+
+    A new token is at first as improbable as the least probable one.
+    """
+    rows = {}
+    for name, parameter in source.backends.torch.named_parameters():
+        values = parameter.detach().cpu().numpy()
+        if name.endswith("output.b"):
+            new = np.full(config.vocab - 1 - len(values), values.min(), np.float32)
+            values = np.concatenate([values, new])
+        rows[name] = Rows.of(values)
+    return rows
+
+
+# --- the first layer of a network that gives labels ---
 
 
 def completed_by_source(options: TrainOptions, levels: Collection[str]) -> TrainOptions:
@@ -58,14 +124,26 @@ def completed_by_source(options: TrainOptions, levels: Collection[str]) -> Train
     source = source_of(options)
     if not source:
         return options
+    _check_level(source, levels)
+    config = source.config
+    decided: dict[str, Any] = {"hidden": config.hidden, "embedding": config.inputs}
+    return _decided(
+        options,
+        decided | {name: getattr(config, name) for name in ("cell", "layer_norm", *VARIANTS)},
+    )
+
+
+def _check_level(source: TokenModel, levels: Collection[str]) -> None:
     if source.tokenizer.level not in levels:
         raise ModelError(
             f"{source.path} was trained with `level={source.tokenizer.level}`; start from a model "
-            f"of `level={options.level}`, or use its level"
+            f"of `level={next(iter(levels))}`, or use its level"
         )
-    config = source.config
-    decided: dict[str, Any] = {"hidden": config.hidden, "embedding": config.inputs}
-    decided |= {name: getattr(config, name) for name in ("cell", "layer_norm", *VARIANTS)}
+
+
+def _decided(options: TrainOptions, decided: Mapping[str, Any]) -> TrainOptions:
+    """The options with what the model has decided. Raises OptionError where they differ from it."""
+    decided = dict(decided)
     if decided["forget_gate"] is None:
         decided["forget_gate"] = True
     for name, value in overrides_of(options).items():

@@ -117,7 +117,7 @@ class TagTask(LabelTask["Tagger", TagBatch]):
             return Characters.train(blocks, VocabularyOptions())
         return train_labels(blocks) if field == TAGS else WindowFeatures()
 
-    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
         tags = data.vocabularies[TAGS]
         assert isinstance(tags, Symbols)
         yield from label_notes(data.flat(TAGS), held_out.flat(TAGS), tags)

@@ -21,16 +21,32 @@ from charlm.errors import OptionError
 from charlm.model.activations import BACKWARDS, FORWARDS, ObservedStack, block_diagonal
 from charlm.model.backend import Backends
 from charlm.model.config import Dropout, ModelConfig
-from charlm.model.file import ModelFile
+from charlm.model.file import ModelFile, Storable
 from charlm.model.lexicon import Lexicon
 from charlm.model.mixture import Mixture
 from charlm.model.names import strip_prefix
 from charlm.model.numpy_network import NumpyEncoder
 from charlm.model.split_softmax import softmax_rows, split_softmax
 from charlm.options import options_of_call
-from charlm.tasks.base import B, Candidate, Sizes, Task, Validation, stack_options
+from charlm.tasks.base import B, Candidate, Defaults, Rows, Sizes, Task, Validation, stack_options
+from charlm.tasks.source import (
+    completed_by_start,
+    source_of,
+    started_config,
+    weights_to_start_from,
+)
 from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, one_line_end, several
-from charlm.tokenizer import EOS, START, TOKENIZERS, UNK, Tokenizer, Vocabularies, load_tokenizer
+from charlm.tokenizer import (
+    EOS,
+    START,
+    TOKENIZERS,
+    UNK,
+    Blocks,
+    Tokenizer,
+    Vocabularies,
+    Vocabulary,
+    load_tokenizer,
+)
 from charlm.tokenizer.letters import Letters
 
 if TYPE_CHECKING:
@@ -43,6 +59,7 @@ if TYPE_CHECKING:
     from charlm.training.options import TrainOptions
 
 NGRAM, LEXICON = "ngram", "lexicon"  # names of parts of a model file
+START_RATE = 0.5  # of the learning rate, for a network that starts from another one
 CHAR_FEATURES = 150  # features of a word's vector that come from its characters
 BITS_PER_CHAR = "valid_bits_per_char"
 
@@ -81,6 +98,12 @@ class TokenModel(TrainedModel):
     @property
     def independent_lines(self) -> bool:
         return self.card.lines
+
+    @property
+    def companions(self) -> dict[str, Storable]:
+        """What the model has beside its network and its tokenizer, by name."""
+        parts = {NGRAM: self.mixture, LEXICON: self.lexicon}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
@@ -239,6 +262,36 @@ class TokenTask(Task["Network", B]):
     def independent_lines(self, options: TrainOptions) -> bool:
         return options.lines
 
+    def completed(self, options: TrainOptions) -> TrainOptions:
+        return completed_by_start(options)
+
+    def vocabulary(self, field: str, blocks: Blocks, options: TrainOptions) -> Vocabulary:
+        source = source_of(options)
+        if not source:
+            return super().vocabulary(field, blocks, options)
+        if source.config.characters:  # new words would change the alphabet
+            return source.tokenizer
+        return source.tokenizer.grown(blocks, options.vocab_size)
+
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
+        if source := source_of(options):
+            ids = data.fields[TEXT].ids
+            known = np.mean((ids < source.tokenizer.size) & (ids != UNK))
+            yield (
+                f"from {source.path}: it knows {known:.1%} of the tokens of this text, and "
+                f"{data.vocabularies[TEXT].size - source.tokenizer.size:,} are new"
+            )
+
+    def defaults(self, options: TrainOptions, train_tokens: int) -> Defaults:
+        defaults = super().defaults(options, train_tokens)
+        return defaults._replace(rate=START_RATE) if options.from_ else defaults
+
+    def initial(
+        self, config: Any, vocabularies: Vocabularies, options: TrainOptions
+    ) -> dict[str, Rows]:
+        source = source_of(options)
+        return weights_to_start_from(source, config) if source else {}
+
     def shape(self, options: TrainOptions, sizes: Sizes, hidden: int) -> ModelConfig:
         """See `Task.shape`. A large vocabulary ties the softmax to the embedding, which halves
         the weights."""
@@ -266,6 +319,13 @@ class TokenTask(Task["Network", B]):
         self, options: TrainOptions, data: Examples, sizes: Sizes, hidden: Sequence[int]
     ) -> list[Candidate]:
         counts = data.fields[TEXT].counts(sizes.vocabularies[TEXT])
+        if source := source_of(options):
+            started = started_config(source, sizes.vocabularies[TEXT]).one
+            return [
+                Candidate(
+                    started, started.multiplied_weights(softmax_rows(counts, started.cutoffs))
+                )
+            ]
         cutoffs = split_softmax(counts)
         rows = softmax_rows(counts, cutoffs)
         shapes = [self.shape(options, sizes, size) for size in hidden]

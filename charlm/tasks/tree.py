@@ -109,7 +109,7 @@ class TreeTask(LabelTask["TreeNetwork", LabelledTrees]):
             return OF_MOVES
         return train_labels(blocks) if field == LABELS else SpanFeatures()
 
-    def notes(self, data: Examples, held_out: Examples) -> Iterator[str]:
+    def notes(self, data: Examples, held_out: Examples, options: TrainOptions) -> Iterator[str]:
         counts = data.fields[STEPS].counts(OF_MOVES.size)
         single, several = (int(counts[len(SPECIALS) + MOVES.index(m)]) for m in (EMPTY, JOIN))
         if single or several:

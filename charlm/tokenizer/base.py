@@ -144,6 +144,13 @@ class Tokenizer(Vocabulary):
         Raises OptionError for an invalid option, InputError for a text without content.
         """
 
+    def grown(self, blocks: Blocks, size: int | None = None) -> Self:
+        """The vocabulary, and after it what a text has that it does not, if the level can grow.
+
+        size:  at the most so many ids; None for the limit of `train`
+        """
+        return self
+
     @property
     def size(self) -> int:
         """Number of ids, the three specials included."""

@@ -65,6 +65,13 @@ class Characters(Tokenizer):
         points = np.sort(ranked[counts[ranked] > 0])
         return cls([chr(point) for point in points], options.normalize)
 
+    def grown(self, blocks: Blocks, size: int | None = None) -> Self:
+        own = self.train(blocks, VocabularyOptions(None, normalize=self._normalize))
+        known = set(self._vocabulary)
+        new = [char for char in own._vocabulary if char not in known]
+        new = new[: None if size is None else max(size - self.size, 0)]
+        return type(self)([*self._vocabulary, *new], self._normalize) if new else self
+
     def normalized(self, text: str) -> str:
         return normalized(text, self._normalize)
 

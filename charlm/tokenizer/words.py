@@ -119,13 +119,19 @@ class Words(Tokenizer):
         split = SPLITS[check_choice("split", options.split, SPLITS)]
         size = DEFAULT_SIZE if options.vocab_size is None else options.vocab_size
         size = check_vocab_size(size)
-        counts = _count_entries(blocks(), _rules(split).pattern, options.normalize)
-        ranked = sorted(counts, key=lambda entry: (-counts[entry], entry))
-        ranked = [entry for entry in ranked if not SURROGATE.search(entry)]
+        ranked = _ranked_entries(blocks(), split, options.normalize)
         gaps = [] if split == "whitespace" else [JOIN, SPACE]
         gaps += [entry for entry in ranked if entry.isspace() and entry not in " \n"]
         words = [entry for entry in ranked if entry and not entry.isspace()]
         return cls((gaps + words)[: size - len(SPECIALS)], split, options.normalize)
+
+    def grown(self, blocks: Blocks, size: int | None = None) -> Self:
+        new = _ranked_entries(blocks(), self._split, self._normalize)
+        new = [entry for entry in new if entry.strip() and entry not in self._ids]
+        new = new[: max((DEFAULT_SIZE if size is None else size) - self.size, 0)]
+        if not new:
+            return self
+        return type(self)([*self._vocabulary, *new], self._split, self._normalize)
 
     def normalized(self, text: str) -> str:
         return normalized(text, self._normalize)
@@ -216,6 +222,13 @@ def count_words(blocks: Iterable[str], tokenizer: Tokenizer) -> WordCounts:
     for piece, count in pieces.items():
         joined[bare_word(piece)] += count
     return WordCounts(separate, Counter({w: n for w, n in joined.items() if w not in separate}))
+
+
+def _ranked_entries(blocks: Iterable[str], split: str, normalize: str) -> list[str]:
+    """The entries of a text that can be tokens, the most frequent first, then by the alphabet."""
+    counts = _count_entries(blocks, _rules(split).pattern, normalize)
+    ranked = sorted(counts, key=lambda entry: (-counts[entry], entry))
+    return [entry for entry in ranked if not SURROGATE.search(entry)]
 
 
 def _count_entries(blocks: Iterable[str], pattern: Pattern, normalize: str) -> Counter[str]:

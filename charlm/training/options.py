@@ -14,6 +14,7 @@ from charlm.model.ngram import NO_NGRAM, ORDERS
 from charlm.model.sequence_config import READOUTS
 from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import PURPOSES, TABLE, TASKS
+from charlm.tasks.source import model_to_start_from
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 from charlm.tokenizer.words import SPLITS
 from charlm.training.tensorboard import check_tensorboard
@@ -336,17 +337,19 @@ class TrainOptions(ColumnOptions):
 
     from_: str | None = option(
         None,
-        "A model of `task=lm` or `task=fill` to start from: its vectors and its first layer.",
+        "A model to start from. `lm` and `fill` go on from one of their own with all that it has "
+        "learnt; others take the vectors and the first layer of such a model.",
         panel=NETWORK,
         metavar="MODEL",
         excludes=("embeddings",),
-        only=SEQUENCES,
+        only={"task": (*TOKENS["task"], *SEQUENCES["task"])},
     )
     freeze: bool = option(
         False,
         "Do not train what comes from the model of `from_`.",
         panel=NETWORK,
         goes_with="from_",
+        only=SEQUENCES,
     )
 
     ngram: int | str | None = option(
@@ -441,7 +444,10 @@ class TrainOptions(ColumnOptions):
         TASKS.check("task", self.task)
         entry = TABLE[self.task]
         if self.level is None:
-            object.__setattr__(self, "level", entry.level)
+            level = entry.level
+            if self.from_ and self.task in TOKENS["task"]:
+                level = model_to_start_from(self.from_).tokenizer.level
+            object.__setattr__(self, "level", level)
         if entry.levels and self.level not in entry.levels:
             raise OptionError(
                 f"`level={self.level}`: is not for `task={self.task}`, which reads words; leave "

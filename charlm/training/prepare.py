@@ -177,7 +177,7 @@ def _started(
         folder = Folder.make(corpus.name, place.folder, place.force, plan)
     try:
         data = dataset.encode(corpus.name, stats, parts, task.fields, vocabularies, folder.path)
-        for note in task.notes(data.training, data.validation):
+        for note in task.notes(data.training, data.validation, options):
             reporter.note(note)
         start = _start_vectors(vectors, data.training, reporter)
         initial = {VECTORS: Rows(start.ids, start.vectors)} if start else {}

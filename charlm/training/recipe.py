@@ -177,7 +177,7 @@ def choose(
         steps=budget.steps,
         batch=budget.batch,
         bptt=budget.bptt,
-        lr=options.lr or defaults.lr or _learning_rate(best.config),
+        lr=options.lr or defaults.lr or round(defaults.rate * _learning_rate(best.config), 5),
         weight_decay=_weight_decay(epochs) if decay is None else decay,
         device=machine.device,
         precision=machine.precision,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from charlm.training import dataset
 from charlm.training.clock import Clock
 from charlm.training.dataset import Dataset
 from charlm.training.distributed import Ranks
+from charlm.training.forgetting import forgotten
 from charlm.training.loop import EVALUATION_SHARE, Loop
 from charlm.training.machine import cpu_for_training, use_threads
 from charlm.training.options import RunOptions, TrainOptions
@@ -83,11 +83,12 @@ def _train(
     callbacks: Sequence[Callback],
 ) -> None:
     """Train until the budget is used, or a callback says so. Raises Stopped after a signal."""
-    task, recipe = load_task(run.plan.options.task), run.recipe
+    options, recipe = run.plan.options, run.recipe
+    task = load_task(options.task)
     try:
         with dataset.shared(run.folder.path, corpus, run.plan, run.vocabularies, ranks) as data:
             reporter.note(_described(run, ranks))
-            validation = task.validation(data.validation, data.info, run.plan.options)
+            validation = task.validation(data.validation, data.info, options)
             validation = validation.first(
                 max(int(3 * EVALUATION_SHARE * recipe.tokens), FEWEST_VALIDATED)
             )
@@ -110,6 +111,8 @@ def _train(
                 saver.save_if_due(clock)
             saver.finish(clock)
             _warn_about_result(loop, saver, recipe, validation, reporter)
+            if ranks.is_first and (note := forgotten(run.folder.path / MODEL_FILE, options)):
+                reporter.note(note)
     except BaseException:
         if ranks.is_first and not run.folder.has_checkpoint:
             run.folder.remove()
@@ -174,12 +177,14 @@ def _loop(run: Prepared, data: Dataset, validation: Validation[Any], ranks: Rank
     )
     frozen = {}
     names = {id(p): name for name, p in network.named_parameters()}
-    for member, (name, (ids, values)) in product(network.members, run.initial.items()):
-        parameter = member.get_parameter(member.vectors if name == VECTORS else name)
-        load_rows(parameter, ids, values)
-        whole = values.shape[1:] == parameter.shape[1:]
-        if whole and (options.freeze_embeddings or options.freeze):
-            frozen[names[id(parameter)]] = torch.from_numpy(ids)
+    vectors = [names[id(member.get_parameter(member.vectors))] for member in network.members]
+    for name, (ids, values) in run.initial.items():
+        for full_name in vectors if name == VECTORS else [name]:
+            parameter = network.get_parameter(full_name)
+            load_rows(parameter, ids, values)
+            whole = values.shape[1:] == parameter.shape[1:]
+            if whole and (options.freeze_embeddings or options.freeze):
+                frozen[full_name] = torch.from_numpy(ids)
     independent = task.independent_lines(options)
     shape = BatchShape(recipe.batch, recipe.bptt, independent, options.seed, ranks.part)
     batches = task.batches(data.training, shape)
