@@ -337,8 +337,8 @@ class TrainOptions(ColumnOptions):
 
     from_: str | None = option(
         None,
-        "A model to start from. `lm` and `fill` go on from one of their own with all that it has "
-        "learnt; others take the vectors and the first layer of such a model.",
+        "A model to start from. A language model or a fill model goes on from one of its kind with "
+        "all that it has learnt; other tasks take its vectors and its first layer.",
         panel=NETWORK,
         metavar="MODEL",
         excludes=("embeddings",),

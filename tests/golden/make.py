@@ -37,6 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "lm-char-gru-before": {"cell": "gru", "reset": "before", "layer_norm": True},
     "lm-char-rnn-relu": {"cell": "rnn", "activation": "relu", "normalize": "none"},
     "lm-char-no-forget-gate": {"forget_gate": False},
+    "lm-char-networks": {"networks": 2, "ngram": 3},
     "lm-byte": {"level": "byte", "cell": "gru-simple"},
     "lm-word": {"level": "word", "vocab_size": 200},
     "lm-word-whitespace": {"level": "word", "split": "whitespace", "vocab_size": 200},
