@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     class RunKeywords(TrainKeywords, total=False):
         """The keywords of `train`."""
 
+        start: TrainedModel | str | Path | None
         out: str | Path | None
         force: bool
         tensorboard: bool
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 # Of `train`, beside its options.
-KEYWORDS = ("kind", "out", "resume", "force", "tensorboard", "callbacks", "quiet")
+KEYWORDS = ("kind", "start", "out", "resume", "force", "tensorboard", "callbacks", "quiet")
 
 M = TypeVar("M", bound=TrainedModel)
 
@@ -132,6 +133,7 @@ def train(
     *,
     task: str | None = None,
     kind: type[TrainedModel] = TrainedModel,
+    start: TrainedModel | str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -148,6 +150,7 @@ def train(
     task:      what the model is for, a name in `charlm.tasks.TABLE`; None for the task of `kind`,
                then for that of a resumed run, then for "lm"
     kind:      the class that the model must be, such as `FillModel`
+    start:     a model to start from, or its file or run folder: the option `from_`
     out:       the run folder; None for runs/NAME, or the next free runs/NAME-2 …
     resume:    continue the run in `out`, or the last one of this corpus
     force:     replace `out` if it exists, when training is complete
@@ -181,6 +184,8 @@ def train(
     overrides = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     if task or kind is not TrainedModel:
         overrides["task"] = task or kind.task
+    if start is not None:
+        overrides["from_"] = str(start.path if isinstance(start, TrainedModel) else start)
     path, file = train_run(
         [corpus] if isinstance(corpus, str | Path) else list(corpus),
         overrides,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.ngram import Ngram
-from charlm.model.ngram_counts import LEAST_DISCOUNT, count, sampled
+from charlm.model.ngram_counts import LEAST_DISCOUNT, count, merged, sampled
 from charlm.model.ngram_tables import EMPTY, NgramTables
 from charlm.model.prediction import SMALLEST
 from charlm.tokenizer import EOS, START, as_inputs
@@ -299,3 +299,34 @@ def test_of_a_very_long_text_stretches_are_counted(monkeypatch: pytest.MonkeyPat
     assert len(counted) == 6400 and (counted[0], counted[-1]) == (0, 99_999)
     assert np.unique(counted // 10_000).size == 10
     np.testing.assert_array_equal(sampled(ids[:6400]), ids[:6400])
+
+
+def test_merged_counts_are_the_sums_of_both() -> None:
+    rng = np.random.default_rng(2)
+    first, second = rng.integers(EOS, 9, 300), rng.integers(EOS, 12, 150)
+    ngrams = count(first, 9, 3), count(second, 12, 3)
+    both = merged(*ngrams, weight=5)
+    expected: Counter[tuple[int, ...]] = Counter()
+    for ids, weight in ((first, 1), (second, 5)):  # the longest n-grams have their frequencies
+        for trigram in zip(ids, ids[1:], ids[2:], strict=False):
+            expected[tuple(map(int, trigram))] += weight
+    found = {}
+    for number in range(both.levels[3], both.levels[4]):
+        tokens, parent = list[int](), number
+        while parent > EMPTY:
+            tokens.append(int(both.tables.tokens[parent]))
+            parent = int(both.tables.parents[parent])
+        found[tuple(reversed(tokens))] = int(both.tables.counts[number])
+    assert found == expected
+    p = both.probabilities(np.zeros((1, 2), both.keys.dtype))
+    assert p.shape == (1, 11) and p.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_text_merged_with_nothing_new_predicts_as_before() -> None:
+    rng = np.random.default_rng(3)
+    ids = rng.integers(EOS, 9, 400)
+    ngram = count(ids, 9, 4)
+    both = merged(ngram, count(ids[:1], 9, 1), weight=1)
+    inputs = as_inputs(ids)[None, :60]
+    (before, _), (after, _) = (n.read(inputs, n.initial_state(1)) for n in (ngram, both))
+    np.testing.assert_allclose(after.probabilities(), before.probabilities(), atol=1e-2)

@@ -117,6 +117,30 @@ def test_a_text_with_nothing_in_common_is_told(
     assert "it knows 12.5% of the tokens of this text" in capsys.readouterr().err  # line ends
 
 
+def test_the_ngrams_and_words_are_those_of_both_texts(corpus: Path) -> None:
+    first = first_model(corpus, ngram=4)
+    second = started(ngram=4, quiet=True)
+    alone = charlm.train("other.txt", kind=LanguageModel, **{**SMALL, "ngram": 4, "steps": 2})
+    by_ngram = [
+        charlm.load(model.path, kind=LanguageModel, ngram_only=True)
+        for model in (first, second, alone)
+    ]
+    old, new = "the cat sat on the mat", "a cow ate a éß"
+    of_old = [model.score(old).logprob for model in by_ngram]
+    of_new = [model.score(new).logprob for model in by_ngram]
+    assert of_old[2] < of_old[1] - 5 and of_new[0] < of_new[1] - 5
+    assert second.lexicon and {"cat", "cow"} <= {*second.lexicon.words}
+
+
+def test_the_card_says_where_a_model_comes_from(corpus: Path) -> None:
+    first = first_model(corpus)
+    second = started(quiet=True, from_=None, start=first)
+    assert first.card.started_from is None and "started_from" not in first.card.to_json()
+    origin = charlm.load(second.path).card.started_from
+    assert origin and origin["corpus_sha256"] == first.card.corpus_sha256
+    assert origin["valid_nats"] == first.card.valid_nats
+
+
 def test_a_fill_model_starts_from_a_fill_model_only(corpus: Path) -> None:
     options = {name: value for name, value in SMALL.items() if name != "ngram"}
     charlm.train(corpus, task="fill", quiet=True, out="first", **options)

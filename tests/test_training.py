@@ -42,7 +42,14 @@ from charlm.training.loop import Loop, schedule
 from charlm.training.optimizer import BETAS, AdamW
 from charlm.training.options import TrainOptions
 from charlm.training.plan import PLAN, Plan
-from charlm.training.recipe import HIDDEN_SIZES, Machine, Recipe, choose, hidden_sizes
+from charlm.training.recipe import (
+    HIDDEN_SIZES,
+    MOST_NETWORKS,
+    Machine,
+    Recipe,
+    choose,
+    hidden_sizes,
+)
 from charlm.training.reporter import Reporter
 from charlm.training.saver import Saver
 from charlm.training.stopping import StopSignals
@@ -167,9 +174,34 @@ def test_what_is_asked_for_is_what_is_done() -> None:
 
 
 def test_a_step_takes_time_however_fast_the_products_of_the_machine_are() -> None:
-    slow, fast = (recipe_for(20_000, rate, minutes=1.0, hidden=64) for rate in (1e9, 1e18))
+    options: dict[str, Any] = {"minutes": 1.0, "hidden": 64, "networks": 1}
+    slow, fast = (recipe_for(20_000, rate, **options) for rate in (1e9, 1e18))
     steps = fast.tokens / (fast.batch * fast.bptt)
     assert slow.tokens < fast.tokens and 60 / 0.01 < steps < 60 / 0.001
+
+
+def test_minutes_for_many_epochs_train_several_networks() -> None:
+    def networks(chars: int, **options: Any) -> int:
+        return getattr(recipe_for(chars, **options).model, "networks", 0)
+
+    assert networks(1_000_000, minutes=0.5) == 1
+    numbers = [networks(50_000, minutes=m) for m in (0.1, 1.0, 2.0, 60.0)]
+    assert numbers == sorted(numbers) and numbers[0] == 1 and numbers[-1] == MOST_NETWORKS
+    assert len(set(numbers)) > 2
+    for one in ({"epochs": 500.0}, {"steps": 10_000}, {"minutes": 60.0, "networks": 1}):
+        assert networks(20_000, **one) == 1  # each costs as much time as the first
+
+
+def test_every_thread_has_as_many_networks() -> None:
+    def speed(networks: int, threads: int) -> float:
+        return Machine(1e11, "cpu", "fp32", threads, thread_rate=8e10).speed(networks).rate
+
+    assert speed(1, 2) == 1e11
+    # Two networks on two threads: 0.85 of the speed of one thread each.
+    assert speed(2, 2) == pytest.approx(0.85 * 8e10) and speed(4, 2) == pytest.approx(
+        speed(2, 2) / 2
+    )
+    assert speed(2, 1) == pytest.approx(1e11 / 2)
 
 
 def test_texts_that_are_seen_often_are_held_back() -> None:
@@ -829,9 +861,9 @@ def test_a_resumed_run_looks_at_the_machine_again(
 ) -> None:
     asked: list[str] = []
 
-    def choose(precision: str, *_: Any) -> tuple[str, int, float]:
+    def choose(precision: str, *_: Any) -> tuple[str, int, float, float]:
         asked.append(precision)
-        return "fp32", 1, 1e9
+        return "fp32", 1, 1e9, 1e9
 
     monkeypatch.setattr("charlm.training.prepare.choose_precision", choose)
     folder = charlm.train(corpus, minutes=0.02, hidden=8, quiet=True).path.parent

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,9 +78,9 @@ def _plot(path: Path, curve: metrics.Curve, model: TrainedModel) -> None:
 
 def _weights(model: TrainedModel) -> int:
     """The number of trained weights."""
-    shapes = model.config.shapes()
-    shapes.pop("char_features", None)  # computed from the other weights
-    return sum(map(math.prod, shapes.values()))
+    shapes = model.config.shapes().items()
+    # Character features are computed from the other weights.
+    return sum(math.prod(shape) for name, shape in shapes if not name.endswith("char_features"))
 
 
 def _record(model: TrainedModel, curve: metrics.Curve) -> dict[str, Any]:
@@ -103,10 +104,17 @@ def described(model: TrainedModel) -> dict[str, str]:
         "task": f"{model.task}: {model.purpose}",
         "network": f"{model.config.described()}, {_weights(model):,} weights",
         "corpus": f"{card.corpus} ({card.train_tokens:,} tokens, {lines})",
+        **({"started from": _origin(card.started_from)} if card.started_from else {}),
         "validation": model.validation() + ("" if card.valid_is_held_out else on_training),
         **model.about(),
         "trained": f"{card.trained}; {card.seconds:.0f} s",
     }
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    return (
+        f"{origin['corpus']} ({origin['train_tokens']:,} tokens, {origin['valid_nats']:.4f} nats)"
+    )
 
 
 def _rows(model: TrainedModel, curve: metrics.Curve) -> dict[str, str]:

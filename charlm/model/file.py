@@ -68,6 +68,7 @@ class Card:
     lines:            its lines are independent of each other; otherwise it is one document
     unit:             "line" or "paragraph"
     longest_line:     characters of the longest line of the corpus; None if unknown
+    started_from:     the same of the model that the training started from; None if from nothing
     figures:          further ones that the task has measured, by name, see its `Validation`. They
                       are attributes, too: `card.valid_bits_per_char`; None where it is unknown
     """
@@ -84,6 +85,7 @@ class Card:
     lines: bool = True
     unit: str = "line"
     longest_line: int | None = None
+    started_from: Mapping[str, Any] | None = None
     figures: Mapping[str, float | None] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> float | None:
@@ -95,6 +97,8 @@ class Card:
         """The values, with each figure under its own name."""
         values = dataclasses.asdict(self)
         figures = values.pop("figures")
+        if self.started_from is None:
+            del values["started_from"]
         return values | figures
 
     @classmethod

@@ -64,6 +64,11 @@ class Lexicon:
         words, joined = map(_most_frequent, found)
         return cls(words, joined, found.separate.total(), spelling)
 
+    def added_to(self, counts: WordCounts) -> WordCounts:
+        """Counts of another text, with the words of this lexicon."""
+        own = Counter(self.words), Counter(self.joined)
+        return WordCounts(counts.separate + own[0], counts.joined + own[1])
+
     def frequency(self, word: str) -> float:
         """Occurrences in a million words. Marks at the edges of a word do not count; 0 for a word
         that is not there."""

@@ -51,6 +51,63 @@ def count(
     return Ngram(counter.tables(most), vocab)
 
 
+def merged(ngram: Ngram, other: Ngram, weight: int) -> Ngram:
+    """The n-grams of two texts as of one: the counts of the other one are multiplied and added.
+
+    Counts that Kneser-Ney has adjusted are added as well, which is more than the number of
+    different tokens before both. The discounts are those of the counts without weight.
+
+    ngram, other:  of vocabularies of which the second begins with the first
+    """
+    vocab, end = other.vocab, EMPTY + 1
+    both = [_Numbered(ngram, 1), _Numbered(other, weight)]
+    tokens, counts, parents, discounts = [], [], [], []
+    for length in range(1, max(ngram.order, other.order) + 1):
+        found = [of_one.level(length, vocab) for of_one in both]
+        every = np.unique(np.concatenate([keys for keys, _ in found]))
+        plain, weighted = np.zeros((2, len(every)), np.int64)
+        for of_one, (keys, frequencies) in zip(both, found, strict=True):
+            rows = np.searchsorted(every, keys)
+            plain[rows] += frequencies
+            weighted[rows] += of_one.weight * frequencies
+            of_one.number(length, end + rows)
+        parents.append(every // vocab)
+        tokens.append(every % vocab)
+        counts.append(weighted)
+        discounts.append(_discounts(plain))
+        end += len(every)
+    tables = NgramTables.of(
+        np.concatenate(tokens),
+        np.concatenate(counts),
+        np.concatenate(parents),
+        np.array(discounts, np.float32),
+    )
+    return Ngram(tables.rounded(), vocab)
+
+
+class _Numbered:
+    """One of two n-gram models that are merged, and the numbers of its n-grams in the result."""
+
+    def __init__(self, ngram: Ngram, weight: int) -> None:
+        self.tables, self.weight = ngram.tables, weight
+        self._numbers = np.arange(len(ngram.tables.tokens))  # `NONE` and `EMPTY` keep theirs
+        self._levels = [slice(*bounds) for bounds in pairwise(ngram.levels)]
+
+    def level(self, length: int, vocab: int) -> tuple[Indices, Indices]:
+        """The parent in the result and the token of each n-gram of a length, as one ascending
+        number, and its count."""
+        rows, tables = self._rows(length), self.tables
+        keys = self._numbers[tables.parents[rows]] * vocab + tables.tokens[rows]
+        return keys, tables.counts[rows].astype(np.int64)
+
+    def number(self, length: int, numbers: Indices) -> None:
+        """Set the numbers of the n-grams of a length."""
+        self._numbers[self._rows(length)] = numbers
+
+    def _rows(self, length: int) -> slice:
+        return self._levels[length] if length < len(self._levels) else slice(0)
+
+
 @dataclass(frozen=True)
 class _Level:
     """All n-grams of one length, sorted.

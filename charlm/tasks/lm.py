@@ -16,7 +16,7 @@ from charlm.corpus.streams import StreamBatch, StreamBatches
 from charlm.model.backend import Backend, Floats
 from charlm.model.combination import Examples as MixtureExamples
 from charlm.model.combination import MixturePrediction
-from charlm.model.file import Storable
+from charlm.model.file import Card, Storable
 from charlm.model.lexicon import Lexicon
 from charlm.model.likelihood import (
     read_sequences,
@@ -27,12 +27,13 @@ from charlm.model.likelihood import (
 )
 from charlm.model.mixture import Mixture, MixturePredictor
 from charlm.model.ngram import NO_NGRAM
-from charlm.model.ngram_counts import count, sampled
+from charlm.model.ngram_counts import count, merged, sampled
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
 from charlm.parts import WHOLE, Part
 from charlm.tasks.base import Companions, Defaults
 from charlm.tasks.language_model import LanguageModel
+from charlm.tasks.source import source_of
 from charlm.tasks.tokens import (
     LEXICON,
     NGRAM,
@@ -117,8 +118,13 @@ class LanguageModelTask(TokenTask[StreamBatch]):
             independent_lines=options.lines,
             most=_most_ngrams(info.chars),
         )
-        companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
         words = count_words(_beginning(text(), MOST_COUNTED), tokenizer)
+        if source := source_of(options):
+            if source.mixture:
+                ngram = merged(source.mixture.ngram, ngram, _weight(source.card, len(ids)))
+            if source.lexicon:
+                words = source.lexicon.added_to(words)
+        companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
         if words.separate:
             companions[LEXICON] = Lexicon.of(words, tokenizer)
         return companions
@@ -136,6 +142,7 @@ ORDER_BY_LEVEL = {"char": 9, "byte": 9, "subword": 6, "word": 5}
 # are worth that. The number grows with the third root of its length.
 NGRAMS_PER_CHARACTER, NGRAMS_OF_A_MILLION, MOST_NGRAMS = 3.3, 2_500_000, 12_000_000
 MOST_COUNTED = 1 << 24  # characters whose words are counted
+MOST_WEIGHT = 16
 
 
 def _order(options: TrainOptions) -> int | None:
@@ -149,6 +156,11 @@ def _most_ngrams(chars: int) -> int:
     """About how many n-grams a model may have of a text of this length."""
     root = NGRAMS_OF_A_MILLION * (chars / 1e6) ** (1 / 3)
     return int(min(NGRAMS_PER_CHARACTER * chars, root, MOST_NGRAMS))
+
+
+def _weight(card: Card, tokens: int) -> int:
+    """How much more a new text counts than that of the model which the training starts from."""
+    return int(min(max(card.train_tokens / tokens, 1) ** 0.5, MOST_WEIGHT))
 
 
 def _beginning(blocks: Iterable[str], chars: int) -> Iterator[str]:

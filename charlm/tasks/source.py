@@ -65,6 +65,15 @@ def source_of(options: TrainOptions) -> TokenModel | None:
     return model_to_start_from(options.from_) if options.from_ else None
 
 
+def provenance(options: TrainOptions) -> dict[str, Any] | None:
+    """What the card says of the model to start from: its text, and how good it was."""
+    source = source_of(options)
+    if not source:
+        return None
+    names = ("corpus", "corpus_sha256", "train_tokens", "valid_nats", "trained")
+    return {name: getattr(source.card, name) for name in names}
+
+
 # --- from a model of the same kind ---
 
 

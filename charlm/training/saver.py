@@ -11,6 +11,7 @@ from typing import Any
 from charlm import __version__
 from charlm.model.file import Card, ModelFile
 from charlm.tasks.base import Companions, Task, Validation
+from charlm.tasks.source import provenance
 from charlm.training import metrics
 from charlm.training.checkpoint import Checkpoint
 from charlm.training.clock import Clock
@@ -170,6 +171,7 @@ class Saver:
             lines=self.task.independent_lines(options),
             unit=options.unit,
             longest_line=info.longest_line,
+            started_from=provenance(options),
             figures=validation.figures(totals),
         )
         parts = {**self.data.training.vocabularies, **self.companions}
