@@ -305,11 +305,11 @@ def test_merged_counts_are_the_sums_of_both() -> None:
     rng = np.random.default_rng(2)
     first, second = rng.integers(EOS, 9, 300), rng.integers(EOS, 12, 150)
     ngrams = count(first, 9, 3), count(second, 12, 3)
-    both = merged(*ngrams, weight=5)
+    both = merged(*ngrams)
     expected: Counter[tuple[int, ...]] = Counter()
-    for ids, weight in ((first, 1), (second, 5)):  # the longest n-grams have their frequencies
+    for ids in (first, second):  # the longest n-grams have their frequencies
         for trigram in zip(ids, ids[1:], ids[2:], strict=False):
-            expected[tuple(map(int, trigram))] += weight
+            expected[tuple(map(int, trigram))] += 1
     found = {}
     for number in range(both.levels[3], both.levels[4]):
         tokens, parent = list[int](), number
@@ -326,7 +326,7 @@ def test_a_text_merged_with_nothing_new_predicts_as_before() -> None:
     rng = np.random.default_rng(3)
     ids = rng.integers(EOS, 9, 400)
     ngram = count(ids, 9, 4)
-    both = merged(ngram, count(ids[:1], 9, 1), weight=1)
+    both = merged(ngram, count(ids[:1], 9, 1))
     inputs = as_inputs(ids)[None, :60]
     (before, _), (after, _) = (n.read(inputs, n.initial_state(1)) for n in (ngram, both))
     np.testing.assert_allclose(after.probabilities(), before.probabilities(), atol=1e-2)

@@ -868,7 +868,8 @@ def test_a_resumed_run_looks_at_the_machine_again(
     monkeypatch.setattr("charlm.training.prepare.choose_precision", choose)
     folder = charlm.train(corpus, minutes=0.02, hidden=8, quiet=True).path.parent
     charlm.train(corpus, out=folder, resume=True, minutes=0.04, quiet=True)
-    assert asked == ["auto", "fp32"]  # the precision of the run stays
+    # Twice each time: to choose a network, and for the network. The precision of the run stays.
+    assert asked == ["auto", "auto", "fp32", "fp32"]
     plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
     assert plan["recipe"]["threads"] == 1
 

@@ -51,30 +51,29 @@ def count(
     return Ngram(counter.tables(most), vocab)
 
 
-def merged(ngram: Ngram, other: Ngram, weight: int) -> Ngram:
-    """The n-grams of two texts as of one: the counts of the other one are multiplied and added.
+def merged(ngram: Ngram, other: Ngram) -> Ngram:
+    """The n-grams of two texts as of one: their counts are added.
 
     Counts that Kneser-Ney has adjusted are added as well, which is more than the number of
-    different tokens before both. The discounts are those of the counts without weight.
+    different tokens before both.
 
     ngram, other:  of vocabularies of which the second begins with the first
     """
     vocab, end = other.vocab, EMPTY + 1
-    both = [_Numbered(ngram, 1), _Numbered(other, weight)]
+    both = [_Numbered(ngram), _Numbered(other)]
     tokens, counts, parents, discounts = [], [], [], []
     for length in range(1, max(ngram.order, other.order) + 1):
         found = [of_one.level(length, vocab) for of_one in both]
         every = np.unique(np.concatenate([keys for keys, _ in found]))
-        plain, weighted = np.zeros((2, len(every)), np.int64)
+        added = np.zeros(len(every), np.int64)
         for of_one, (keys, frequencies) in zip(both, found, strict=True):
             rows = np.searchsorted(every, keys)
-            plain[rows] += frequencies
-            weighted[rows] += of_one.weight * frequencies
+            added[rows] += frequencies
             of_one.number(length, end + rows)
         parents.append(every // vocab)
         tokens.append(every % vocab)
-        counts.append(weighted)
-        discounts.append(_discounts(plain))
+        counts.append(added)
+        discounts.append(_discounts(added))
         end += len(every)
     tables = NgramTables.of(
         np.concatenate(tokens),
@@ -88,8 +87,8 @@ def merged(ngram: Ngram, other: Ngram, weight: int) -> Ngram:
 class _Numbered:
     """One of two n-gram models that are merged, and the numbers of its n-grams in the result."""
 
-    def __init__(self, ngram: Ngram, weight: int) -> None:
-        self.tables, self.weight = ngram.tables, weight
+    def __init__(self, ngram: Ngram) -> None:
+        self.tables = ngram.tables
         self._numbers = np.arange(len(ngram.tables.tokens))  # `NONE` and `EMPTY` keep theirs
         self._levels = [slice(*bounds) for bounds in pairwise(ngram.levels)]
 

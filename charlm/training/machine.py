@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import product
@@ -49,24 +49,23 @@ def choose_precision(
     device: torch.device,
     task: Task[Any, Any],
     probe: StackConfig,
-    fewer_threads: bool,
+    counts: Collection[int],
+    shape: tuple[int, int] = PROBE_SHAPE,
 ) -> tuple[str, int, float, float]:
     """The precision and the number of threads for training, their speed in FLOP/s, and that of one
     thread, or 0 if it is not measured.
 
     precision:      "auto" or the name of one
-    probe:          a small network of the same kind, to measure the speed, for about a second
-    fewer_threads:  one thread may be chosen, if it is faster than all. While something else keeps
-                    the machine busy, threads wait for each other at every step
+    probe:      the network whose speed is measured, for about a second
+    counts:     numbers of threads to choose from
+    shape:      steps of a batch, and sequences
 
     Raises OptionError for a precision that the device does not have.
     """
     if precision == "fp16" and device.type == "cpu":
         raise OptionError("`precision=fp16`: is for GPUs; use bf16 or fp32 on a CPU")
     precisions = ("fp32", "bf16") if precision == "auto" else (precision,)
-    every = torch.get_num_threads()
-    counts = {1, every} if fewer_threads and device.type == "cpu" else {every}
-    rates = training_rates(list(product(precisions, counts)), device, task, probe)
+    rates = training_rates(list(product(precisions, counts)), device, task, probe, shape)
     if not any(rates.values()):
         raise OptionError(
             f"`precision={precision}`: this machine cannot train in it; use `precision=fp32`"
@@ -85,13 +84,14 @@ def training_rates(
     device: torch.device,
     task: Task[Any, Any],
     probe: StackConfig,
+    shape: tuple[int, int] = PROBE_SHAPE,
 ) -> dict[tuple[str, int], float]:
     """FLOP/s of training steps for each precision and number of threads.
 
     The settings take turns, and the fastest step of each counts; 0 for a setting that cannot run.
     """
     network = task.network(probe, {}).move_to(device)
-    batch = task.probe_batch(*PROBE_SHAPE)
+    batch = task.probe_batch(*shape)
 
     def seconds(precision: str, threads: int) -> float:
         torch.set_num_threads(threads)
@@ -108,7 +108,7 @@ def training_rates(
     before = torch.get_num_threads()
     rounds = [[seconds(*setting) for setting in settings] for _ in range(PROBED_STEPS)]
     torch.set_num_threads(before)
-    flop = 6 * probe.multiplied_weights() * math.prod(PROBE_SHAPE)
+    flop = 6 * probe.multiplied_weights() * math.prod(shape)
     fastest = (flop / min(times) for times in zip(*rounds, strict=True))
     return dict(zip(settings, fastest, strict=True))
 

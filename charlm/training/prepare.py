@@ -18,6 +18,7 @@ from charlm.corpus.reading import Corpus
 from charlm.corpus.stats import CorpusStats
 from charlm.corpus.word_vectors import WordVectors
 from charlm.errors import ModelError, OptionError
+from charlm.model.config import ModelConfig
 from charlm.model.devices import choose_device
 from charlm.tasks import load_task
 from charlm.tasks.base import VECTORS, Rows, Sizes, Task
@@ -128,6 +129,7 @@ def _continued(
         device = choose_device(recipe.device)
         machine = _measured(load_task(options.task), options, device, ranks, reporter)
         recipe = dataclasses.replace(recipe, threads=machine.threads)
+        recipe = _fastest(recipe, load_task(options.task), options, ranks)
     check_processes(recipe, choose_device(recipe.device), ranks)
     folder.remove_unfinished_files()
     folder.drop_metrics_after(checkpoint.state.step)
@@ -181,7 +183,7 @@ def _started(
             reporter.note(note)
         start = _start_vectors(vectors, data.training, reporter)
         initial = {VECTORS: Rows(start.ids, start.vectors)} if start else {}
-        recipe = _recipe(task, options, data, width, machine)
+        recipe = _fastest(_recipe(task, options, data, width, machine), task, options, ranks)
         check_processes(recipe, device, ranks)
         assert folder.plan
         folder.write_plan(dataclasses.replace(folder.plan, corpus=data.info, recipe=recipe))
@@ -251,15 +253,39 @@ def _measured(
     """Precision, threads and speed of training on this machine, by a short measurement."""
     sizes = Sizes(dict.fromkeys(task.fields, PROBE_VOCABULARY))
     probe = task.shape(probe_options(options), sizes, PROBE_HIDDEN)
-    # A budget in steps or epochs gives the same model each time; other threads might not.
+    # A budget in steps or epochs gives the same model each time; other threads might not. While
+    # something else keeps the machine busy, threads wait for each other at every step.
     fewer_threads = not (options.threads or options.steps or options.epochs)
+    every = torch.get_num_threads()
+    counts = {1, every} if fewer_threads and device.type == "cpu" else {every}
     precision, threads, rate, thread_rate = choose_precision(
-        options.precision, device, task, probe, fewer_threads
+        options.precision, device, task, probe, counts
     )
-    if threads < torch.get_num_threads():
+    if threads < every:
         reporter.note("note: this machine is busy; using one thread, which measured faster")
-    every = ranks.size
-    return Machine(rate * every, str(device), precision, threads * ranks.here, thread_rate * every)
+    size = ranks.size
+    return Machine(rate * size, str(device), precision, threads * ranks.here, thread_rate * size)
+
+
+def _fastest(recipe: Recipe, task: Task[Any, Any], options: TrainOptions, ranks: Ranks) -> Recipe:
+    """The recipe with the precision and the threads that suit its own network best.
+
+    The products of a small network are too small for bf16 and for several threads. Several
+    networks have a thread each.
+    """
+    model, device = recipe.model, torch.device(recipe.device)
+    if not (isinstance(model, ModelConfig) and recipe.minutes and device.type == "cpu"):
+        return recipe
+    is_small = model.multiplied_weights() < model.networks * PROBE_HIDDEN**2 * 4
+    if options.task != "lm" or model.characters or ranks.size > 1 or not is_small:
+        return recipe
+    several = model.networks > 1
+    counts = {1} if several else {recipe.threads, *([] if options.threads else [1])}
+    precision, threads, *_ = choose_precision(
+        options.precision, device, task, model.one, counts, (recipe.bptt, recipe.batch)
+    )
+    threads = recipe.threads if several else threads
+    return dataclasses.replace(recipe, precision=precision, threads=threads)
 
 
 def _width(options: TrainOptions, vectors: Corpus | None) -> int | None:
