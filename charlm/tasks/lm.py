@@ -111,19 +111,17 @@ class LanguageModelTask(TokenTask[StreamBatch]):
             return {}
         tokenizer, ids = data.vocabularies[TEXT], data.fields[TEXT].ids
         assert isinstance(tokenizer, Tokenizer)
-        settings: dict[str, Any] = {
-            "independent_lines": options.lines,
-            "most": _most_ngrams(info.chars),
-        }
-        ngram = count(sampled(ids), tokenizer.size, order, **settings)
+        ngram = count(
+            sampled(ids),
+            tokenizer.size,
+            order,
+            independent_lines=options.lines,
+            most=_most_ngrams(info.chars),
+        )
         words = count_words(_beginning(text(), MOST_COUNTED), tokenizer)
         if source := source_of(options):
             if source.mixture:
-                earlier, most = source.mixture.ngram, len(ids) * 9 // 10
-                trial = count(sampled(ids[:most]), tokenizer.size, order, **settings)
-                rest = ids[most:][:MOST_TRIED]
-                if _loss(merged(earlier, trial), rest) < _loss(trial, rest):
-                    ngram = merged(earlier, ngram)
+                ngram = merged(source.mixture.ngram, ngram)
             if source.lexicon:
                 words = source.lexicon.added_to(words)
         companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
@@ -144,7 +142,6 @@ ORDER_BY_LEVEL = {"char": 9, "byte": 9, "subword": 6, "word": 5}
 # are worth that. The number grows with the third root of its length.
 NGRAMS_PER_CHARACTER, NGRAMS_OF_A_MILLION, MOST_NGRAMS = 3.3, 2_500_000, 12_000_000
 MOST_COUNTED = 1 << 24  # characters whose words are counted
-MOST_TRIED = 50_000  # tokens that n-grams are tried on
 
 
 def _order(options: TrainOptions) -> int | None:
@@ -158,12 +155,6 @@ def _most_ngrams(chars: int) -> int:
     """About how many n-grams a model may have of a text of this length."""
     root = NGRAMS_OF_A_MILLION * (chars / 1e6) ** (1 / 3)
     return int(min(NGRAMS_PER_CHARACTER * chars, root, MOST_NGRAMS))
-
-
-def _loss(predictor: Predictor, ids: IntArray, span: tuple[int, int] | None = None) -> float:
-    """Σ −log p of a span of a text, with the state carried from line to line."""
-    of_text = text_logprobs(predictor, ids, span)
-    return -sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in of_text)
 
 
 def _beginning(blocks: Iterable[str], chars: int) -> Iterator[str]:
@@ -247,7 +238,8 @@ class TextValidation(TokenValidation):
 
     def carried(self, predictor: Predictor, part: Part = WHOLE) -> float:
         """Σ −log p, with the state carried from line to line."""
-        return _loss(predictor, self.ids, part.span(len(self.ids)))
+        of_text = text_logprobs(predictor, self.ids, part.span(len(self.ids)))
+        return -sum(float(logprobs.sum(dtype=np.float64)) for logprobs, _ in of_text)
 
     def by_line(self, predictor: Predictor, part: Part = WHOLE) -> tuple[float, int]:
         """Σ −log p and the number of tokens of whole lines, with each from the zero state."""
