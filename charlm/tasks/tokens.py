@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from charlm.training.options import TrainOptions
 
 NGRAM, LEXICON = "ngram", "lexicon"  # names of parts of a model file
-START_RATE = 0.5  # of the learning rate, for a network that starts from another one
+START_RATE = 0.25  # of the learning rate, for a network that starts from another one
 CHAR_FEATURES = 150  # features of a word's vector that come from its characters
 BITS_PER_CHAR = "valid_bits_per_char"
 
