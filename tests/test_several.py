@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from charlm.model.numpy_network import numpy_network
 from charlm.model.pseudo_likelihood import pseudo_logprobs
 from charlm.training.crew import Processes
 from charlm.training.loop import Loop
+from charlm.training.member import Member
 from conftest import stopped_after
 
 SMALL: dict[str, Any] = {
@@ -42,11 +42,8 @@ IDS = np.random.default_rng(5).integers(1, 14, (2, 7))
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
-    previous = Path.cwd()
-    os.chdir(tmp_path)
-    yield
-    os.chdir(previous)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def random_networks(networks: int = 3, **shape: Any) -> several.SeveralNetworks:
@@ -223,6 +220,28 @@ def test_the_end_of_a_process_is_one_line_and_the_run_can_go_on(
             trained(corpus, networks=2, threads=2, out="killed")
     model = charlm.train(corpus, out="killed", resume=True, quiet=True)
     assert "2 networks" in model.card.trained
+
+
+def test_a_run_with_a_step_of_one_network_left_out_is_resumed(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = Member.step, list[Member]()
+
+    def without_one(self: Member, rate: float) -> bool:
+        calls.append(self)
+        if "networks.1.encoder.embedding" in self.parameters and len(calls) > 6:
+            for parameter in self.parameters.values():
+                parameter.grad = torch.full_like(parameter, torch.nan)
+        return step(self, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Member, "step", without_one)
+        stopped_after(5, patch)
+        with pytest.raises(CharlmError, match="Continue with"):
+            trained(corpus, networks=2, threads=1, out="parts")
+    state = load_file(Path("parts/checkpoint/state.safetensors"))
+    assert not [name for name in state if name.startswith("carried")]  # both start anew
+    assert "2 networks" in charlm.train(corpus, out="parts", resume=True, quiet=True).card.trained
 
 
 def test_a_model_of_several_networks_does_all_that_one_does(corpus: Path) -> None:

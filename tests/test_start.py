@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,9 @@ OTHER = "".join(f"{who} ate {what} éß\n" for who in ("my aunt", "a cow") for w
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
-    previous = Path.cwd()
-    os.chdir(tmp_path)
+def in_a_folder_with_another_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     Path("other.txt").write_text(OTHER, encoding="utf-8")
-    yield
-    os.chdir(previous)
 
 
 def first_model(corpus: Path, **options: Any) -> LanguageModel:

@@ -6,13 +6,11 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_overloads
@@ -60,11 +58,8 @@ SMALL: dict[str, Any] = {"hidden": 16, "bptt": 16, "batch": 4, "quiet": True, "p
 
 
 @pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path) -> Iterator[None]:
-    previous = Path.cwd()
-    os.chdir(tmp_path)
-    yield
-    os.chdir(previous)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:

@@ -122,7 +122,7 @@ class StackConfig(ABC):
         yield from ()
 
     def several(self, networks: int) -> Self:
-        """So many networks of this shape, which predict together."""
+        """The shape of this number of such networks, which predict together."""
         assert networks == 1, "options allow more only where the shape does"
         return self
 
@@ -194,9 +194,9 @@ class ModelConfig(StackConfig):
     characters:     a word's vector also comes from its characters: "recurrent" or "convolutional"
     char_features:  features of that part of a word's vector
     alphabet:       number of different characters
-    networks:       so many networks of this shape predict together: the logits of the softmax are
-                    the mean of theirs, so p is the geometric mean of their p, normalised. They
-                    are one network whose matrices are block diagonal
+    networks:       how many networks of this shape predict together. The logits are the mean of
+                    their logits, so p is the geometric mean of their p, normalised. They are one
+                    network whose matrices are block diagonal
 
     See `StackConfig` for the recurrent layers. Raises OptionError, naming the option and the value.
     """

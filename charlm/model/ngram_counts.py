@@ -57,7 +57,7 @@ def merged(ngram: Ngram, other: Ngram) -> Ngram:
     Counts that Kneser-Ney has adjusted are added as well, which is more than the number of
     different tokens before both.
 
-    ngram, other:  of vocabularies of which the second begins with the first
+    ngram, other:  the vocabulary of the other one may have more tokens at its end
     """
     vocab, end = other.vocab, EMPTY + 1
     both = [_Numbered(ngram), _Numbered(other)]

@@ -94,20 +94,17 @@ def completed_by_start(options: TrainOptions) -> TrainOptions:
     _check_level(source, [options.level])
     settings, _ = source.tokenizer.state()
     given = overrides_of(options)
-    for name, known in (("split", SPLITS), ("normalize", None)):
-        if name in given and settings.get(name) != (known[given[name]] if known else given[name]):
+    for name, value in (("split", SPLITS.get(options.split)), ("normalize", options.normalize)):
+        if name in given and settings.get(name) != value:
             raise OptionError(f"{argument(name, given[name])}: the model of `from_` differs")
     decided = {name: getattr(source.config, name) for name in (*SHAPE, *VARIANTS)}
     return _decided(options, {**decided, "lines": options.lines or source.independent_lines})
 
 
-def started_config(source: TokenModel, vocab: int) -> ModelConfig:
-    """The shape of the network that starts from a model, for a vocabulary that has grown."""
-    return dataclasses.replace(source.config, vocab=vocab)
-
-
 def weights_to_start_from(source: TokenModel, config: ModelConfig) -> dict[str, Rows]:
     """All weights of a model, by the names of parameters.
+
+    config:  of the new network, whose vocabulary may have grown
 
     A new token is at first as improbable as the least probable one.
     """

@@ -32,7 +32,6 @@ from charlm.tasks.base import B, Candidate, Defaults, Rows, Sizes, Task, Validat
 from charlm.tasks.source import (
     completed_by_start,
     source_of,
-    started_config,
     weights_to_start_from,
 )
 from charlm.tasks.trained import LoadOptions, TrainedModel, one_line, one_line_end, several
@@ -320,12 +319,9 @@ class TokenTask(Task["Network", B]):
     ) -> list[Candidate]:
         counts = data.fields[TEXT].counts(sizes.vocabularies[TEXT])
         if source := source_of(options):
-            started = started_config(source, sizes.vocabularies[TEXT]).one
-            return [
-                Candidate(
-                    started, started.multiplied_weights(softmax_rows(counts, started.cutoffs))
-                )
-            ]
+            shape = dataclasses.replace(source.config.one, vocab=sizes.vocabularies[TEXT])
+            rows = softmax_rows(counts, shape.cutoffs)
+            return [Candidate(shape, shape.multiplied_weights(rows))]
         cutoffs = split_softmax(counts)
         rows = softmax_rows(counts, cutoffs)
         shapes = [self.shape(options, sizes, size) for size in hidden]

@@ -147,7 +147,7 @@ class Tokenizer(Vocabulary):
     def grown(self, blocks: Blocks, size: int | None = None) -> Self:
         """The vocabulary, and after it what a text has that it does not, if the level can grow.
 
-        size:  at the most so many ids; None for the limit of `train`
+        size:  the largest number of ids; None for the limit of `train`
         """
         return self
 

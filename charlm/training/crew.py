@@ -8,10 +8,12 @@ memory that all processes see, and they make each step together.
 from __future__ import annotations
 
 import mmap
+import pickle
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -69,14 +71,14 @@ class Processes(Crew):
         results: dict[int, Any] = {}
         try:
             for _, connection, _ in self._others:
-                connection.send((method, arguments))
+                _send(connection, (method, arguments))
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
             for k in self._own:
                 results[k] = getattr(self.members[k], method)(*arguments)
             torch.set_num_threads(threads)
             for theirs, connection, _ in self._others:
-                outcome = connection.recv()
+                outcome = _receive(connection)
                 if isinstance(outcome, BaseException):
                     raise outcome
                 results |= zip(theirs, outcome, strict=True)
@@ -88,6 +90,17 @@ class Processes(Crew):
         return [results[k] for k in range(len(self.members))]
 
 
+# Tensors travel as bytes: multiprocessing would put each into a file in memory.
+
+
+def _send(connection: Connection, what: object) -> None:
+    connection.send_bytes(pickle.dumps(what))
+
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
+
+
 def _dismiss(others: Sequence[tuple[Any, Connection, BaseProcess]]) -> None:
     for _, connection, _ in others:
         connection.close()
@@ -96,7 +109,7 @@ def _dismiss(others: Sequence[tuple[Any, Connection, BaseProcess]]) -> None:
 
 
 def crew(members: Sequence[Member], *, processes: int) -> Crew:
-    """Who trains these members, if so many processes may be used.
+    """Who trains these members, in at most this number of processes.
 
     Other systems than Linux cannot split a process that has used torch.
     """
@@ -116,16 +129,14 @@ def _work(
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    while True:
-        try:
-            method, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            outcome: Any = [getattr(member, method)(*arguments) for member in members]
-        except Exception as error:
-            outcome = error
-        connection.send(outcome)
+    with suppress(EOFError, OSError):  # the first process has ended
+        while True:
+            method, arguments = _receive(connection)
+            try:
+                outcome: Any = [getattr(member, method)(*arguments) for member in members]
+            except Exception as error:
+                outcome = error
+            _send(connection, outcome)
 
 
 def share_memory(tensors: Sequence[Tensor]) -> None:

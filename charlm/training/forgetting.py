@@ -33,8 +33,7 @@ def forgotten(path: Path, options: TrainOptions) -> str | None:
     if options.task not in OF_TEXTS:
         return None
     source = source_of(options)
-    plan = source and Plan.read(source.path.parent)
-    if not (source and plan and plan.corpus):
+    if not source or not (plan := Plan.read(source.path.parent)) or not plan.corpus:
         return None
     task, name = load_task(options.task), plan.corpus.name
     with suppress(OSError, ValueError, CharlmError):

@@ -212,6 +212,7 @@ class Loop:
         clock.update(messages)
         self.step += 1
         if not self._is_finite(all(self.crew.each("step", rate))):
+            self.crew.each("forget")
             return
         older = value if math.isinf(self.train_loss) else self.train_loss
         self.train_loss = older + max(SMOOTHING, 1 / self.step) * (value - older)

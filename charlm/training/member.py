@@ -65,12 +65,11 @@ class Member:
     def step(self, rate: float) -> bool:
         """Update the parameters, and go on after the batch. Returns whether that was possible.
 
-        Without a finite gradient nothing changes, and the next batch starts from the zero state.
+        Without a finite gradient nothing changes.
         """
         parameters = list(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP * self.scale)
         if not norm.isfinite():
-            self.carried = []
             return False
         with torch.no_grad():
             kept = {name: self.parameters[name][rows] for name, rows in self.frozen.items()}
@@ -79,6 +78,10 @@ class Member:
                 self.parameters[name][rows] = kept[name]
         self.carried = self._after
         return True
+
+    def forget(self) -> None:
+        """Start the next batch from the zero state."""
+        self.carried = []
 
     @torch.no_grad()
     def average(self, first: bool) -> None:

@@ -14,7 +14,7 @@ from charlm.model.ngram import NO_NGRAM, ORDERS
 from charlm.model.sequence_config import READOUTS
 from charlm.options import SEED, Choices, Range, check_options, option
 from charlm.tasks import PURPOSES, TABLE, TASKS
-from charlm.tasks.source import model_to_start_from
+from charlm.tasks.source import OF_TEXTS, model_to_start_from
 from charlm.tokenizer import TOKENIZERS, VocabularyOptions
 from charlm.tokenizer.words import SPLITS
 from charlm.training.tensorboard import check_tensorboard
@@ -25,7 +25,7 @@ BUDGET, TEXT, NETWORK = "Budget", "Text", "Network"
 LEARNING, DROPOUT, MACHINE, RUN = "Learning", "Dropout", "Machine", "Run folder"
 
 # What options belong to.
-TOKENS = {"task": ("lm", "fill")}  # tasks that predict the tokens of a text
+TOKENS = {"task": OF_TEXTS}  # tasks that predict the tokens of a text
 NO_CHARACTERS = "none"
 MIXED = ("lm",)  # tasks whose models have n-grams
 # Tasks with another half, which `ngram=none` leaves out.

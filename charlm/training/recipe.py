@@ -202,8 +202,8 @@ def largest_that_fits(
     return best
 
 
-# In so many epochs a network learns most of what it will: with time for more, more networks are
-# better than more epochs.
+# A network learns most of what it will in this number of epochs. With time for more, another
+# network is better than more epochs.
 EPOCHS_EACH = 10.0
 MOST_NETWORKS = 8
 
