@@ -62,7 +62,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
+def recipe_for(chars: int, rate: float = 1e11, threads: int = 1, **options: Any) -> Recipe:
     """The recipe for a text of 80 different tokens that are equally frequent."""
     asked, counts = TrainOptions(**options), np.full(80, -(-chars // 80))
     data: Any = SimpleNamespace(fields={TEXT: SimpleNamespace(counts=lambda vocab: counts)})
@@ -71,7 +71,7 @@ def recipe_for(chars: int, rate: float = 1e11, **options: Any) -> Recipe:
     candidates = task.candidates(
         asked, data, Sizes({TEXT: len(counts)}), hidden_sizes(asked, defaults)
     )
-    machine = Machine(rate, "cpu", "fp32", 1)
+    machine = Machine(rate, "cpu", "fp32", threads)
     return choose(
         asked,
         candidates,
@@ -188,6 +188,15 @@ def test_minutes_for_many_epochs_train_several_networks() -> None:
 
 
 def test_every_thread_has_as_many_networks() -> None:
+    def numbers(threads: int) -> set[int]:
+        minutes = (0.2 * k for k in range(1, 40))
+        recipes = [recipe_for(50_000, threads=threads, minutes=m) for m in minutes]
+        return {getattr(recipe.model, "networks", 0) for recipe in recipes}
+
+    assert {3, 5} <= numbers(1) and {1, 2, 4} <= numbers(2) <= {1, 2, 4, 6, 8}
+
+
+def test_several_networks_share_the_threads() -> None:
     def speed(networks: int, threads: int) -> float:
         return Machine(1e11, "cpu", "fp32", threads, thread_rate=8e10).speed(networks).rate
 
