@@ -270,7 +270,7 @@ def test_damaged_foreign_and_newer_models_are_refused(
         "truncated": (lambda p: p.write_bytes(whole[: len(whole) // 2]), "a damaged one"),
         "foreign": (lambda p: save_file(weights, p), "not a charlm model"),
         "newer": (
-            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 4', b'{\\"format\\": 9')),
+            lambda p: p.write_bytes(whole.replace(b'{\\"format\\": 5', b'{\\"format\\": 9')),
             "a model of format 9",
         ),
         "own": (

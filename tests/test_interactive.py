@@ -131,7 +131,7 @@ def test_only_the_end_of_a_long_line_is_shown(running: LanguageModel) -> None:
         ("/temperature 0.3", {"temperature": 0.3}),
         ("/length 5", {"length": 5}),
         ("/top-p 0.5", {"top_p": 0.5}),
-        ("/top_k 2", {"top_k": 2}),
+        ("/top_k 1", {"top_k": 1}),
         ("/repetition-penalty 2", {"repetition_penalty": 2.0}),
         ("/max-lines 1", {"max_lines": 1}),
         ("/beam 3", {"beam": 3}),

@@ -25,6 +25,7 @@ from charlm.model.combination import Linear, LogLinear
 from charlm.model.config import ModelConfig
 from charlm.model.likelihood import sequence_logprobs, text_logprob
 from charlm.model.mixture import Mixture, MixturePredictor
+from charlm.model.ngram import Ngram
 from charlm.model.ngram_counts import count
 from charlm.model.numpy_network import NumpyNetwork, log_softmax
 from charlm.model.prediction import NetworkPredictor
@@ -69,6 +70,7 @@ def features(
 ) -> list[float]:
     """What the weights are multiplied with after these tokens, from the contexts one by one."""
     ngram, state = mixed.mixture.ngram, mixed.mixture.ngram.initial_state(1)
+    assert isinstance(ngram, Ngram)
     _, state = ngram.read(np.array([ids]), state)
     numbers = [int(n) for n in state[0][0][0] if n]
     longest = numbers[-1] if numbers else 1
@@ -248,7 +250,8 @@ def test_at_every_level_the_next_token_has_some_probability_in_all(
 def test_the_mixture_is_better_than_its_parts_and_the_same_in_torch(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    monkeypatch.setattr("charlm.model.mixture.MOST_LOG_LINEAR", most)
+    for module in ("model.mixture", "tasks.lm"):
+        monkeypatch.setattr(f"charlm.{module}.MOST_LOG_LINEAR", most)
     model = trained(corpus, tmp_path / "run", steps=100)
     card = model.card
     assert card.valid_network and card.valid_ngram

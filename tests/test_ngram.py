@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.ngram import Ngram
-from charlm.model.ngram_counts import LEAST_DISCOUNT, count, merged, sampled
-from charlm.model.ngram_tables import EMPTY, NgramTables
+from charlm.model.ngram_counts import count, merged, sampled
+from charlm.model.ngram_tables import EMPTY, LEAST_DISCOUNT, NgramTables
 from charlm.model.prediction import SMALLEST
 from charlm.tokenizer import EOS, START, as_inputs
 

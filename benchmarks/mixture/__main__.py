@@ -3,9 +3,9 @@
     python -m benchmarks.mixture DATA [PART]
 
 DATA is a folder with tinyshakespeare.txt, names.txt and ptb.train.txt, .valid and .test. A PART is
-"defaults", "halves", "files", "copying", "sampling", "kenlm" or "large"; without one all are
-measured, in an hour. The results are written to benchmarks/mixture.json and docs/mixture.md.
-Nothing else may run meanwhile.
+"defaults", "contexts", "halves", "files", "copying", "sampling", "kenlm" or "large"; without one
+all are measured, in an hour. The results are written to benchmarks/mixture.json and
+docs/mixture.md. Nothing else may run meanwhile.
 
 Part "kenlm" needs the folder with KenLM's programs, built with KENLM_MAX_ORDER=9 or more, in the
 variable KENLM.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks.mixture.contexts import contexts
 from benchmarks.mixture.copying import copying
 from benchmarks.mixture.costs import files, large, sampling
 from benchmarks.mixture.kenlm import kenlm
@@ -28,6 +29,7 @@ from benchmarks.project import ROOT, measure
 RESULTS = ROOT / "benchmarks/mixture.json"
 PARTS = {
     "defaults": defaults,
+    "contexts": contexts,
     "halves": halves,
     "files": files,
     "copying": copying,

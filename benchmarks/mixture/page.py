@@ -13,8 +13,11 @@ PAGE = ROOT / "docs/mixture.md"
 
 def blocks(results: dict[str, Any]) -> dict[str, str]:
     """The tables of the page, by the names of their marks."""
-    tables = (files, halves, copying, sampling, kenlm, large)
-    return {t.__name__: t(results[t.__name__]) for t in tables if t.__name__ in results}
+    tables = (files, contexts, contexts_by_part, halves, copying, sampling, kenlm, large)
+    found = dict(results)
+    if "contexts" in results:
+        found["contexts_by_part"] = results["contexts"]
+    return {t.__name__: t(found[t.__name__]) for t in tables if t.__name__ in found}
 
 
 def files(results: list[dict[str, Any]]) -> str:
@@ -35,6 +38,36 @@ def files(results: list[dict[str, Any]]) -> str:
         "`score` without, s | with, s",
         rows,
     )
+
+
+def contexts(results: dict[str, Any]) -> str:
+    rows = []
+    for text, r in results.items():
+        before, after = r["n-grams"], r["contexts"]
+        pairs = [(f"{k[name]:.4f}" for k in (before, after)) for name in ("alone", "mixture")]
+        pairs += [(f"{k['seconds']:.1f}" for k in (before, after))]
+        pairs += [(f"{k['bytes']:.2f}" for k in (before, after))]
+        rows.append([text, f"{after['network']:.4f}", *(" → ".join(pair) for pair in pairs)])
+    return table(
+        "text | network alone | n-grams alone → with contexts | mixture | seconds to count | "
+        "bytes per character",
+        rows,
+    )
+
+
+def contexts_by_part(results: dict[str, Any]) -> str:
+    texts = {text: r for text, r in results.items() if any("without" in name for name in r)}
+    names = ["n-grams", "contexts"]
+    names += [name for name in next(iter(texts.values())) if "without" in name]
+    rows = [
+        [
+            {"contexts": "all contexts", "n-grams": "n-grams only"}.get(name, name),
+            *(f"{r[name][kind]:.4f}" for r in texts.values() for kind in ("alone", "mixture")),
+        ]
+        for name in names
+    ]
+    heads = " | ".join(f"{text}, alone | in the mixture" for text in texts)
+    return table(f"contexts | {heads}", rows)
 
 
 def halves(results: dict[str, Any]) -> str:

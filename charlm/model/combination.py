@@ -6,18 +6,19 @@ import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 from operator import mul
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import ModelError
 from charlm.model.backend import Floats, Ids
-from charlm.model.ngram import Ngram, NgramPrediction
-from charlm.model.ngram_tables import EMPTY, NONE
+from charlm.model.context_mixing import MixedContexts
+from charlm.model.ngram import NgramPrediction
 from charlm.model.numpy_network import log_softmax
 from charlm.model.prediction import SMALLEST, Prediction
 
+CountedPrediction: TypeAlias = NgramPrediction | MixedContexts
 NEWTON_STEPS = 20
 TOLERANCE = 1e-7  # nats per token that another step of Newton's method must gain
 
@@ -29,7 +30,7 @@ class MixturePrediction(Prediction):
     """What a network and an n-gram model predict together."""
 
     def __init__(
-        self, network: Prediction, ngram: NgramPrediction, combination: Combination
+        self, network: Prediction, ngram: CountedPrediction, combination: Combination
     ) -> None:
         self.network, self.ngram, self.combination = network, ngram, combination
 
@@ -114,8 +115,8 @@ class LogLinear(Combination):
         return _at(log_softmax(self.logits(mixed)), targets)
 
     def logits(self, mixed: MixturePrediction) -> Floats:
-        if mixed.ngram.row is not None:
-            return self._of_one(mixed.network, mixed.ngram.ngram, mixed.ngram.row)
+        if one := mixed.ngram.one():
+            return self._of_one(mixed.network, *one)
         by_network, by_ngram, features = self._inputs(mixed)
         exponents = features @ self._columns
         by_network *= exponents[..., :1]
@@ -123,21 +124,13 @@ class LogLinear(Combination):
         by_network += by_ngram
         return by_network
 
-    def _of_one(self, network: Prediction, ngram: Ngram, contexts: list[int]) -> Floats:
+    def _of_one(
+        self, network: Prediction, by_ngram: Floats, log_total: float, matched: int
+    ) -> Floats:
         """`logits` of a single position, with as few calls of NumPy as possible."""
-        by_network = network.logits().reshape(-1)
-        by_network = by_network - np.maximum.reduce(by_network)
-        p_network = np.exp(by_network)
-        total = float(np.add.reduce(p_network))
-        p_ngram = ngram.after(contexts)
-        by_ngram = np.log(np.maximum(p_ngram, SMALLEST))
-        features = (
-            1.0,
-            ngram.log_total(max([EMPTY, *contexts])),
-            (len(contexts) - contexts.count(NONE)) / 4,
-            math.log(total) - float(p_network.dot(by_network)) / total,
-            -float(p_ngram.dot(by_ngram)),
-        )
+        by_network, of_network = _entropy(network.logits().reshape(-1))
+        by_ngram, of_ngram = _entropy(by_ngram)
+        features = (1.0, log_total, matched / 4, of_network, of_ngram)
         a, b = (sum(map(mul, row, features)) for row in self._rows)
         by_network *= np.float32(a)
         by_ngram *= np.float32(b)
@@ -156,8 +149,8 @@ class LogLinear(Combination):
     def _inputs(mixed: MixturePrediction) -> tuple[Floats, Floats, Floats]:
         """log p of every token by each model, (B, T, V−1), and the features, (B, T, 5)."""
         by_network = log_softmax(mixed.network.logits())
-        p = mixed.ngram.probabilities()
-        by_ngram = np.log(np.maximum(p, SMALLEST))
+        by_ngram = mixed.ngram.logits()
+        p = np.exp(by_ngram)
         features = np.ones((*p.shape[:2], 5), np.float32)
         features[..., 1] = mixed.ngram.log_total
         features[..., 2] = mixed.ngram.matched
@@ -235,6 +228,14 @@ class LogLinear(Combination):
         return step.reshape(2, size)
 
 
+def _entropy(logits: Floats) -> tuple[Floats, float]:
+    """Logits (V−1,) of which the greatest is 0, and the entropy of their distribution in nats."""
+    logits = logits - np.maximum.reduce(logits)
+    p = np.exp(logits)
+    total = float(np.add.reduce(p))
+    return logits, math.log(total) - float(p.dot(logits)) / total
+
+
 def _by_model(examples: Examples) -> list[Floats]:
     """log p of every token by the network and by the n-gram model, (n, V−1) each."""
     return [examples["logprobs"][:, k] for k in range(2)]
@@ -276,6 +277,7 @@ class Linear(Combination):
 
     @staticmethod
     def _features(mixed: MixturePrediction) -> Floats:
+        assert isinstance(mixed.ngram, NgramPrediction)  # large vocabularies have no other contexts
         features = np.ones((*mixed.ngram.contexts.shape[:2], 3), np.float32)
         features[..., 1] = mixed.ngram.log_total
         features[..., 2] = np.log(mixed.ngram.backoff + 1e-3)

@@ -23,7 +23,7 @@ from charlm.model.names import add_prefix, strip_prefix
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-FORMAT = 4
+FORMAT = 5
 MODEL_FILE = "model.safetensors"
 FIGURE = "valid_"  # how the names of figures begin
 PARTS = "parts"  # before the names of the arrays of parts
@@ -224,7 +224,7 @@ def _upgraded(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The content of a file of any format, as this format has it."""
     version = header.get("format")
-    if version == FORMAT:
+    if version in (4, FORMAT):  # a file of format 4 has no contexts beside n-grams
         return header, tensors
     if version not in range(1, FORMAT):
         raise ModelError(

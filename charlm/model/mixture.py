@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from charlm.errors import OptionError
 from charlm.model.backend import Backends, Ids
 from charlm.model.combination import Examples, Linear, LogLinear, MixturePrediction, Weights
+from charlm.model.context_mixing import ContextMixing
+from charlm.model.names import add_prefix, strip_prefix
 from charlm.model.ngram import Ngram
 from charlm.model.ngram_tables import NgramTables
 from charlm.model.prediction import NetworkPredictor, Predictor, State
 
+Counted: TypeAlias = Ngram | ContextMixing
+CONTEXTS = "contexts"  # before the names of the arrays that are not those of the n-grams
 MOST_LOG_LINEAR = 512  # token ids whose whole distribution is cheap at every step
 FITTED_ENTRIES = 1 << 21  # logarithms of probabilities that weights are fitted on, at the most
 
@@ -22,11 +26,11 @@ FITTED_ENTRIES = 1 << 21  # logarithms of probabilities that weights are fitted 
 class Mixture:
     """An n-gram model, and how it is combined with a network.
 
-    ngram:    of the training text
+    ngram:    of the training text, alone or with other contexts
     weights:  of the combination; None for the default ones
     """
 
-    def __init__(self, ngram: Ngram, weights: Weights | None = None) -> None:
+    def __init__(self, ngram: Counted, weights: Weights | None = None) -> None:
         self.ngram = ngram
         self.combination = (LogLinear if ngram.vocab <= MOST_LOG_LINEAR else Linear)(weights)
 
@@ -37,14 +41,19 @@ class Mixture:
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """The input of `from_state`: small settings, and the tables of the n-gram model."""
         settings = {"mixture": self.combination.weights.tolist(), "vocab": self.ngram.vocab}
-        return settings, self.ngram.tables.to_arrays()
+        if isinstance(self.ngram, Ngram):
+            return settings, self.ngram.tables.to_arrays()
+        of_contexts = add_prefix(CONTEXTS, self.ngram.to_arrays())
+        return settings, self.ngram.ngram.tables.to_arrays() | of_contexts
 
     @classmethod
     def from_state(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore a mixture. Raises ModelError for damaged tables or weights."""
         vocab = int(settings["vocab"])
         ngram = Ngram(NgramTables.from_arrays(arrays, vocab), vocab)
-        return cls(ngram, np.array(settings["mixture"], np.float64))
+        of_contexts = strip_prefix(CONTEXTS, arrays)
+        counted = ContextMixing.from_arrays(ngram, of_contexts) if of_contexts else ngram
+        return cls(counted, np.array(settings["mixture"], np.float64))
 
     @property
     def most_examples(self) -> int:
@@ -63,7 +72,7 @@ class Predictors:
     """
 
     numbers_of_a_step = 0
-    _alone: Ngram | None = None
+    _alone: Counted | None = None
 
     def __init__(
         self, backends: Backends, mixture: Mixture | None, ngram_only: bool = False

@@ -105,6 +105,10 @@ class Ngram:
         """The number of n-grams."""
         return len(self.tables)
 
+    def described(self) -> str:
+        """What it has, in words."""
+        return f"{len(self):,} of up to {self.order} tokens"
+
     def _levels(self) -> list[int]:
         """Where the numbers of each length begin: of the empty context, of unigrams and so on."""
         levels, end = [EMPTY, EMPTY + 1], len(self.tables.tokens)
@@ -397,6 +401,20 @@ class NgramPrediction(Prediction):
             return self.ngram.find(contexts, ids)
         last = self.ngram.find(contexts[:, -1:], ids[:, -1:])
         return np.concatenate([numbers[:, 1:, k], last], axis=1)
+
+    def one(self) -> tuple[Floats, float, int] | None:
+        """Of a single position: its logits, (V−1,), `log_total` and `matched`.
+
+        None for more positions.
+        """
+        if self.row is None:
+            return None
+        logprobs = np.log(np.maximum(self.ngram.after(self.row), SMALLEST))
+        return logprobs, *self.features_of_one(self.row)
+
+    def features_of_one(self, row: list[int]) -> tuple[float, int]:
+        """`log_total` and `matched` of a single position with these contexts."""
+        return self.ngram.log_total(max([EMPTY, *row])), len(row) - row.count(NONE)
 
     def logits(self) -> Floats:
         return np.log(np.maximum(self.probabilities(), SMALLEST))

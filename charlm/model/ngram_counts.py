@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charlm.model.backend import Ids
 from charlm.model.ngram import Ngram
-from charlm.model.ngram_tables import EMPTY, Indices, NgramTables
+from charlm.model.ngram_tables import EMPTY, Indices, NgramTables, discounts_of
 from charlm.tokenizer import EOS
 
 ALWAYS_KEPT = 3  # contexts up to this length are never pruned
-LEAST_DISCOUNT = 0.05
 MOST_COUNTED = 1 << 24  # tokens; counting them takes about a gigabyte of memory
 STRETCHES = 64
 
@@ -73,7 +71,7 @@ def merged(ngram: Ngram, other: Ngram) -> Ngram:
         parents.append(every // vocab)
         tokens.append(every % vocab)
         counts.append(added)
-        discounts.append(_discounts(added))
+        discounts.append(discounts_of(added))
         end += len(every)
     tables = NgramTables.of(
         np.concatenate(tokens),
@@ -178,7 +176,7 @@ class _Counter:
 
     def tables(self, most: int | None) -> NgramTables:
         """The n-grams as a trie, pruned to about `most`."""
-        discounts = np.array([_discounts(level.counts) for level in self.levels], np.float32)
+        discounts = np.array([discounts_of(level.counts) for level in self.levels], np.float32)
         fewest = self._fewest(most)
         tokens, counts, parents = [], [], []
         numbers = np.array([EMPTY])  # in the tables, of each n-gram of the level before
@@ -206,18 +204,3 @@ class _Counter:
             return 1
         dropped = min(size - most, len(frequency))
         return int(frequency[dropped - 1]) + 1
-
-
-def _discounts(counts: Indices) -> NDArray[np.float64]:
-    """D for the counts 0, 1, 2 and ≥ 3 (Chen and Goodman 1999).
-
-    A denominator of 0 is replaced by 1. No discount is below `LEAST_DISCOUNT`, so that every token
-    has a probability.
-    """
-    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
-    y = n1 / max(n1 + 2 * n2, 1)
-    discounts = [
-        k - (k + 1) * y * b / max(a, 1)
-        for k, (a, b) in enumerate(((n1, n2), (n2, n3), (n3, n4)), 1)
-    ]
-    return np.append(0.0, np.clip(discounts, LEAST_DISCOUNT, [1, 2, 3]))

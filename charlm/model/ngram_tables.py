@@ -16,6 +16,7 @@ from charlm.tokenizer import START
 T = TypeVar("T", bound=np.generic)
 Indices = NDArray[np.int64]
 NONE, EMPTY = 0, 1  # the numbers of no n-gram, and of the empty one
+LEAST_DISCOUNT = 0.05
 MOST_VALUES = 256  # different counts in a model file; larger ones are rounded to 2 % or so
 
 
@@ -54,9 +55,7 @@ class NgramTables:
 
     def rounded(self) -> NgramTables:
         """The same with at most `MOST_VALUES` different counts, as a model file holds them."""
-        values = _representatives(self.counts[2:])
-        between = (values[1:] + values[:-1]) / 2
-        return replace(self, counts=_padded(values[np.searchsorted(between, self.counts[2:])]))
+        return replace(self, counts=_padded(rounded_counts(self.counts[2:])))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The tables in few bytes; about 2.3 for each n-gram of up to 256 different tokens.
@@ -100,6 +99,27 @@ class NgramTables:
         parents[2:] = ones
         parents[2:] -= np.arange(-EMPTY, size - EMPTY, dtype=np.int32)
         return cls(_padded(tokens), counts, parents, discounts)
+
+
+def rounded_counts(counts: Indices) -> Indices:
+    """The counts, with at most `MOST_VALUES` different ones."""
+    values = _representatives(counts)
+    return values[np.searchsorted((values[1:] + values[:-1]) / 2, counts)]
+
+
+def discounts_of(counts: Indices) -> NDArray[np.float64]:
+    """D for the counts 0, 1, 2 and ≥ 3 (Chen and Goodman 1999).
+
+    A denominator of 0 is replaced by 1. No discount is below `LEAST_DISCOUNT`, so that every token
+    has a probability.
+    """
+    n1, n2, n3, n4 = (int((counts == k).sum()) for k in (1, 2, 3, 4))
+    y = n1 / max(n1 + 2 * n2, 1)
+    discounts = [
+        k - (k + 1) * y * b / max(a, 1)
+        for k, (a, b) in enumerate(((n1, n2), (n2, n3), (n3, n4)), 1)
+    ]
+    return np.append(0.0, np.clip(discounts, LEAST_DISCOUNT, [1, 2, 3]))
 
 
 def _representatives(counts: Indices) -> Indices:

@@ -273,10 +273,8 @@ class LanguageModel(TokenModel):
     def about(self) -> dict[str, str]:
         rows = super().about()
         if self.mixture:
-            ngram, name = self.mixture.ngram, self.mixture.combination.name
-            rows["n-grams"] = (
-                f"{len(ngram):,} of up to {ngram.order} tokens; {name} combination with the network"
-            )
+            counted, name = self.mixture.ngram, self.mixture.combination.name
+            rows["n-grams"] = f"{counted.described()}; {name} combination with the network"
         figures = self.card.figures
         carried, by_line = figures.get("valid_carried"), figures.get("valid_lines")
         if carried is not None and by_line is not None:

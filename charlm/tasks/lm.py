@@ -25,8 +25,8 @@ from charlm.model.likelihood import (
     text_logprobs,
     text_streams,
 )
-from charlm.model.mixture import Mixture, MixturePredictor
-from charlm.model.ngram import NO_NGRAM
+from charlm.model.mixture import MOST_LOG_LINEAR, Counted, Mixture, MixturePredictor
+from charlm.model.ngram import NO_NGRAM, Ngram
 from charlm.model.ngram_counts import count, merged, sampled
 from charlm.model.prediction import NetworkPredictor, Prediction, Predictor
 from charlm.model.sequences import STEPS_AT_ONCE
@@ -37,6 +37,7 @@ from charlm.tasks.source import source_of
 from charlm.tasks.tokens import (
     LEXICON,
     NGRAM,
+    TokenModel,
     TokenTask,
     TokenValidation,
     rare_tokens,
@@ -111,19 +112,11 @@ class LanguageModelTask(TokenTask[StreamBatch]):
             return {}
         tokenizer, ids = data.vocabularies[TEXT], data.fields[TEXT].ids
         assert isinstance(tokenizer, Tokenizer)
-        ngram = count(
-            sampled(ids),
-            tokenizer.size,
-            order,
-            independent_lines=options.lines,
-            most=_most_ngrams(info.chars),
-        )
+        source = source_of(options)
+        ngram = _counted(sampled(ids), tokenizer, order, options.lines, info.chars, source)
         words = count_words(_beginning(text(), MOST_COUNTED), tokenizer)
-        if source := source_of(options):
-            if source.mixture:
-                ngram = merged(source.mixture.ngram, ngram)
-            if source.lexicon:
-                words = source.lexicon.added_to(words)
+        if source and source.lexicon:
+            words = source.lexicon.added_to(words)
         companions: dict[str, Storable] = {NGRAM: Mixture(ngram)}
         if words.separate:
             companions[LEXICON] = Lexicon.of(words, tokenizer)
@@ -151,7 +144,36 @@ def _order(options: TrainOptions) -> int | None:
     )
 
 
-def _most_ngrams(chars: int) -> int:
+def _counted(
+    ids: IntArray,
+    tokenizer: Tokenizer,
+    order: int,
+    lines: bool,
+    chars: int,
+    source: TokenModel | None,
+) -> Counted:
+    """The n-grams of the training text; of characters and bytes, other contexts as well."""
+    most = most_ngrams(chars)
+    start = source.mixture.ngram if source and source.mixture else None
+    if tokenizer.level in ("char", "byte") and tokenizer.size <= MOST_LOG_LINEAR:
+        from charlm.model.context_fit import count_mixed
+
+        return count_mixed(
+            ids,
+            tokenizer.size,
+            order,
+            tokenizer.letters(),
+            independent_lines=lines,
+            most=most,
+            start=start,
+        )
+    ngram = count(ids, tokenizer.size, order, independent_lines=lines, most=most)
+    if start is None:
+        return ngram
+    return merged(start if isinstance(start, Ngram) else start.ngram, ngram)
+
+
+def most_ngrams(chars: int) -> int:
     """About how many n-grams a model may have of a text of this length."""
     root = NGRAMS_OF_A_MILLION * (chars / 1e6) ** (1 / 3)
     return int(min(NGRAMS_PER_CHARACTER * chars, root, MOST_NGRAMS))

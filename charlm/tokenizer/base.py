@@ -156,6 +156,13 @@ class Tokenizer(Vocabulary):
         """Number of ids, the three specials included."""
         return len(self._pieces)
 
+    def letters(self) -> BoolArray:
+        """Which tokens are letters, or a byte of one that UTF-8 writes with several, (V,)."""
+        texts = [piece.decode(errors="ignore") for piece in self._pieces]
+        letters = np.array([not text or text.isalpha() for text in texts])
+        letters[: len(SPECIALS)] = False
+        return letters
+
     @abstractmethod
     def encode(self, text: str) -> Encoding:
         """The ids of `text`, and the span of raw text behind each id."""
