@@ -58,7 +58,7 @@ def test_filter(charlm_command: Command, model: LanguageModel, corpus: Path) -> 
 
 def test_rescore(charlm_command: Command, model: LanguageModel, tmp_path: Path) -> None:
     file = tmp_path / "nbest"
-    lines = ["0 ||| the cat sad ||| ||| -1", "0 ||| the cat sat ||| ||| -2", "1 ||| a ||| ||| -1"]
+    lines = ["0 ||| the cat zqx ||| ||| -1", "0 ||| the cat sat ||| ||| -2", "1 ||| a ||| ||| -1"]
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     options: dict[str, Any] = {"weight": 2.0, "word_penalty": 0.5}
     found = charlm.rescore(model, file, **options)

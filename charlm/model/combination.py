@@ -109,7 +109,7 @@ class LogLinear(Combination):
 
     name = "log-linear"
     prior = 100.0
-    default = np.array([[0.28, 0.02, 0.12, -0.02, 0.04], [0.82, -0.01, -0.11, 0.11, -0.2]])
+    default = np.array([[0.47, 0.0, -0.13, -0.06, 0.08], [0.39, 0.01, 0.21, 0.14, -0.17]])
 
     def logprobs(self, mixed: MixturePrediction, targets: Ids) -> Floats:
         return _at(log_softmax(self.logits(mixed)), targets)

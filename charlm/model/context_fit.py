@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +51,8 @@ def count_mixed(
     start:    of another text, whose counts are added; its vocabulary is a beginning of this one
     others:   see `charlm.model.ngram_counts.count`
     """
-    text = _Text(ids, vocab, order, letters, independent_lines, most, start)
-    last = text if len(ids) <= MOST_TEXT else text.last(MOST_TEXT)
+    text = _Text(ids.astype(np.int64), vocab, order, letters, independent_lines, most, start)
+    last = text if len(ids) <= MOST_TEXT else replace(text, ids=text.ids[-MOST_TEXT:])
     with ThreadPoolExecutor(1) as pool:  # sorting leaves the interpreter to the other thread
         whole = pool.submit(text.counted, np.full(len(ids), True))
         examples = [example for part in last.parts() for example in last.examples(part)]
@@ -81,36 +82,32 @@ class _Example(NamedTuple):
         return _Example(logprobs[rows], seen[rows], previous[rows], target[rows])
 
 
+@dataclass(frozen=True)
 class _Text:
-    """A text that is counted whole or in part."""
+    """A text that is counted whole or in part, see `count_mixed`."""
 
-    def __init__(
-        self,
-        ids: Ids,
-        vocab: int,
-        order: int,
-        letters: NDArray[np.bool_],
-        independent_lines: bool,
-        most: int | None,
-        start: ContextMixing | Ngram | None,
-    ) -> None:
-        self.ids, self.vocab, self.order, self.letters = ids.astype(np.int64), vocab, order, letters
-        self.independent_lines, self.most, self.start = independent_lines, most, start
-        streams = min(max(len(ids) // STREAM, 1), STREAM)
-        self.keys = contexts.of_text(self.ids, letters, streams, independent_lines)
-        self.previous = np.append(EOS, self.ids[:-1])
+    ids: NDArray[np.int64]
+    vocab: int
+    order: int
+    letters: NDArray[np.bool_]
+    independent_lines: bool
+    most: int | None
+    start: ContextMixing | Ngram | None
 
-    def last(self, tokens: int) -> _Text:
-        """The last tokens of it."""
-        text = copy(self)
-        text.ids, text.keys = self.ids[-tokens:], self.keys[-tokens:]
-        text.previous = self.previous[-tokens:]
-        return text
+    @cached_property
+    def keys(self) -> contexts.Keys:
+        """The contexts of each token, (N, K)."""
+        streams = min(max(len(self.ids) // STREAM, 1), STREAM)
+        return contexts.of_text(self.ids, self.letters, streams, self.independent_lines)
+
+    @cached_property
+    def previous(self) -> Ids:
+        """The token before each, (N,)."""
+        return np.append(EOS, self.ids[:-1])
 
     def counted(self, which: NDArray[np.bool_]) -> ContextMixing:
         """The counts of some tokens, (N,)."""
-        ids = self.ids[which]
-        lines = self.independent_lines
+        ids, lines = self.ids[which], self.independent_lines
         ngram = count(ids, self.vocab, self.order, independent_lines=lines, most=self.most)
         tables = ContextTables.of(self.keys[which], ids, self.most)
         if isinstance(self.start, ContextMixing):
