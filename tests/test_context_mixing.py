@@ -14,6 +14,7 @@ import charlm
 from charlm import LanguageModel
 from charlm.errors import ModelError
 from charlm.model import contexts
+from charlm.model.combination import LogLinear, MixturePrediction
 from charlm.model.context_fit import _Example, _gradients, count_mixed
 from charlm.model.context_mixing import COMMON, MODELS, ContextMixing, MixingWeights
 from charlm.model.context_tables import FEWEST, ContextTables
@@ -150,6 +151,19 @@ def test_every_token_of_a_batch_has_the_score_it_has_alone() -> None:
             prediction, state = model.read(np.array([[id]]), state)
             alone.append(float(prediction.logprobs(np.array([[target]]))[0, 0]))
         np.testing.assert_allclose(row, alone, atol=1e-4)
+
+
+def test_a_mixture_does_not_change_the_predictions_of_its_parts() -> None:
+    text, other = random_ids(800), random_ids(60, seed=1)
+    model, bigrams = model_of(text), count(text, VOCAB, 2)
+    inputs, targets = np.append(START, as_inputs(other[:-1]))[None], other[None]
+    alone = model.read(inputs, model.initial_state(1))[0].logprobs(targets)
+    first, _ = bigrams.read(inputs, bigrams.initial_state(1))
+    second, _ = model.read(inputs, model.initial_state(1))
+    mixed = MixturePrediction(first, second, LogLinear())
+    by_part = mixed.by_part(targets)
+    np.testing.assert_allclose(by_part[..., 2], alone)
+    np.testing.assert_allclose(mixed.by_part(targets), by_part)
 
 
 def test_streams_of_a_text_have_its_contexts() -> None:

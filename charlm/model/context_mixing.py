@@ -348,7 +348,7 @@ class MixedContexts(Prediction):
         return np.take_along_axis(self._logprobs, columns, -1)[..., 0]
 
     def logits(self) -> Floats:
-        return self._logprobs
+        return self._logprobs.copy()
 
     def probabilities(self) -> Floats:
         """p of every token, (B, T, V−1)."""

@@ -58,7 +58,7 @@ class JoinedPrediction(Prediction):
         return log_softmax((a * self.network.logits() + b * joint).astype(np.float32))
 
     def logits(self) -> Floats:
-        return self._logprobs
+        return self._logprobs.copy()
 
     def logprobs(self, targets: Ids) -> Floats:
         columns = targets.astype(np.int64)[..., None] - 1

@@ -47,7 +47,7 @@ class Prediction(ABC):
     def logits(self) -> Floats:
         """log p of every token in nats, up to a constant for each position, (B, T, V−1).
 
-        Column k belongs to id k + 1.
+        Column k belongs to id k + 1. The caller may change the array.
         """
 
     @abstractmethod
