@@ -44,10 +44,9 @@ def contexts(results: dict[str, Any]) -> str:
     rows = []
     for text, r in results.items():
         before, after = r["n-grams"], r["contexts"]
-        pairs = [(f"{k[name]:.4f}" for k in (before, after)) for name in ("alone", "mixture")]
-        pairs += [(f"{k['seconds']:.1f}" for k in (before, after))]
-        pairs += [(f"{k['bytes']:.2f}" for k in (before, after))]
-        rows.append([text, f"{after['network']:.4f}", *(" → ".join(pair) for pair in pairs)])
+        figures = (("alone", 4), ("mixture", 4), ("seconds", 1), ("bytes", 2))
+        pairs = [f"{before[key]:.{d}f} → {after[key]:.{d}f}" for key, d in figures]
+        rows.append([text, f"{after['network']:.4f}", *pairs])
     return table(
         "text | network alone | n-grams alone → with contexts | mixture | seconds to count | "
         "bytes per character",
