@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -82,9 +81,13 @@ class _Example(NamedTuple):
         return _Example(logprobs[rows], seen[rows], previous[rows], target[rows])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Text:
-    """A text that is counted whole or in part, see `count_mixed`."""
+    """A text that is counted whole or in part, see `count_mixed`.
+
+    keys:      the contexts of each token, (N, K)
+    previous:  the token before each, (N,)
+    """
 
     ids: NDArray[np.int64]
     vocab: int
@@ -93,17 +96,13 @@ class _Text:
     independent_lines: bool
     most: int | None
     start: ContextMixing | Ngram | None
+    keys: contexts.Keys = field(init=False)
+    previous: Ids = field(init=False)
 
-    @cached_property
-    def keys(self) -> contexts.Keys:
-        """The contexts of each token, (N, K)."""
+    def __post_init__(self) -> None:
         streams = min(max(len(self.ids) // STREAM, 1), STREAM)
-        return contexts.of_text(self.ids, self.letters, streams, self.independent_lines)
-
-    @cached_property
-    def previous(self) -> Ids:
-        """The token before each, (N,)."""
-        return np.append(EOS, self.ids[:-1])
+        self.keys = contexts.of_text(self.ids, self.letters, streams, self.independent_lines)
+        self.previous = np.append(EOS, self.ids[:-1])
 
     def counted(self, which: NDArray[np.bool_]) -> ContextMixing:
         """The counts of some tokens, (N,)."""
